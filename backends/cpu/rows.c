@@ -1,0 +1,89 @@
+/* The implementation `rows`: ops whose results are independent row by row, shared out over threads. */
+#include "backends/cpu/parallel.h"
+
+enum { CHUNK = 16384 }; /* elements that a thread takes at a time, about */
+
+static const qe_desc *desc_of(const qe_call *call, int operand) {
+  return &call->operand[operand].desc;
+}
+
+static int64_t images(const qe_call *call, int operand) {
+  return desc_of(call, operand)->dim[QE_N];
+}
+
+static int64_t lines(const qe_call *call, int operand) {
+  return images(call, operand) * desc_of(call, operand)->dim[QE_H];
+}
+
+static int64_t pixels(const qe_call *call, int operand) {
+  return lines(call, operand) * desc_of(call, operand)->dim[QE_W];
+}
+
+static qe_status check_below(const qe_call *call, int operand, int32_t limit) {
+  const int32_t *value = (const int32_t *)call->operand[operand].data;
+  for (int32_t n = 0; n < desc_of(call, operand)->dim[QE_N]; n++)
+    if (value[n] < 0 || value[n] >= limit) {
+      const qe_op_info *info = qe_op_get_info(call->op);
+      return qe_fail(QE_SHAPE, "%s: %s[%d] is %d, must be in 0...%d", info->name, info->operand[operand].name, n,
+                     value[n], limit - 1);
+    }
+  return QE_OK;
+}
+
+static qe_status check_labels(const qe_call *call) {
+  return check_below(call, 1, desc_of(call, 0)->dim[QE_C]);
+}
+
+static qe_status check_indices(const qe_call *call) {
+  return check_below(call, 1, desc_of(call, 0)->dim[QE_N]);
+}
+
+/* What a row is: a pixel, line, image of an operand, or an index of axis N. */
+static const struct rows_op {
+  int64_t (*rows)(const qe_call *call, int operand);
+  int operand;
+  qe_status (*check)(const qe_call *call);
+} table[QE_OPS] = {
+    [QE_OP_concat] = {pixels, 0, NULL},
+    [QE_OP_concat_grad] = {pixels, 0, NULL},
+    [QE_OP_max_pool] = {lines, 1, NULL},
+    [QE_OP_max_pool_grad] = {images, 2, NULL},
+    [QE_OP_avg_pool] = {lines, 1, NULL},
+    [QE_OP_avg_pool_grad] = {images, 1, NULL},
+    [QE_OP_subsample] = {lines, 1, NULL},
+    [QE_OP_subsample_grad] = {lines, 1, NULL},
+    [QE_OP_quant] = {images, 1, NULL},
+    [QE_OP_quant_grad] = {images, 2, NULL},
+    [QE_OP_softmax_xent] = {images, 0, check_labels},
+    [QE_OP_softmax_xent_grad] = {images, 0, check_labels},
+    [QE_OP_augment] = {images, 3, check_indices},
+};
+
+typedef struct rows_run {
+  const qe_call *call;
+  cpu_rows_kernel kernel;
+} rows_run;
+
+static void run_some(void *context, int64_t first, int64_t last, int thread) {
+  const rows_run *run = context;
+  (void)thread;
+  run->kernel(run->call, first, last);
+}
+
+static qe_status rows_run_call(qe_queue *queue, const qe_call *call, void *state) {
+  (void)state;
+  const struct rows_op *op = &table[call->op];
+  if (op->check) QE_TRY(op->check(call));
+  rows_run run = {call, cpu_device_of(queue)->kernels->rows[call->op]};
+  int64_t rows = op->rows(call, op->operand), work = 0;
+  for (int i = 0; i < call->operands; i++) {
+    /* Data sets are not read whole: all else is. */
+    int64_t count = qe_count(&call->operand[i].desc);
+    if (call->operand[i].desc.dtype == QE_F32 && count > work) work = count;
+  }
+  int64_t chunk = rows * CHUNK / work;
+  cpu_parallel(cpu_device_of(queue), rows, chunk < 1 ? 1 : chunk, work, run_some, &run);
+  return QE_OK;
+}
+
+const qe_impl cpu_impl_rows = {.name = "rows", .run = rows_run_call};

@@ -1,0 +1,42 @@
+/* The nearest valid name to a mistyped one: optimal string alignment distance. */
+#include "core/base/nearest.h"
+
+#include <string.h>
+
+enum { WORD_LIMIT = 63, TOO_LONG = 1000 };
+
+static int min2(int a, int b) {
+  return a < b ? a : b;
+}
+
+int qe_edit_distance(const char *a, const char *b) {
+  int rows[3][WORD_LIMIT + 1]; /* distances from the first i - 2, i - 1 and i bytes of a to the first j of b */
+  size_t a_length = strlen(a), b_length = strlen(b);
+  if (a_length > WORD_LIMIT || b_length > WORD_LIMIT) return TOO_LONG;
+  int *before = rows[0], *last = rows[1], *row = rows[2];
+  for (size_t j = 0; j <= b_length; j++) last[j] = (int)j;
+  for (size_t i = 1; i <= a_length; i++) {
+    row[0] = (int)i;
+    for (size_t j = 1; j <= b_length; j++) {
+      row[j] = min2(min2(last[j], row[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = min2(row[j], before[j - 2] + 1);
+    }
+    int *free_row = before;
+    before = last;
+    last = row;
+    row = free_row;
+  }
+  return last[b_length];
+}
+
+void qe_nearest_offer(qe_nearest *nearest, const char *name) {
+  int distance = qe_edit_distance(nearest->word, name);
+  if (nearest->best && distance >= nearest->distance) return;
+  nearest->best = name;
+  nearest->distance = distance;
+}
+
+const char *qe_nearest_name(const qe_nearest *nearest) {
+  int allowed = 1 + (int)strlen(nearest->word) / 4;
+  return nearest->best && nearest->distance <= allowed ? nearest->best : NULL;
+}

@@ -1,0 +1,175 @@
+/* Ops: identity, attributes, operands and shapes, all derived from core/ops.def. */
+#ifndef QE_BASE_OP_H
+#define QE_BASE_OP_H
+
+#include "core/base/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum qe_op {
+#define QE_OP(name, ...) QE_OP_##name,
+#include "core/ops.def"
+#undef QE_OP
+  QE_OPS
+} qe_op;
+
+/* Shape classes (first argument of a row) and operand kinds; core/base/op_shape.c says what each means. */
+typedef enum qe_shape_class {
+  QE_CLASS_ELEMENT,   /* any shape, all operands alike */
+  QE_CLASS_CHANNEL,   /* a map and vectors over its channels */
+  QE_CLASS_CONV,      /* attrs.window */
+  QE_CLASS_LINEAR,    /* attrs.window.channels outputs; the map's H = W = 1 */
+  QE_CLASS_POOL,      /* attrs.window, channels and groups unused */
+  QE_CLASS_CONCAT,    /* attrs.other: channels of the second map */
+  QE_CLASS_SUBSAMPLE, /* attrs.window.stride, attrs.pad_channels */
+  QE_CLASS_QUANT,     /* attrs.quant */
+  QE_CLASS_LOSS,      /* logits: a map with H = W = 1 */
+  QE_CLASS_AUGMENT,   /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASSES
+} qe_shape_class;
+
+typedef enum qe_kind {
+  QE_KIND_MAP,             /* f32, the principal operand's shape */
+  QE_KIND_POSITIVE,        /* the same, values not negative */
+  QE_KIND_RESULT,          /* f32, what the class makes of the map */
+  QE_KIND_WEIGHT,          /* f32, [1, outputs, kernel h, kernel w, inputs of a group] */
+  QE_KIND_OTHER,           /* f32, the second map of a concatenation */
+  QE_KIND_CHANNEL,         /* f32, [1,1,1,1,C] */
+  QE_KIND_VARIANCE,        /* f32, [1,1,1,1,C], not negative */
+  QE_KIND_SHAPE,           /* a map of which only the shape is used; its memory is not read */
+  QE_KIND_STEP,            /* f32, positive: [1,1,1,1,1], or [1,N,1,1,1] when attrs.quant.per_channel */
+  QE_KIND_SCALAR,          /* f32, [1,1,1,1,1] */
+  QE_KIND_SCALAR_POSITIVE, /* f32, [1,1,1,1,1], positive */
+  QE_KIND_HYPER,           /* f32, [1,1,1,1,QE_HYPERS]: see enum qe_hyper */
+  QE_KIND_ROW,             /* f32, [1,N,1,1,1] */
+  QE_KIND_ROW_COUNT,       /* s32, [1,N,1,1,1] */
+  QE_KIND_LABEL,           /* s32, [1,N,1,1,1], 0 <= label < C */
+  QE_KIND_INDEX,           /* s32, [1,N,1,1,1], 0 <= index < attrs.images */
+  QE_KIND_IMAGES,          /* u8, [1,attrs.images,H,W,C] */
+  QE_KIND_COUNTER,         /* s32, [1,1,1,1,4]: seed low, seed high, position low, position high */
+  QE_KINDS
+} qe_kind;
+
+/* Hyper-parameters of the optimizer ops, in device memory so that a captured program need not change with them. */
+enum qe_hyper {
+  QE_HYPER_RATE,        /* learning rate */
+  QE_HYPER_MOMENTUM,    /* SGD's momentum; Adam's beta 1 */
+  QE_HYPER_BETA2,       /* Adam's beta 2 */
+  QE_HYPER_EPSILON,     /* Adam's epsilon */
+  QE_HYPER_DECAY,       /* weight decay: SGD's L2 term, AdamW's decoupled decay */
+  QE_HYPER_NESTEROV,    /* 1: Nesterov momentum */
+  QE_HYPER_CORRECTION1, /* Adam: 1 / (1 - beta1^t) */
+  QE_HYPER_CORRECTION2, /* Adam: 1 / (1 - beta2^t) */
+  QE_HYPER_CLIP,        /* largest gradient norm; 0: no clipping */
+  QE_HYPER_AVERAGE,     /* decay of the exponential moving average */
+  QE_HYPER_SPARE,
+  QE_HYPERS
+};
+
+typedef struct qe_window {
+  int32_t kernel[2], stride[2], dilation[2]; /* height, width */
+  int32_t pad[4];                            /* top, left, bottom, right */
+  int32_t groups;
+  int32_t channels; /* output channels */
+} qe_window;
+
+typedef enum qe_step_grad {
+  QE_STEP_FIXED, /* the step's gradient is 0 */
+  QE_STEP_LSQ,   /* Esser et al., "Learned Step Size Quantization", 2020, eq. 3 */
+  QE_STEP_PACT   /* Choi et al., "PACT", 2018, eq. 3, for the step: clip = step * high */
+} qe_step_grad;
+
+/* What a half-up quantiser adds before floor: the 2^-12 keeps exact halves up although step * code / step may come out
+ * a few ulp low; codes on a grid of 2^-7 or coarser are not touched by it. */
+#define QE_HALF_UP 0.500244140625f
+
+/* A uniform quantiser; see cpu_ref/quant.c. */
+typedef struct qe_quant {
+  int32_t low, high;     /* codes */
+  int32_t odd;           /* 1: only odd codes (DoReFa's grid) */
+  int32_t round_up;      /* 1: halves up (QE_HALF_UP), as the integer requantiser does; 0: halves to even */
+  int32_t step_shift;    /* the effective step is step * 2^-step_shift */
+  int32_t per_channel;   /* 1: a step for each index of axis N (a weight's output channel) */
+  qe_step_grad step_grad;
+  float grad_scale; /* factor of the step's gradient */
+} qe_quant;
+
+/* The union of all attributes; an op reads those that its class and its reference name, the rest stay 0. */
+typedef struct qe_attrs {
+  qe_window window;
+  qe_quant quant;
+  int32_t other;           /* concat: channels of the second map */
+  int32_t pad_channels[2]; /* subsample: zero channels before and after */
+  int32_t images;          /* augment: images in the data set */
+  int32_t pad, flip;       /* augment: zero pixels around for the random crop; 1: random horizontal flip */
+  float low, high;         /* clamp */
+  float epsilon;           /* batch norm */
+  float momentum;          /* batch norm: running = (1 - momentum) running + momentum batch */
+  float smoothing;         /* label smoothing */
+  float scale;             /* factor of the loss gradient */
+} qe_attrs;
+
+typedef enum qe_role { QE_READ, QE_UPDATE, QE_WRITE } qe_role;
+
+enum { QE_MAX_OPERANDS = 8 };
+
+enum qe_op_flags { QE_FLAG_INPLACE = 1, QE_FLAG_CHEAP = 2 };
+
+typedef struct qe_operand_info {
+  qe_role role;
+  qe_kind kind;
+  const char *name;
+} qe_operand_info;
+
+typedef struct qe_op_info {
+  const char *name;
+  qe_shape_class shape_class;
+  int principal;
+  double bound;
+  unsigned flags;
+  int operands;
+  qe_operand_info operand[QE_MAX_OPERANDS];
+} qe_op_info;
+
+const qe_op_info *qe_op_get_info(qe_op op);
+/* The op called `name`, or QE_OPS. */
+qe_op qe_op_find(const char *name);
+
+/* Descriptors of all operands from the principal operand's; desc has QE_MAX_OPERANDS places.
+ * QE_SHAPE with the op's name and what does not fit. */
+QE_CHECKED qe_status qe_op_shapes(qe_op op, const qe_attrs *attrs, const qe_desc *principal, qe_desc *desc);
+
+/* Output extent of a window along axis 0 (height) or 1 (width); 0 when the window does not fit. */
+int32_t qe_window_extent(const qe_window *window, int axis, int32_t input);
+
+struct qe_buffer;
+
+/* One operand of a call. */
+typedef struct qe_operand {
+  qe_desc desc;
+  void *data;               /* host (or CUDA) address; NULL on devices whose memory has none */
+  struct qe_buffer *buffer; /* the memory it lies in, and the bytes from its start */
+  size_t offset;
+  bool dead; /* written, but read by nobody after the claimed run: a fused kernel need not write it */
+} qe_operand;
+
+typedef struct qe_call {
+  qe_op op;
+  int operands;
+  qe_attrs attrs;
+  qe_operand operand[QE_MAX_OPERANDS];
+} qe_call;
+
+/* QE_OK when the call's operands are those that qe_op_shapes gives; else QE_SHAPE with the operand's name. */
+QE_CHECKED qe_status qe_call_check(const qe_call *call);
+
+enum { QE_CALL_TEXT = 640 };
+/* One line: op, operand shapes and the attributes that are not 0, into text (QE_CALL_TEXT bytes). */
+char *qe_call_text(const qe_call *call, char *text);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,141 @@
+/* Shapes: each class turns the principal operand and the attributes into the descriptor of every operand kind. */
+#include "core/base/op.h"
+
+#include <string.h>
+
+int32_t qe_window_extent(const qe_window *window, int axis, int32_t input) {
+  if (window->kernel[axis] < 1 || window->stride[axis] < 1 || window->dilation[axis] < 1) return 0;
+  int64_t reach = (int64_t)window->dilation[axis] * (window->kernel[axis] - 1) + 1;
+  int64_t padded = (int64_t)input + window->pad[axis] + window->pad[axis + 2];
+  if (window->pad[axis] < 0 || window->pad[axis + 2] < 0 || padded < reach || padded > INT32_MAX) return 0;
+  return (int32_t)((padded - reach) / window->stride[axis] + 1);
+}
+
+static qe_status refuse(const char *op, const qe_desc *map, const char *why) {
+  char text[QE_DESC_TEXT];
+  return qe_fail(QE_SHAPE, "%s on %s: %s", op, qe_desc_text(map, text), why);
+}
+
+/* What a class derives beyond the map itself. */
+typedef struct derived {
+  qe_desc result, weight, other;
+} derived;
+
+static qe_status derive_conv(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  const qe_window *window = &attrs->window;
+  int32_t height = qe_window_extent(window, 0, map->dim[QE_H]), width = qe_window_extent(window, 1, map->dim[QE_W]);
+  if (!height || !width) return refuse(op, map, "the window (kernel, stride, dilation, padding) does not fit");
+  if (window->groups < 1 || window->channels < 1 || map->dim[QE_C] % window->groups ||
+      window->channels % window->groups)
+    return refuse(op, map, "input and output channels must be multiples of the groups");
+  to->result = qe_map(QE_F32, map->dim[QE_N], height, width, window->channels);
+  to->weight =
+      qe_map(QE_F32, window->channels, window->kernel[0], window->kernel[1], map->dim[QE_C] / window->groups);
+  return QE_OK;
+}
+
+static qe_status derive_linear(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "flatten first: H and W must be 1");
+  if (attrs->window.channels < 1) return refuse(op, map, "needs at least one output");
+  to->result = qe_map(QE_F32, map->dim[QE_N], 1, 1, attrs->window.channels);
+  to->weight = qe_map(QE_F32, attrs->window.channels, 1, 1, map->dim[QE_C]);
+  return QE_OK;
+}
+
+static qe_status derive_pool(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  const qe_window *window = &attrs->window;
+  int32_t height = qe_window_extent(window, 0, map->dim[QE_H]), width = qe_window_extent(window, 1, map->dim[QE_W]);
+  if (!height || !width) return refuse(op, map, "the window (kernel, stride, dilation, padding) does not fit");
+  for (int axis = 0; axis < 2; axis++)
+    if (window->pad[axis] >= window->kernel[axis] || window->pad[axis + 2] >= window->kernel[axis] ||
+        window->dilation[axis] != 1)
+      return refuse(op, map, "a pooling window must touch the image: padding below the kernel size, no dilation");
+  to->result = qe_map(QE_F32, map->dim[QE_N], height, width, map->dim[QE_C]);
+  return QE_OK;
+}
+
+static qe_status derive_concat(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (attrs->other < 1 || attrs->other > INT32_MAX - map->dim[QE_C])
+    return refuse(op, map, "the second map needs at least one channel");
+  to->other = *map;
+  to->other.dim[QE_C] = attrs->other;
+  to->result = *map;
+  to->result.dim[QE_C] += attrs->other;
+  return QE_OK;
+}
+
+static qe_status derive_subsample(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  const int32_t *stride = attrs->window.stride, *pad = attrs->pad_channels;
+  if (stride[0] < 1 || stride[1] < 1 || pad[0] < 0 || pad[1] < 0 || pad[0] > (1 << 24) || pad[1] > (1 << 24))
+    return refuse(op, map, "strides must be positive, channel padding not negative");
+  to->result = qe_map(QE_F32, map->dim[QE_N], (map->dim[QE_H] - 1) / stride[0] + 1,
+                      (map->dim[QE_W] - 1) / stride[1] + 1, map->dim[QE_C] + pad[0] + pad[1]);
+  return QE_OK;
+}
+
+static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_desc *map) {
+  const qe_quant *quant = &attrs->quant;
+  if (quant->low >= quant->high || quant->low < -65535 || quant->high > 65535)
+    return refuse(op, map, "the codes' range is empty or too wide");
+  if (quant->odd && (quant->low % 2 == 0 || quant->high % 2 == 0))
+    return refuse(op, map, "an odd grid needs odd bounds");
+  if (quant->step_shift < 0 || quant->step_shift > 16) return refuse(op, map, "step_shift must be in 0...16");
+  return QE_OK;
+}
+
+static qe_status derive(qe_shape_class shape_class, const char *op, const qe_attrs *attrs, const qe_desc *map,
+                        derived *to) {
+  switch (shape_class) {
+  case QE_CLASS_CONV: return derive_conv(op, attrs, map, to);
+  case QE_CLASS_LINEAR: return derive_linear(op, attrs, map, to);
+  case QE_CLASS_POOL: return derive_pool(op, attrs, map, to);
+  case QE_CLASS_CONCAT: return derive_concat(op, attrs, map, to);
+  case QE_CLASS_SUBSAMPLE: return derive_subsample(op, attrs, map, to);
+  case QE_CLASS_QUANT: return derive_quant(op, attrs, map);
+  case QE_CLASS_LOSS:
+    if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "logits must have H = W = 1");
+    return QE_OK;
+  case QE_CLASS_AUGMENT:
+    if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
+      return refuse(op, map, "needs at least one image and padding in 0...1024");
+    return QE_OK;
+  default: return QE_OK;
+  }
+}
+
+static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, const derived *from) {
+  int32_t images = map->dim[QE_N];
+  switch (kind) {
+  case QE_KIND_RESULT: return from->result;
+  case QE_KIND_WEIGHT: return from->weight;
+  case QE_KIND_OTHER: return from->other;
+  case QE_KIND_CHANNEL:
+  case QE_KIND_VARIANCE: return qe_vector(QE_F32, map->dim[QE_C]);
+  case QE_KIND_STEP: return qe_map(QE_F32, attrs->quant.per_channel ? images : 1, 1, 1, 1);
+  case QE_KIND_SCALAR:
+  case QE_KIND_SCALAR_POSITIVE: return qe_vector(QE_F32, 1);
+  case QE_KIND_HYPER: return qe_vector(QE_F32, QE_HYPERS);
+  case QE_KIND_ROW: return qe_map(QE_F32, images, 1, 1, 1);
+  case QE_KIND_ROW_COUNT:
+  case QE_KIND_LABEL:
+  case QE_KIND_INDEX: return qe_map(QE_S32, images, 1, 1, 1);
+  case QE_KIND_IMAGES: return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
+  case QE_KIND_COUNTER: return qe_vector(QE_S32, 4);
+  default: return *map;
+  }
+}
+
+qe_status qe_op_shapes(qe_op op, const qe_attrs *attrs, const qe_desc *principal, qe_desc *desc) {
+  const qe_op_info *info = qe_op_get_info(op);
+  if (principal->dtype != QE_F32 || qe_count(principal) == 0)
+    return refuse(info->name, principal, "needs f32 and positive extents");
+  if (principal->dim[QE_P] != 1) return refuse(info->name, principal, "float ops take a population of 1");
+  derived from;
+  memset(&from, 0, sizeof from);
+  QE_TRY(derive(info->shape_class, info->name, attrs, principal, &from));
+  for (int i = 0; i < info->operands; i++) {
+    desc[i] = desc_of(info->operand[i].kind, attrs, principal, &from);
+    if (qe_count(&desc[i]) == 0) return refuse(info->name, &desc[i], "the tensor is too large");
+  }
+  return QE_OK;
+}

@@ -1,0 +1,250 @@
+/* Options from and to YAML. */
+#include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
+#include "core/base/options_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <yaml.h>
+
+enum { FILE_LIMIT = 1 << 20, DEPTH_LIMIT = 8, LABEL_TEXT = 512 };
+
+/* ---- loading ---- */
+
+typedef struct yaml_reader {
+  qe_options *options;
+  const char *name; /* of the file */
+  qe_source source;
+  yaml_parser_t parser;
+  size_t *lines; /* line + 1 on which each row was set; 0: not yet */
+} yaml_reader;
+
+static size_t line_of(const yaml_event_t *event) {
+  return event->start_mark.line + 1;
+}
+
+/* The next event; the caller deletes it. */
+static qe_status next_event(yaml_reader *r, yaml_event_t *event) {
+  memset(event, 0, sizeof *event);
+  if (yaml_parser_parse(&r->parser, event)) return QE_OK;
+  if (r->parser.error == YAML_MEMORY_ERROR) return qe_fail(QE_NO_MEMORY, "%s: out of memory", r->name);
+  return qe_fail(QE_USAGE, "%s:%zu: not YAML: %s", r->name, r->parser.problem_mark.line + 1,
+                 r->parser.problem ? r->parser.problem : "unreadable");
+}
+
+/* New text of a scalar event. */
+static qe_status scalar_text(const yaml_reader *r, const yaml_event_t *event, char **text) {
+  const char *value = (const char *)event->data.scalar.value;
+  if (strlen(value) != event->data.scalar.length)
+    return qe_fail(QE_USAGE, "%s:%zu: a value with a 0 byte", r->name, line_of(event));
+  *text = qe_strdup(value);
+  return *text ? QE_OK : QE_NO_MEMORY;
+}
+
+/* The items of a list with commas between, as new text. */
+static qe_status list_text(yaml_reader *r, const char *key, char **text) {
+  *text = qe_strdup("");
+  qe_status status = *text ? QE_OK : QE_NO_MEMORY;
+  for (bool more = true; more && status == QE_OK;) {
+    yaml_event_t event;
+    char *item = NULL, *longer = NULL;
+    status = next_event(r, &event);
+    if (status == QE_OK && event.type == YAML_SCALAR_EVENT) {
+      status = scalar_text(r, &event, &item);
+      if (status == QE_OK && !(longer = qe_format("%s%s%s", *text, **text ? "," : "", item))) status = QE_NO_MEMORY;
+    } else if (status == QE_OK && event.type != YAML_SEQUENCE_END_EVENT) {
+      status = qe_fail(QE_USAGE, "%s:%zu: %.60s: a list may hold plain values only", r->name, line_of(&event), key);
+    } else {
+      more = false;
+    }
+    if (longer) {
+      qe_free(*text);
+      *text = longer;
+    }
+    qe_free(item);
+    yaml_event_delete(&event);
+  }
+  return status;
+}
+
+static qe_status set_key(yaml_reader *r, const char *key, size_t line, const char *value) {
+  char label[LABEL_TEXT], origin[LABEL_TEXT], hint[QE_HINT_TEXT];
+  const qe_option *row = qe_options_row(r->options, key);
+  if (!row || strcmp(key, "config") == 0 || strcmp(key, "set") == 0)
+    return qe_fail(QE_USAGE, "%s:%zu: %.60s: no such key%s", r->name, line, key,
+                   row ? " in a config file" : qe_options_hint(r->options, key, "", hint));
+  size_t *first = &r->lines[row - r->options->table];
+  if (*first) return qe_fail(QE_USAGE, "%s:%zu: %s: already set on line %zu", r->name, line, key, *first);
+  *first = line;
+  snprintf(label, sizeof label, "%.300s:%zu: %s", r->name, line, key);
+  snprintf(origin, sizeof origin, "%.300s:%zu", r->name, line);
+  return qe_option_set(r->options, key, value, r->source, label, origin);
+}
+
+static qe_status read_mapping(yaml_reader *r, const char *prefix, int depth);
+
+/* What follows a key. */
+static qe_status read_value(yaml_reader *r, const char *key, size_t line, int depth) {
+  yaml_event_t event;
+  char *value = NULL;
+  qe_status status = next_event(r, &event);
+  if (status != QE_OK) return status;
+  if (event.type == YAML_MAPPING_START_EVENT)
+    status = read_mapping(r, key, depth + 1);
+  else if (event.type == YAML_SEQUENCE_START_EVENT)
+    status = list_text(r, key, &value);
+  else if (event.type != YAML_SCALAR_EVENT)
+    status = qe_fail(QE_USAGE, "%s:%zu: %.60s: aliases are not supported", r->name, line, key);
+  else if (event.data.scalar.length == 0 && event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
+    status = qe_fail(QE_USAGE, "%s:%zu: %.60s: needs a value", r->name, line, key);
+  else
+    status = scalar_text(r, &event, &value);
+  if (status == QE_OK && value) status = set_key(r, key, line, value);
+  qe_free(value);
+  yaml_event_delete(&event);
+  return status;
+}
+
+/* The pairs of a mapping whose start was read, up to its end. */
+static qe_status read_mapping(yaml_reader *r, const char *prefix, int depth) {
+  qe_status status = QE_OK;
+  for (bool more = true; more && status == QE_OK;) {
+    yaml_event_t event;
+    char *part = NULL, *key = NULL;
+    status = next_event(r, &event);
+    if (status == QE_OK && event.type == YAML_MAPPING_END_EVENT) {
+      more = false;
+    } else if (status == QE_OK && event.type == YAML_SCALAR_EVENT && depth <= DEPTH_LIMIT) {
+      status = scalar_text(r, &event, &part);
+      if (status == QE_OK && !(key = qe_format("%s%s%s", prefix, *prefix ? "." : "", part))) status = QE_NO_MEMORY;
+      if (status == QE_OK) status = read_value(r, key, line_of(&event), depth);
+    } else if (status == QE_OK) {
+      status = qe_fail(QE_USAGE, "%s:%zu: %s", r->name, line_of(&event),
+                       depth > DEPTH_LIMIT ? "nested too deeply" : "a key must be a plain word");
+    }
+    qe_free(part);
+    qe_free(key);
+    yaml_event_delete(&event);
+  }
+  return status;
+}
+
+static qe_status read_stream(yaml_reader *r) {
+  qe_status status = QE_OK;
+  int documents = 0;
+  for (bool more = true; more && status == QE_OK;) {
+    yaml_event_t event;
+    status = next_event(r, &event);
+    if (status != QE_OK) break;
+    yaml_event_type_t type = event.type;
+    more = type != YAML_STREAM_END_EVENT;
+    if (type == YAML_DOCUMENT_START_EVENT && documents++ > 0)
+      status = qe_fail(QE_USAGE, "%s:%zu: a second document", r->name, line_of(&event));
+    else if (type == YAML_MAPPING_START_EVENT)
+      status = read_mapping(r, "", 1);
+    else if (type == YAML_SEQUENCE_START_EVENT || type == YAML_ALIAS_EVENT ||
+             (type == YAML_SCALAR_EVENT && event.data.scalar.length > 0))
+      status =
+          qe_fail(QE_USAGE, "%s:%zu: must be a mapping, lines of the form \"name: value\"", r->name, line_of(&event));
+    yaml_event_delete(&event);
+  }
+  return status;
+}
+
+qe_status qe_options_load_text(qe_options *options, const char *name, const char *text, size_t bytes,
+                               qe_source source) {
+  yaml_reader r = {.options = options, .name = name, .source = source};
+  r.lines = QE_NEW_ARRAY(size_t, options->count);
+  if (!r.lines) return QE_NO_MEMORY;
+  qe_status status;
+  if (yaml_parser_initialize(&r.parser)) {
+    yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, bytes);
+    status = read_stream(&r);
+    yaml_parser_delete(&r.parser);
+  } else {
+    status = qe_fail(QE_NO_MEMORY, "%s: out of memory", name);
+  }
+  qe_free(r.lines);
+  return status;
+}
+
+qe_status qe_options_load(qe_options *options, const char *path, qe_source source) {
+  char *text;
+  size_t bytes;
+  QE_TRY(qe_file_read(path, FILE_LIMIT, &text, &bytes));
+  qe_status status = qe_options_load_text(options, path, text, bytes, source);
+  qe_free(text);
+  return status;
+}
+
+/* ---- dumping ---- */
+
+static bool is_plain(const char *text) {
+  static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./";
+  size_t plain = strspn(text, first);
+  while (plain && text[plain] && strchr("+-,=", text[plain])) plain += 1 + strspn(text + plain + 1, first);
+  return plain > 0 && !text[plain];
+}
+
+static uint32_t code_point(const char *text, int length) {
+  static const unsigned char mask[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+  uint32_t code = (unsigned char)text[0] & mask[length];
+  for (int i = 1; i < length; i++) code = code << 6 | ((unsigned char)text[i] & 0x3F);
+  return code;
+}
+
+/* Double quotes, everything but printable ASCII escaped. */
+static void print_quoted(FILE *file, const char *text) {
+  fputc('"', file);
+  for (int length; (length = qe_utf8_length(text)) > 0; text += length) {
+    uint32_t code = code_point(text, length);
+    if (code == '"' || code == '\\')
+      fprintf(file, "\\%c", (char)code);
+    else if (code >= 0x20 && code < 0x7F)
+      fputc((char)code, file);
+    else
+      fprintf(file, code > 0xFFFF ? "\\U%08X" : "\\u%04X", code);
+  }
+  fputc('"', file);
+}
+
+/* As a comment; it may hold a file's name, of which only what cannot end the comment is shown. */
+static void print_origin(FILE *file, const char *origin) {
+  fprintf(file, " # ");
+  for (; *origin; origin++) fputc(*origin < 0x20 || *origin > 0x7E ? '?' : *origin, file);
+  fputc('\n', file);
+}
+
+static bool is_number(const qe_option *row, const qe_option_value *value) {
+  return (row->type == QE_OPTION_INT || row->type == QE_OPTION_REAL) && !value->is_word;
+}
+
+char *qe_options_dump(const qe_options *options) {
+  char *raw = NULL, *copy = NULL;
+  size_t bytes = 0;
+  FILE *file = open_memstream(&raw, &bytes);
+  if (!file) {
+    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
+    return NULL;
+  }
+  for (size_t i = 0; i < options->count; i++) {
+    const qe_option *row = &options->table[i];
+    const qe_option_value *value = &options->values[i];
+    if (row->transient || !value->text || !qe_options_belongs(options, row)) continue;
+    if (strcmp(row->name, "config") == 0 || strcmp(row->name, "set") == 0) continue;
+    fprintf(file, "%s: ", row->name);
+    if (is_number(row, value) || is_plain(value->text))
+      fputs(value->text, file);
+    else
+      print_quoted(file, value->text);
+    print_origin(file, value->origin ? value->origin : "default");
+  }
+  bool written = !ferror(file);
+  if (fclose(file) == 0 && written)
+    copy = qe_strdup(raw);
+  else
+    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
+  free(raw);
+  return copy;
+}

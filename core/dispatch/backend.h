@@ -1,0 +1,103 @@
+/* The one interface that a backend implements: backend -> device -> queue and buffer, and lists of implementations.
+ *
+ * Nothing here aborts or prints. "No" is not an error: a backend without a driver reports zero devices and why, an
+ * implementation that cannot take a case says why and the next one is asked. */
+#ifndef QE_DISPATCH_BACKEND_H
+#define QE_DISPATCH_BACKEND_H
+
+#include "core/base/op.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { QE_BACKEND_API = 1 };
+
+typedef struct qe_device qe_device;
+typedef struct qe_queue qe_queue;
+typedef struct qe_buffer qe_buffer;
+
+/* First member of a backend's own buffer type. */
+struct qe_buffer {
+  qe_device *device;
+  size_t bytes;
+  void *data; /* host or CUDA address of the first byte; NULL on devices whose memory has none */
+};
+
+/* First member of a backend's own queue type. Calls on one queue run in order; different queues may overlap. */
+struct qe_queue {
+  qe_device *device;
+};
+
+/* One way to compute an op. */
+typedef struct qe_impl {
+  const char *name;
+  /* NULL when this implementation takes the call; else the reason why not (static text). NULL: takes every call. */
+  const char *(*refuse)(const qe_device *device, const qe_call *call);
+  /* Optional: what can be made once for a call that runs many times. Operand addresses are final. */
+  qe_status (*prepare)(qe_device *device, const qe_call *call, void **state);
+  qe_status (*run)(qe_queue *queue, const qe_call *call, void *state);
+  void (*release)(void *state);
+} qe_impl;
+
+/* A kernel for several calls in a row; must give what the calls would give one after the other. */
+typedef struct qe_fusion {
+  const char *name;
+  /* How many calls from the front of calls[0..count) it takes in one run; below 2 means none. Looks at ops, shapes and
+   * attributes and at whether operands are the same memory: data pointers are not final yet, but `buffer` and `offset`
+   * identify a value: equal pairs are the same value. */
+  int (*claim)(const qe_device *device, const qe_call *calls, int count);
+  qe_status (*prepare)(qe_device *device, const qe_call *calls, int count, void **state);
+  qe_status (*run)(qe_queue *queue, const qe_call *calls, int count, void *state);
+  void (*release)(void *state);
+} qe_fusion;
+
+typedef struct qe_device_table {
+  void (*close)(qe_device *device);
+  qe_status (*buffer_new)(qe_device *device, size_t bytes, qe_buffer **buffer); /* zeroed, QE_ALIGNMENT or better */
+  void (*buffer_free)(qe_buffer *buffer);
+  qe_status (*queue_new)(qe_device *device, qe_queue **queue);
+  void (*queue_free)(qe_queue *queue); /* waits first */
+  /* Ordered on the queue. `source` must stay as it is until qe_queue_wait; `target` is filled by then. */
+  qe_status (*write)(qe_queue *queue, qe_buffer *buffer, size_t offset, const void *source, size_t bytes);
+  qe_status (*read)(qe_queue *queue, qe_buffer *buffer, size_t offset, void *target, size_t bytes);
+  qe_status (*wait)(qe_queue *queue); /* until all is done; reports what failed since the last wait */
+  /* Implementations of an op, best first; may be none. */
+  const qe_impl *const *(*impls)(const qe_device *device, qe_op op, int *count);
+  /* Fused kernels, best first; NULL: none. */
+  const qe_fusion *const *(*fusions)(const qe_device *device, int *count);
+} qe_device_table;
+
+/* First member of a backend's own device type. */
+struct qe_device {
+  const qe_device_table *table;
+  const struct qe_backend *backend;
+  int index;
+  bool host_memory; /* qe_buffer.data can be read and written by the host between waits */
+  char name[128];
+};
+
+typedef struct qe_open_options {
+  int threads; /* 0: all cores the process may use */
+} qe_open_options;
+
+typedef struct qe_backend {
+  int api; /* QE_BACKEND_API */
+  const char *name;
+  const char *summary;
+  int preference; /* `auto` takes the usable backend with the highest; ref is 0 */
+  /* Devices present. 0 is no error: then `why` (bytes long) says what is missing. */
+  int (*count)(char *why, size_t bytes);
+  /* One line on device `index` into text: model, memory, what is used of it. */
+  void (*describe)(int index, char *text, size_t bytes);
+  qe_status (*open)(int index, const qe_open_options *options, qe_device **device);
+} qe_backend;
+
+/* What a loadable module exports. */
+#define QE_BACKEND_ENTRY "qe_backend_entry"
+typedef const qe_backend *(*qe_backend_entry_function)(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

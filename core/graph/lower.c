@@ -1,0 +1,226 @@
+/* Lowering a graph to a program: forward calls in order, then the backward pass in reverse.
+ *
+ * Memory: outputs of convolutions, linear layers and pools are kept for the backward pass, and so is what they read;
+ * the cheap layers between (batch norm, clamp, quantiser, add) are computed again where their values are needed, in
+ * the same fused pass over memory as the gradients that need them. */
+#include "core/graph/lower.h"
+
+#include "core/base/alloc.h"
+#include "core/graph/layers.h"
+
+#include <string.h>
+
+qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image) {
+  qe_desc desc = *image;
+  desc.dim[QE_N] = lowering->batch;
+  return desc;
+}
+
+qe_status qe_lower_temp(qe_lowering *lowering, qe_node node, const char *what, const qe_desc *desc, qe_value *value) {
+  const qe_node_info *info = &lowering->graph->node[node];
+  qe_desc batch = desc ? *desc : qe_lower_desc(lowering, &info->output);
+  char *name = qe_format("%s.%s", info->name, what);
+  if (!name) return QE_NO_MEMORY;
+  qe_status status = qe_program_temp(lowering->program, name, batch, value);
+  qe_free(name);
+  return status;
+}
+
+qe_status qe_lower_call(qe_lowering *lowering, qe_op op, const qe_attrs *attrs, const qe_value *values) {
+  return qe_program_call(lowering->program, op, attrs, values);
+}
+
+qe_status qe_lower_output(qe_lowering *lowering, qe_node node, qe_value *value) {
+  if (lowering->output[node] != QE_NO_VALUE) {
+    *value = lowering->output[node];
+    return QE_OK;
+  }
+  return lowering->graph->node[node].layer->forward(lowering, node, value);
+}
+
+bool qe_lower_needs_gradient(const qe_lowering *lowering, qe_node node) {
+  const qe_node_info *info = &lowering->graph->node[node];
+  for (int i = 0; i < info->params; i++)
+    if (info->param[i] >= 0 && lowering->graph->param[info->param[i]].group != QE_GROUP_STATE) return true;
+  for (int i = 0; i < info->inputs; i++)
+    if (qe_lower_needs_gradient(lowering, info->input[i])) return true;
+  return false;
+}
+
+qe_status qe_lower_add_gradient(qe_lowering *lowering, qe_node node, qe_value value) {
+  qe_value *gradient = &lowering->gradient[node];
+  if (*gradient == QE_NO_VALUE) {
+    *gradient = value;
+    return QE_OK;
+  }
+  qe_value sum;
+  QE_TRY(qe_lower_temp(lowering, node, "gradient_sum", NULL, &sum));
+  QE_TRY(qe_lower_call(lowering, QE_OP_add, NULL, (qe_value[]){*gradient, value, sum}));
+  *gradient = sum;
+  return QE_OK;
+}
+
+qe_status qe_lower_param_gradient(qe_lowering *lowering, qe_node node, int param, qe_value *value) {
+  const qe_param *info = &lowering->graph->param[param];
+  if (!lowering->param_gradient_used[param] && lowering->param_gradient[param] != QE_NO_VALUE) {
+    lowering->param_gradient_used[param] = true;
+    *value = lowering->param_gradient[param];
+    return QE_OK;
+  }
+  QE_TRY(qe_lower_temp(lowering, node, "param_gradient", &info->desc, value));
+  if (lowering->param_gradient[param] == QE_NO_VALUE) return QE_OK; /* not trained: computed, then dropped */
+  QE_TRY(qe_reserve(&lowering->late, &lowering->late_capacity, lowering->lates + 2, sizeof *lowering->late));
+  lowering->late[lowering->lates++] = *value;
+  lowering->late[lowering->lates++] = lowering->param_gradient[param];
+  return QE_OK;
+}
+
+/* A cheap output is kept when several consumers share it, or when a consumer that is not cheap reads it. */
+static bool is_kept(const qe_lowering *lowering, qe_node node, bool keep_outputs) {
+  const qe_graph *graph = lowering->graph;
+  const qe_node_info *info = &graph->node[node];
+  if (!info->layer->cheap || info->consumers != 1 || keep_outputs) return true;
+  for (size_t i = (size_t)node + 1; i < graph->nodes; i++)
+    for (int k = 0; k < graph->node[i].inputs; k++)
+      if (graph->node[i].input[k] == node) return graph->node[i].layer->reads_input && !graph->node[i].layer->cheap;
+  return true;
+}
+
+static qe_status lower_forward(qe_lowering *lowering) {
+  for (size_t i = 0; i < lowering->graph->nodes; i++) {
+    qe_status status = lowering->graph->node[i].layer->forward(lowering, (qe_node)i, &lowering->output[i]);
+    if (status != QE_OK) return qe_fail_within(status, "node %s", lowering->graph->node[i].name);
+  }
+  return QE_OK;
+}
+
+static qe_status lower_backward(qe_lowering *lowering, qe_value gradient, bool keep_outputs) {
+  const qe_graph *graph = lowering->graph;
+  qe_node last = qe_graph_output(graph);
+  for (size_t i = 0; i < graph->nodes; i++)
+    if (!is_kept(lowering, (qe_node)i, keep_outputs)) lowering->output[i] = QE_NO_VALUE;
+  lowering->recomputing = true;
+  lowering->gradient[last] = gradient;
+  for (qe_node node = last; node >= 0; node--) {
+    if (lowering->gradient[node] == QE_NO_VALUE || !graph->node[node].layer->backward) continue;
+    qe_status status = graph->node[node].layer->backward(lowering, node, lowering->gradient[node]);
+    if (status != QE_OK) return qe_fail_within(status, "gradient of node %s", graph->node[node].name);
+  }
+  for (size_t i = 0; i < lowering->lates; i += 2)
+    QE_TRY(qe_lower_call(lowering, QE_OP_accumulate, NULL, &lowering->late[i]));
+  return QE_OK;
+}
+
+static qe_status lower_batch(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
+  const qe_graph *graph = lowering->graph;
+  qe_desc x = qe_lower_desc(lowering, &graph->node[0].output);
+  qe_desc images = qe_map(QE_U8, options->images, x.dim[QE_H], x.dim[QE_W], x.dim[QE_C]);
+  qe_value from, index, counter;
+  QE_TRY(qe_program_bind(lowering->program, "images", images, buffers->images, 0, &from));
+  QE_TRY(qe_program_bind(lowering->program, "index", qe_map(QE_S32, lowering->batch, 1, 1, 1), buffers->index, 0,
+                         &index));
+  QE_TRY(qe_program_bind(lowering->program, "counter", qe_vector(QE_S32, 4), buffers->counter, 0, &counter));
+  QE_TRY(qe_lower_temp(lowering, 0, "x", NULL, &lowering->output[0]));
+  qe_attrs attrs = {.images = options->images, .pad = options->pad, .flip = options->flip};
+  return qe_lower_call(lowering, QE_OP_augment, &attrs, (qe_value[]){from, index, counter, lowering->output[0]});
+}
+
+static qe_status lower_loss(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers,
+                            qe_value *gradient) {
+  qe_node last = qe_graph_output(lowering->graph);
+  qe_value logits = lowering->output[last], label, loss, hits;
+  qe_desc row = qe_map(QE_F32, lowering->batch, 1, 1, 1), count = qe_map(QE_S32, lowering->batch, 1, 1, 1);
+  QE_TRY(qe_program_bind(lowering->program, "labels", count, buffers->labels, 0, &label));
+  QE_TRY(qe_program_bind(lowering->program, "loss", row, buffers->loss, 0, &loss));
+  QE_TRY(qe_program_bind(lowering->program, "hits", count, buffers->hits, 0, &hits));
+  qe_attrs attrs = {.smoothing = options->smoothing};
+  QE_TRY(qe_lower_call(lowering, QE_OP_softmax_xent, &attrs, (qe_value[]){logits, label, loss, hits}));
+  if (!options->backward) return QE_OK;
+  attrs.scale = options->scale > 0 ? options->scale : 1.0f / (float)lowering->batch;
+  QE_TRY(qe_lower_temp(lowering, last, "gradient", NULL, gradient));
+  return qe_lower_call(lowering, QE_OP_softmax_xent_grad, &attrs, (qe_value[]){logits, label, *gradient});
+}
+
+static qe_status bind_params(qe_lowering *lowering, const qe_lower_buffers *buffers, bool backward) {
+  const qe_graph *graph = lowering->graph;
+  for (size_t i = 0; i < graph->params; i++) {
+    const qe_param *param = &graph->param[i];
+    QE_TRY(qe_program_bind(lowering->program, param->name, param->desc, buffers->params, param->offset,
+                           &lowering->param[i]));
+    lowering->param_gradient[i] = QE_NO_VALUE;
+    if (backward && param->group != QE_GROUP_STATE)
+      QE_TRY(qe_program_bind(lowering->program, param->name, param->desc, buffers->gradients, param->offset,
+                             &lowering->param_gradient[i]));
+  }
+  return QE_OK;
+}
+
+static void free_lowering(qe_lowering *lowering) {
+  qe_free(lowering->output);
+  qe_free(lowering->gradient);
+  qe_free(lowering->param);
+  qe_free(lowering->param_gradient);
+  qe_free(lowering->param_gradient_used);
+  qe_free(lowering->weight);
+  qe_free(lowering->saved[0]);
+  qe_free(lowering->saved[1]);
+  qe_free(lowering->late);
+}
+
+static qe_status init_lowering(qe_lowering *lowering) {
+  size_t nodes = lowering->graph->nodes, params = lowering->graph->params;
+  qe_value **of_node[] = {&lowering->output, &lowering->gradient, &lowering->weight, &lowering->saved[0],
+                          &lowering->saved[1]};
+  for (size_t k = 0; k < sizeof of_node / sizeof *of_node; k++) {
+    *of_node[k] = QE_NEW_ARRAY(qe_value, nodes);
+    if (!*of_node[k]) return QE_NO_MEMORY;
+    for (size_t i = 0; i < nodes; i++) (*of_node[k])[i] = QE_NO_VALUE;
+  }
+  lowering->param = QE_NEW_ARRAY(qe_value, params + 1);
+  lowering->param_gradient = QE_NEW_ARRAY(qe_value, params + 1);
+  lowering->param_gradient_used = QE_NEW_ARRAY(bool, params + 1);
+  return lowering->param && lowering->param_gradient && lowering->param_gradient_used ? QE_OK : QE_NO_MEMORY;
+}
+
+static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
+  QE_TRY(init_lowering(lowering));
+  QE_TRY(bind_params(lowering, buffers, options->backward));
+  QE_TRY(lower_batch(lowering, options, buffers));
+  QE_TRY(lower_forward(lowering));
+  qe_program_keep(lowering->program, lowering->output[qe_graph_output(lowering->graph)]);
+  qe_value gradient = QE_NO_VALUE;
+  QE_TRY(lower_loss(lowering, options, buffers, &gradient));
+  if (options->backward) QE_TRY(lower_backward(lowering, gradient, options->keep_outputs));
+  for (size_t i = 0; options->keep_outputs && i < lowering->graph->nodes; i++)
+    qe_program_keep(lowering->program, lowering->output[i]);
+  return qe_program_plan(lowering->program, NULL);
+}
+
+qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_options *options,
+                   const qe_lower_buffers *buffers, qe_lowered *lowered) {
+  if (!graph->finished || graph->node[0].layer != &qe_layer_input)
+    return qe_fail(QE_USAGE, "a graph must be finished, and its first node the input, before it is lowered");
+  if (options->batch < 1) return qe_fail(QE_USAGE, "batch %d: must be at least 1", options->batch);
+  memset(lowered, 0, sizeof *lowered);
+  qe_lowering lowering = {.graph = graph,
+                          .batch = options->batch,
+                          .training = options->training,
+                          .plain = options->plain};
+  QE_TRY(qe_program_new(device, options->backward ? "train" : options->training ? "calibrate" : "eval",
+                        &lowering.program));
+  qe_status status = lower_all(&lowering, options, buffers);
+  if (status == QE_OK) {
+    *lowered = (qe_lowered){lowering.program, lowering.output, graph->nodes};
+    lowering.output = NULL;
+  } else {
+    qe_program_free(lowering.program);
+  }
+  free_lowering(&lowering);
+  return status;
+}
+
+void qe_lowered_free(qe_lowered *lowered) {
+  qe_program_free(lowered->program);
+  qe_free(lowered->output);
+  memset(lowered, 0, sizeof *lowered);
+}

@@ -1,0 +1,50 @@
+/* Lowering: a graph at a batch size becomes a program for a device. */
+#ifndef QE_GRAPH_LOWER_H
+#define QE_GRAPH_LOWER_H
+
+#include "core/dispatch/program.h"
+#include "core/graph/graph.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qe_lower_options {
+  int32_t batch;
+  bool training;   /* batch norm on batch statistics */
+  bool backward;   /* loss gradient and parameter gradients */
+  bool plain;      /* quantisers off: the float network of the same parameters */
+  float smoothing; /* label smoothing */
+  float scale;     /* factor of the loss gradient; 0: 1 / batch */
+  int32_t images;  /* of the data set from which batches are drawn */
+  int32_t pad;     /* augmentation: zero padding of the random crop */
+  bool flip;       /* augmentation: random horizontal flip */
+  bool keep_outputs; /* every node's output can be read after a run */
+} qe_lower_options;
+
+/* Where the program finds what it reads and leaves what it makes; all on the program's device. */
+typedef struct qe_lower_buffers {
+  qe_buffer *params;    /* the flat parameter vector */
+  qe_buffer *gradients; /* the same layout; NULL without backward */
+  qe_buffer *images;    /* u8 [1,images,H,W,C] */
+  qe_buffer *index;     /* s32 [batch]: images of this batch */
+  qe_buffer *counter;   /* s32 [4]: seed, position (op augment) */
+  qe_buffer *labels;    /* s32 [batch] */
+  qe_buffer *loss;      /* f32 [batch] */
+  qe_buffer *hits;      /* s32 [batch] */
+} qe_lower_buffers;
+
+typedef struct qe_lowered {
+  qe_program *program;
+  qe_value *output;   /* of each node; readable with keep_outputs only, the logits always */
+  size_t nodes;
+} qe_lowered;
+
+QE_CHECKED qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_options *options,
+                              const qe_lower_buffers *buffers, qe_lowered *lowered);
+void qe_lowered_free(qe_lowered *lowered);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

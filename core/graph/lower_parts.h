@@ -1,0 +1,45 @@
+/* What lower.c and the layers share while a graph becomes a program. */
+#ifndef QE_GRAPH_LOWER_PARTS_H
+#define QE_GRAPH_LOWER_PARTS_H
+
+#include "core/dispatch/program.h"
+#include "core/graph/graph.h"
+
+typedef struct qe_lowering {
+  const qe_graph *graph;
+  qe_program *program;
+  int32_t batch;
+  bool training;   /* batch statistics in batch norm, and a backward pass follows */
+  bool plain;      /* quantisers off: weights as they are, activation quantisers as ReLU */
+  bool recomputing; /* inside the backward pass: forward functions must not update state */
+  qe_value *output;   /* of each node; QE_NO_VALUE: not made yet */
+  qe_value *gradient; /* of each node's output; QE_NO_VALUE: none yet */
+  qe_value *param;    /* bound value of each parameter */
+  qe_value *param_gradient;
+  bool *param_gradient_used;
+  qe_value *weight;     /* conv, linear: the weights as used (quantised), kept for the backward pass */
+  qe_value *saved[2];   /* batch norm: mean and variance of each node */
+  qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
+  size_t lates, late_capacity;
+} qe_lowering;
+
+enum { QE_NO_VALUE = -1 };
+
+/* A temporary of the node's output shape (or of `desc`) at the lowering's batch, named "node.what". */
+QE_CHECKED qe_status qe_lower_temp(qe_lowering *lowering, qe_node node, const char *what, const qe_desc *desc,
+                                   qe_value *value);
+QE_CHECKED qe_status qe_lower_call(qe_lowering *lowering, qe_op op, const qe_attrs *attrs, const qe_value *values);
+/* The value of a node's output, made again when it was not kept. */
+QE_CHECKED qe_status qe_lower_output(qe_lowering *lowering, qe_node node, qe_value *value);
+/* Add `value` to the gradient of a node's output; nothing happens when no parameter below needs it. */
+QE_CHECKED qe_status qe_lower_add_gradient(qe_lowering *lowering, qe_node node, qe_value value);
+/* Whether anything trained lies at or below the node. */
+bool qe_lower_needs_gradient(const qe_lowering *lowering, qe_node node);
+/* Where to write the gradient of a parameter: its slot at the first use, a temporary added later at the next ones. */
+QE_CHECKED qe_status qe_lower_param_gradient(qe_lowering *lowering, qe_node node, int param, qe_value *value);
+/* Attributes of the op `quant` for a quantizer. */
+qe_attrs qe_quant_attrs(const qe_quantizer *quantizer, const qe_desc *desc);
+/* A descriptor with N set to the lowering's batch. */
+qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image);
+
+#endif

@@ -1,0 +1,18 @@
+/* The table of methods. */
+#include "core/methods/method.h"
+
+#include <string.h>
+
+static const qe_method methods[] = {
+    {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", qe_train_qat},
+};
+
+const qe_method *qe_method_get(int index) {
+  return index >= 0 && (size_t)index < sizeof methods / sizeof *methods ? &methods[index] : NULL;
+}
+
+const qe_method *qe_method_find(const char *name) {
+  for (int i = 0; qe_method_get(i); i++)
+    if (strcmp(methods[i].name, name) == 0) return &methods[i];
+  return NULL;
+}

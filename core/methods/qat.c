@@ -1,0 +1,68 @@
+/* Quantisation-aware training: full-precision pre-training (or a model to start from), steps fitted to weights and
+ * activations, then gradient training through fake quantisers. */
+#include "core/base/alloc.h"
+#include "core/methods/method.h"
+
+#include <string.h>
+
+static bool is_quantized(const qe_model_spec *spec) {
+  return spec->bits.weights != QE_FLOAT_BITS || spec->bits.activations != QE_FLOAT_BITS || spec->bits.layers;
+}
+
+static qe_status take_init(const qe_setting *setting, qe_model *model) {
+  qe_tensors *tensors = NULL;
+  qe_model_spec spec;
+  QE_TRY(qe_tensors_read(setting->init, &tensors));
+  qe_status status = qe_model_read_spec(tensors, setting->init, &spec);
+  if (status == QE_OK && (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
+    status = qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
+                     setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
+  if (status == QE_OK) status = qe_model_take(model, tensors, setting->init);
+  qe_tensors_free(tensors);
+  return status;
+}
+
+static qe_status run_phase(const qe_setting *setting, qe_model *model, const qe_train_options *options,
+                           const char *phase, qe_score *final) {
+  qe_trainer *trainer = NULL;
+  QE_TRY(qe_trainer_new(setting->device, model, setting->data, options, &trainer));
+  qe_run_note(setting->run, "%s: %d epochs, %zu MiB of device memory", phase, options->epochs,
+              qe_trainer_bytes(trainer) >> 20);
+  qe_status status = qe_run_phase(setting->run, trainer, model, options, phase, final);
+  qe_trainer_free(trainer);
+  return status;
+}
+
+static qe_status pretrain(const qe_setting *setting, qe_model *model) {
+  qe_train_options options = setting->float_options;
+  const char *resumed = qe_run_resumed_phase(setting->run);
+  if (setting->init || options.epochs == 0 || (resumed && strcmp(resumed, "qat") == 0)) return QE_OK;
+  options.plain = true;
+  qe_score score;
+  QE_TRY(run_phase(setting, model, &options, "float", &score));
+  qe_run_note(setting->run, "float: %.2f %% top-1 on %lld test images", score.top1, (long long)score.images);
+  return QE_OK;
+}
+
+static qe_status train_quantized(const qe_setting *setting, qe_model *model, qe_result *result) {
+  QE_TRY(pretrain(setting, model));
+  if (!qe_run_resumed_phase(setting->run)) {
+    QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
+    QE_TRY(qe_evaluate(setting->device, model, setting->data, 0, NULL, &result->start));
+    qe_run_note(setting->run, "quantised, before training: %.2f %% top-1", result->start.top1);
+  }
+  return run_phase(setting, model, &setting->options, "qat", &result->final);
+}
+
+qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
+  qe_model *model = NULL;
+  memset(result, 0, sizeof *result);
+  result->quantized = is_quantized(&setting->spec);
+  QE_TRY(qe_model_new(&setting->spec, setting->options.seed, &model));
+  qe_status status = setting->init ? take_init(setting, model) : QE_OK;
+  if (status == QE_OK && result->quantized) status = train_quantized(setting, model, result);
+  if (status == QE_OK && !result->quantized)
+    status = run_phase(setting, model, &setting->options, "float", &result->final);
+  qe_model_free(model);
+  return status;
+}

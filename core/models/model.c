@@ -1,0 +1,251 @@
+/* Models: values of a graph's parameters, and the model file. */
+#include "core/models/model.h"
+
+#include "core/base/alloc.h"
+#include "core/base/rng.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+float *qe_model_values(const qe_model *model, int param) {
+  return model->values + model->graph->param[param].offset / sizeof(float);
+}
+
+/* Where a parameter's draws start: a hash of its name (FNV-1a), so that adding a layer changes no other's. */
+static uint64_t draw_base(const char *name) {
+  uint32_t hash = 2166136261u;
+  for (; *name; name++) hash = (hash ^ (uint8_t)*name) * 16777619u;
+  return (uint64_t)hash << 32;
+}
+
+static void fill(float *values, int64_t count, float value) {
+  for (int64_t i = 0; i < count; i++) values[i] = value;
+}
+
+/* Normal values by Box-Muller, two a draw. */
+static void fill_normal(float *values, int64_t count, double deviation, uint64_t seed, const char *name) {
+  uint64_t base = draw_base(name);
+  for (int64_t i = 0; i < count; i += 2) {
+    qe_philox draw = qe_philox_draw(seed, QE_STREAM_INIT, base + (uint64_t)i / 2);
+    double radius = deviation * sqrt(-2 * log((double)qe_uniform(draw.word[0])));
+    double angle = 2 * 3.14159265358979323846 * (double)qe_uniform(draw.word[1]);
+    values[i] = (float)(radius * cos(angle));
+    if (i + 1 < count) values[i + 1] = (float)(radius * sin(angle));
+  }
+}
+
+static bool ends_with(const char *text, const char *end) {
+  size_t length = strlen(text), tail = strlen(end);
+  return length >= tail && strcmp(text + length - tail, end) == 0;
+}
+
+void qe_model_init(qe_model *model, uint64_t seed) {
+  for (size_t i = 0; i < model->graph->params; i++) {
+    qe_param *param = &model->graph->param[i];
+    int64_t count = qe_count(&param->desc);
+    float *values = qe_model_values(model, (int)i);
+    const int32_t *dim = param->desc.dim;
+    if (param->group == QE_GROUP_WEIGHT)
+      fill_normal(values, count, sqrt(2.0 / ((double)dim[QE_H] * dim[QE_W] * dim[QE_C])), seed, param->name);
+    else
+      fill(values, count, ends_with(param->name, "bias") || ends_with(param->name, "beta") ||
+                                  ends_with(param->name, "running_mean")
+                              ? 0.0f
+                              : 1.0f);
+  }
+}
+
+static qe_status copy_spec(const qe_model_spec *from, qe_model_spec *to) {
+  *to = *from;
+  to->bits.layers = NULL;
+  to->name = qe_strdup(from->name);
+  if (!to->name) return QE_NO_MEMORY;
+  if (from->bits.layers && !(to->bits.layers = qe_strdup(from->bits.layers))) return QE_NO_MEMORY;
+  return QE_OK;
+}
+
+static void free_text(const char *text) { qe_free((void *)(uintptr_t)text); }
+
+void qe_model_free(qe_model *model) {
+  if (!model) return;
+  qe_graph_free(model->graph);
+  qe_free(model->values);
+  free_text(model->spec.name);
+  free_text(model->spec.bits.layers);
+  qe_free(model);
+}
+
+qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out) {
+  qe_model *model = QE_NEW(qe_model);
+  if (!model) return QE_NO_MEMORY;
+  qe_status status = copy_spec(spec, &model->spec);
+  if (status == QE_OK) status = qe_model_build(&model->spec, &model->graph);
+  if (status == QE_OK) {
+    model->values = qe_calloc(qe_graph_param_bytes(model->graph), 1);
+    if (!model->values) status = QE_NO_MEMORY;
+  }
+  if (status != QE_OK) {
+    qe_model_free(model);
+    return status;
+  }
+  qe_model_init(model, seed);
+  *out = model;
+  return QE_OK;
+}
+
+/* Rank and shape in the file: leading axes of extent 1 that a user does not expect are left out. */
+static int file_shape(const qe_param *param, int64_t *shape) {
+  const int32_t *dim = param->desc.dim;
+  if (param->group == QE_GROUP_WEIGHT) {
+    if (dim[QE_H] == 1 && dim[QE_W] == 1 && !strstr(param->name, "conv") && !strstr(param->name, "shortcut")) {
+      shape[0] = dim[QE_N];
+      shape[1] = dim[QE_C];
+      return 2;
+    }
+    for (int i = 0; i < 4; i++) shape[i] = dim[QE_N + i];
+    return 4;
+  }
+  shape[0] = qe_count(&param->desc);
+  return 1;
+}
+
+static bool is_step(const qe_param *param) { return ends_with(param->name, "step"); }
+
+qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *file) {
+  for (size_t i = 0; i < model->graph->params; i++) {
+    qe_param *param = &model->graph->param[i];
+    const qe_named_tensor *tensor = qe_tensors_find(tensors, param->name);
+    if (!tensor && is_step(param)) continue;
+    if (!tensor)
+      return qe_fail(QE_FORMAT, "%s has no tensor %s, which %s needs: is it a file of another model?", file,
+                     param->name, model->spec.name);
+    size_t bytes = qe_bytes(&param->desc);
+    if (is_step(param) && tensor->bytes != bytes) continue; /* per tensor <-> per channel: to be fitted anew */
+    if (tensor->dtype != QE_F32 || tensor->bytes != bytes)
+      return qe_fail(QE_FORMAT, "%s: tensor %s has %zu bytes of %s, %s needs %zu of f32", file, param->name,
+                     tensor->bytes, qe_dtype_name(tensor->dtype), model->spec.name, bytes);
+    memcpy(qe_model_values(model, (int)i), tensor->data, bytes);
+    param->initialised = true;
+    const float *values = tensor->data;
+    for (size_t k = 0; k < bytes / sizeof *values; k++)
+      if (!isfinite(values[k]) || (is_step(param) && values[k] <= 0))
+        return qe_fail(QE_FORMAT, "%s: tensor %s holds %g at %zu", file, param->name, (double)values[k], k);
+  }
+  return QE_OK;
+}
+
+static qe_status set_number(qe_tensors *tensors, const char *key, int value) {
+  char text[32];
+  snprintf(text, sizeof text, "%d", value);
+  return qe_tensors_set_meta(tensors, key, text);
+}
+
+static qe_status give_spec(const qe_model_spec *spec, qe_tensors *tensors) {
+  char text[64];
+  QE_TRY(qe_tensors_set_meta(tensors, "format", "qevo-gpu model 1"));
+  QE_TRY(qe_tensors_set_meta(tensors, "model", spec->name));
+  snprintf(text, sizeof text, "%c", spec->shortcut);
+  QE_TRY(qe_tensors_set_meta(tensors, "shortcut", text));
+  snprintf(text, sizeof text, "%dx%dx%d", spec->height, spec->width, spec->channels);
+  QE_TRY(qe_tensors_set_meta(tensors, "input", text));
+  QE_TRY(set_number(tensors, "classes", spec->classes));
+  QE_TRY(set_number(tensors, "weight_bits", spec->bits.weights));
+  QE_TRY(set_number(tensors, "act_bits", spec->bits.activations));
+  QE_TRY(set_number(tensors, "first_last_bits", spec->bits.edges));
+  QE_TRY(set_number(tensors, "residual_bits", spec->bits.residual));
+  QE_TRY(qe_tensors_set_meta(tensors, "weight_quantizer", qe_rule_name(spec->bits.weight_rule)));
+  QE_TRY(qe_tensors_set_meta(tensors, "act_quantizer", qe_rule_name(spec->bits.activation_rule)));
+  QE_TRY(set_number(tensors, "per_channel", spec->bits.per_channel));
+  return qe_tensors_set_meta(tensors, "layer_bits", spec->bits.layers ? spec->bits.layers : "");
+}
+
+qe_status qe_model_give(const qe_model *model, qe_tensors *tensors) {
+  for (size_t i = 0; i < model->graph->params; i++) {
+    const qe_param *param = &model->graph->param[i];
+    int64_t shape[QE_MAX_RANK];
+    int rank = file_shape(param, shape);
+    QE_TRY(qe_tensors_add(tensors, param->name, QE_F32, rank, shape, qe_model_values(model, (int)i)));
+  }
+  return give_spec(&model->spec, tensors);
+}
+
+static qe_status read_text(const qe_tensors *tensors, const char *file, const char *key, const char **text) {
+  *text = qe_tensors_get_meta(tensors, key);
+  if (!*text) return qe_fail(QE_FORMAT, "%s: no '%s' in its metadata; not a model of qevo-gpu", file, key);
+  return QE_OK;
+}
+
+static qe_status read_number(const qe_tensors *tensors, const char *file, const char *key, int *value) {
+  const char *text;
+  QE_TRY(read_text(tensors, file, key, &text));
+  char *end;
+  errno = 0;
+  long number = strtol(text, &end, 10);
+  if (errno || end == text || *end || number < 0 || number > 1 << 20)
+    return qe_fail(QE_FORMAT, "%s: metadata '%s' is '%s', must be a small number", file, key, text);
+  *value = (int)number;
+  return QE_OK;
+}
+
+static qe_status read_rule(const qe_tensors *tensors, const char *file, const char *key, qe_rule *rule) {
+  const char *text;
+  QE_TRY(read_text(tensors, file, key, &text));
+  for (int i = 0; i < QE_RULES; i++) {
+    if (strcmp(qe_rule_name((qe_rule)i), text) != 0) continue;
+    *rule = (qe_rule)i;
+    return QE_OK;
+  }
+  return qe_fail(QE_FORMAT, "%s: metadata '%s' is '%s', which is no quantiser", file, key, text);
+}
+
+qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_model_spec *spec) {
+  const char *format, *shortcut, *input;
+  int per_channel;
+  memset(spec, 0, sizeof *spec);
+  QE_TRY(read_text(tensors, file, "format", &format));
+  if (strcmp(format, "qevo-gpu model 1") != 0)
+    return qe_fail(QE_FORMAT, "%s: format '%s'; this version reads 'qevo-gpu model 1'", file, format);
+  QE_TRY(read_text(tensors, file, "model", &spec->name));
+  QE_TRY(read_text(tensors, file, "shortcut", &shortcut));
+  QE_TRY(read_text(tensors, file, "input", &input));
+  spec->shortcut = shortcut[0];
+  char rest;
+  if (sscanf(input, "%5dx%5dx%5d%c", &spec->height, &spec->width, &spec->channels, &rest) != 3)
+    return qe_fail(QE_FORMAT, "%s: metadata 'input' is '%s', must be like 32x32x3", file, input);
+  QE_TRY(read_number(tensors, file, "classes", &spec->classes));
+  QE_TRY(read_number(tensors, file, "weight_bits", &spec->bits.weights));
+  QE_TRY(read_number(tensors, file, "act_bits", &spec->bits.activations));
+  QE_TRY(read_number(tensors, file, "first_last_bits", &spec->bits.edges));
+  QE_TRY(read_number(tensors, file, "residual_bits", &spec->bits.residual));
+  QE_TRY(read_rule(tensors, file, "weight_quantizer", &spec->bits.weight_rule));
+  QE_TRY(read_rule(tensors, file, "act_quantizer", &spec->bits.activation_rule));
+  QE_TRY(read_number(tensors, file, "per_channel", &per_channel));
+  QE_TRY(read_text(tensors, file, "layer_bits", &spec->bits.layers));
+  spec->bits.per_channel = per_channel != 0;
+  return QE_OK;
+}
+
+qe_status qe_model_read(const char *path, qe_model **out, qe_tensors **keep) {
+  qe_tensors *tensors = NULL;
+  qe_model *model = NULL;
+  qe_model_spec spec;
+  qe_status status = qe_tensors_read(path, &tensors);
+  if (status == QE_OK) status = qe_model_read_spec(tensors, path, &spec);
+  if (status == QE_OK) {
+    status = qe_model_new(&spec, 1, &model);
+    if (status != QE_OK) (void)qe_fail_within(status, "%s", path);
+  }
+  if (status == QE_OK) status = qe_model_take(model, tensors, path);
+  if (status == QE_OK)
+    *out = model;
+  else
+    qe_model_free(model);
+  if (status == QE_OK && keep)
+    *keep = tensors;
+  else
+    qe_tensors_free(tensors);
+  return status;
+}

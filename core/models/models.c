@@ -1,0 +1,134 @@
+/* The table of models, and reading a spec's exceptions by layer. */
+#include "core/models/models.h"
+
+#include "core/models/parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+  const char *name;
+  qe_status (*build)(const qe_builder *builder, int size);
+  int size; /* residual blocks a stage; hidden layers */
+} zoo[] = {
+    {"resnet20", qe_build_resnet_cifar, 3},  {"resnet32", qe_build_resnet_cifar, 5},
+    {"resnet44", qe_build_resnet_cifar, 7},  {"resnet56", qe_build_resnet_cifar, 9},
+    {"resnet110", qe_build_resnet_cifar, 18}, {"mlp", qe_build_mlp, 2},
+};
+enum { ZOO = sizeof zoo / sizeof *zoo };
+
+const char *qe_model_name(int index) { return index >= 0 && index < ZOO ? zoo[index].name : NULL; }
+
+qe_model_spec qe_model_default(const char *name) {
+  return (qe_model_spec){.name = name,
+                         .shortcut = 'A',
+                         .height = 32,
+                         .width = 32,
+                         .channels = 3,
+                         .classes = 10,
+                         .bits = {.weights = QE_FLOAT_BITS,
+                                  .activations = QE_FLOAT_BITS,
+                                  .edges = 8,
+                                  .residual = 8,
+                                  .weight_rule = QE_RULE_LSQ,
+                                  .activation_rule = QE_RULE_LSQ}};
+}
+
+/* The exception "layer=w3a4" of a layer: its weight or activation bits by `letter`, 0 when there is none. */
+static int exception_bits(const char *list, const char *layer, char letter) {
+  size_t length = strlen(layer);
+  for (const char *at = list; at && *at; at = strchr(at, ','), at += at != NULL) {
+    if (strncmp(at, layer, length) != 0 || at[length] != '=') continue;
+    for (const char *digit = at + length + 1; *digit && *digit != ','; digit++)
+      if (*digit == letter) return atoi(digit + 1);
+  }
+  return 0;
+}
+
+static int choose_bits(const qe_builder *builder, const char *layer, qe_place place, char letter, int inner) {
+  const qe_bits *bits = &builder->spec->bits;
+  int exception = exception_bits(bits->layers, layer, letter);
+  if (exception) return exception;
+  bool edge = place == QE_EDGE_LAYER && bits->edges && inner != QE_FLOAT_BITS;
+  return edge ? bits->edges : inner;
+}
+
+int qe_weight_bits(const qe_builder *builder, const char *layer, qe_place place) {
+  return choose_bits(builder, layer, place, 'w', builder->spec->bits.weights);
+}
+
+int qe_input_bits(const qe_builder *builder, const char *layer, qe_place place) {
+  return choose_bits(builder, layer, place, 'a', builder->spec->bits.activations);
+}
+
+static bool valid_bits(long bits) { return (bits >= 1 && bits <= 8) || bits == QE_FLOAT_BITS; }
+
+/* Each item must be NAME=w<bits>, NAME=a<bits> or NAME=w<bits>a<bits>, of a conv or linear layer of the graph. */
+static qe_status check_exceptions(const qe_graph *graph, const char *list) {
+  for (const char *at = list; at && *at;) {
+    size_t length = strcspn(at, ",");
+    char item[128];
+    snprintf(item, sizeof item, "%.*s", (int)length, at);
+    char *equals = strchr(item, '=');
+    bool good = equals && (equals[1] == 'w' || equals[1] == 'a');
+    for (char *digit = equals; good && digit[1];) {
+      if (digit[1] != 'w' && digit[1] != 'a') good = false;
+      char *end = digit + 2;
+      if (good && !valid_bits(strtol(digit + 2, &end, 10))) good = false;
+      digit = end - 1;
+    }
+    if (!good)
+      return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
+    *equals = 0;
+    qe_node node = qe_graph_find_node(graph, item);
+    if (node < 0 || graph->node[node].quantizer.bits == 0)
+      return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'", item);
+    at += length + (at[length] == ',');
+  }
+  return QE_OK;
+}
+
+static qe_status check_spec(const qe_model_spec *spec) {
+  const qe_bits *bits = &spec->bits;
+  if (!valid_bits(bits->weights) || !valid_bits(bits->activations))
+    return qe_fail(QE_USAGE, "weight bits %d, activation bits %d: each 1 to 8, or 32 for float", bits->weights,
+                   bits->activations);
+  if ((bits->edges != 0 && !valid_bits(bits->edges)) || !valid_bits(bits->residual))
+    return qe_fail(QE_USAGE, "first and last layer bits %d, residual bits %d: each 1 to 8, or 32 for float",
+                   bits->edges, bits->residual);
+  if (bits->activations != QE_FLOAT_BITS && bits->residual < bits->activations)
+    return qe_fail(QE_USAGE, "residual bits %d: must not be below the activation bits, %d", bits->residual,
+                   bits->activations);
+  if (spec->shortcut != 'A' && spec->shortcut != 'B')
+    return qe_fail(QE_USAGE, "shortcut '%c': must be A or B", spec->shortcut);
+  if (spec->classes < 2) return qe_fail(QE_USAGE, "%d classes: needs at least two", spec->classes);
+  return QE_OK;
+}
+
+static qe_status say_unknown(const char *name) {
+  char list[256];
+  size_t used = 0;
+  for (int i = 0; i < ZOO && used < sizeof list; i++)
+    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", zoo[i].name);
+  return qe_fail(QE_USAGE, "no model is called '%s'; there are %s", name, list);
+}
+
+qe_status qe_model_build(const qe_model_spec *spec, qe_graph **out) {
+  int at = 0;
+  while (at < ZOO && strcmp(zoo[at].name, spec->name) != 0) at++;
+  if (at == ZOO) return say_unknown(spec->name);
+  QE_TRY(check_spec(spec));
+  qe_graph *graph;
+  QE_TRY(qe_graph_new(&graph));
+  qe_builder builder = {graph, spec};
+  qe_status status = zoo[at].build(&builder, zoo[at].size);
+  if (status == QE_OK) status = qe_graph_finish(graph);
+  if (status == QE_OK) status = check_exceptions(graph, spec->bits.layers);
+  if (status != QE_OK) {
+    qe_graph_free(graph);
+    return qe_fail_within(status, "model %s", spec->name);
+  }
+  *out = graph;
+  return QE_OK;
+}

@@ -1,0 +1,135 @@
+/* The start of quantisation-aware training: steps from weights and from the float network's activations. */
+#include "core/base/alloc.h"
+#include "core/data/split.h"
+#include "core/graph/layers.h"
+#include "core/train/fit_step.h"
+#include "core/train/session.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { CALIBRATION_IMAGES = 128, SAMPLES = 1 << 16 };
+
+static float step_for(qe_rule rule, const float *values, int64_t count, const qe_attrs *attrs) {
+  if (rule == QE_RULE_DOREFA) return 1.0f / (float)attrs->quant.high;
+  if (rule == QE_RULE_MAX) return qe_max_step(values, count, attrs->quant.high);
+  return qe_fit_step(values, count, attrs->quant.low, attrs->quant.high, attrs->quant.odd);
+}
+
+static bool step_missing(const qe_model *model, int param) {
+  return param >= 0 && !model->graph->param[param].initialised;
+}
+
+static void fit_weights(qe_model *model, const qe_node_info *node) {
+  int at = node->param[QE_CONV_STEP];
+  const qe_param *weight = &model->graph->param[node->param[QE_CONV_WEIGHT]];
+  const float *values = qe_model_values(model, node->param[QE_CONV_WEIGHT]);
+  float *step = qe_model_values(model, at);
+  qe_attrs attrs = qe_quant_attrs(&node->quantizer, &weight->desc);
+  int64_t steps = qe_count(&model->graph->param[at].desc), each = qe_count(&weight->desc) / steps;
+  qe_rule rule = node->quantizer.rule == QE_RULE_PACT ? QE_RULE_MAX : node->quantizer.rule;
+  for (int64_t i = 0; i < steps; i++) step[i] = step_for(rule, values + i * each, each, &attrs);
+  model->graph->param[at].initialised = true;
+}
+
+/* Of the quantisers that share a step, the one with the fewest bits decides. */
+static bool decides(const qe_graph *graph, qe_node node) {
+  const qe_node_info *info = &graph->node[node];
+  for (size_t i = 0; i < graph->nodes; i++) {
+    const qe_node_info *other = &graph->node[i];
+    if (other->layer != &qe_layer_quant || other->param[QE_QUANT_STEP] != info->param[QE_QUANT_STEP]) continue;
+    if (other->quantizer.bits < info->quantizer.bits) return false;
+  }
+  return true;
+}
+
+static qe_status fit_activations(qe_model *model, const qe_session *session, qe_node node) {
+  const qe_node_info *info = &model->graph->node[node];
+  qe_value value = session->lowered.output[info->input[0]];
+  qe_desc desc = qe_program_desc(session->lowered.program, value);
+  int64_t count = qe_count(&desc), stride = count / SAMPLES + 1, samples = 0;
+  stride += stride % 2 == 0; /* odd, so that all channels are met */
+  float *values = qe_alloc(qe_bytes(&desc));
+  if (!values) return QE_NO_MEMORY;
+  qe_status status = qe_program_read(session->lowered.program, session->queue, value, values);
+  for (int64_t i = 0; i < count; i += stride) values[samples++] = values[i];
+  qe_attrs attrs = qe_quant_attrs(&info->quantizer, &info->output);
+  int at = info->param[QE_QUANT_STEP];
+  if (status == QE_OK)
+    *qe_model_values(model, at) =
+        ldexpf(step_for(info->quantizer.rule, values, samples, &attrs), info->quantizer.step_shift);
+  model->graph->param[at].initialised = true;
+  qe_free(values);
+  return status;
+}
+
+static qe_status fit_all_activations(qe_queue *queue, qe_model *model, qe_buffer *params, const qe_image_store *store,
+                                     uint64_t seed) {
+  int32_t images = store->images < CALIBRATION_IMAGES ? store->images : CALIBRATION_IMAGES;
+  qe_lower_options lower = {.batch = images, .plain = true, .keep_outputs = true};
+  qe_session session;
+  QE_TRY(qe_session_new(queue, model->graph, &lower, params, NULL, store, &session));
+  double loss = 0;
+  int64_t hits = 0;
+  int32_t *order = QE_NEW_ARRAY(int32_t, store->images);
+  qe_status status = order ? QE_OK : QE_NO_MEMORY;
+  if (status == QE_OK) {
+    qe_shuffle(seed, UINT32_MAX, order, store->images);
+    status = qe_session_run(&session, order, images, seed, 0, &loss, &hits);
+  }
+  for (size_t i = 0; status == QE_OK && i < model->graph->nodes; i++) {
+    const qe_node_info *node = &model->graph->node[i];
+    if (node->layer == &qe_layer_quant && step_missing(model, node->param[QE_QUANT_STEP]) &&
+        decides(model->graph, (qe_node)i))
+      status = fit_activations(model, &session, (qe_node)i);
+  }
+  qe_free(order);
+  qe_session_free(&session);
+  return status;
+}
+
+qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *data, uint64_t seed) {
+  bool activations = false;
+  for (size_t i = 0; i < model->graph->nodes; i++) {
+    const qe_node_info *node = &model->graph->node[i];
+    if (node->layer == &qe_layer_quant) activations |= step_missing(model, node->param[QE_QUANT_STEP]);
+    bool weighted = node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
+    if (weighted && step_missing(model, node->param[QE_CONV_STEP])) fit_weights(model, node);
+  }
+  if (!activations) return QE_OK;
+  qe_queue *queue = NULL;
+  qe_buffer *params = NULL;
+  qe_image_store store = {0};
+  size_t bytes = qe_graph_param_bytes(model->graph);
+  qe_status status = qe_queue_new(device, &queue);
+  if (status == QE_OK) status = qe_buffer_new(device, bytes, &params);
+  if (status == QE_OK) status = qe_queue_write(queue, params, 0, model->values, bytes);
+  if (status == QE_OK) status = qe_image_store_new(queue, data, false, &store);
+  if (status == QE_OK) status = fit_all_activations(queue, model, params, &store, seed);
+  qe_image_store_free(&store);
+  qe_buffer_free(params);
+  qe_queue_free(queue);
+  return status;
+}
+
+qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch, FILE *explain,
+                      qe_score *score) {
+  qe_queue *queue = NULL;
+  qe_buffer *params = NULL;
+  qe_image_store store = {0};
+  qe_session session = {0};
+  size_t bytes = qe_graph_param_bytes(model->graph);
+  qe_lower_options lower = {.batch = batch > 0 ? batch : 200};
+  qe_status status = qe_queue_new(device, &queue);
+  if (status == QE_OK) status = qe_buffer_new(device, bytes, &params);
+  if (status == QE_OK) status = qe_queue_write(queue, params, 0, model->values, bytes);
+  if (status == QE_OK) status = qe_image_store_new(queue, data, true, &store);
+  if (status == QE_OK) status = qe_session_new(queue, model->graph, &lower, params, NULL, &store, &session);
+  if (status == QE_OK && explain) qe_program_explain(session.lowered.program, explain);
+  if (status == QE_OK) status = qe_session_score(&session, NULL, data->test_images, score);
+  qe_session_free(&session);
+  qe_image_store_free(&store);
+  qe_buffer_free(params);
+  qe_queue_free(queue);
+  return status;
+}

@@ -1,0 +1,65 @@
+/* Where a training step diverged: the first layer whose output, or the last whose gradient, is not finite. */
+#include "core/base/alloc.h"
+#include "core/train/trainer_parts.h"
+
+#include <math.h>
+
+static bool all_finite(const float *values, int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    if (!isfinite(values[i])) return false;
+  return true;
+}
+
+/* The parameter nearest the output whose gradient is not finite: gradients go wrong from the output backwards. */
+static qe_status find_gradient(qe_trainer *trainer, const char **name) {
+  const qe_graph *graph = trainer->model->graph;
+  float *values = qe_alloc(qe_graph_param_bytes(graph));
+  if (!values) return QE_NO_MEMORY;
+  qe_status status = qe_queue_read(trainer->queue, trainer->gradients, 0, values, trainer->trained_bytes);
+  if (status == QE_OK) status = qe_queue_wait(trainer->queue);
+  for (size_t i = graph->params; status == QE_OK && !*name && i-- > 0;) {
+    const qe_param *param = &graph->param[i];
+    if (param->group == QE_GROUP_STATE) continue;
+    if (!all_finite(values + param->offset / sizeof(float), qe_count(&param->desc))) *name = param->name;
+  }
+  qe_free(values);
+  return status;
+}
+
+/* Run the batch again with every output kept and find the first that is not finite. */
+static qe_status find_output(qe_trainer *trainer, const int32_t *index, uint64_t position, const char **name) {
+  const qe_graph *graph = trainer->model->graph;
+  const qe_train_options *options = &trainer->options;
+  qe_lower_options lower = {.batch = options->batch,
+                            .training = true,
+                            .plain = options->plain,
+                            .pad = options->pad,
+                            .flip = options->flip,
+                            .keep_outputs = true};
+  qe_session session;
+  QE_TRY(qe_session_new(trainer->queue, graph, &lower, trainer->params, NULL, &trainer->train_images, &session));
+  double loss = 0;
+  int64_t hits = 0;
+  qe_status status = qe_session_run(&session, index, options->batch, options->seed, position, &loss, &hits);
+  for (size_t i = 0; status == QE_OK && !*name && i < graph->nodes; i++) {
+    qe_value value = session.lowered.output[i];
+    qe_desc desc = qe_program_desc(session.lowered.program, value);
+    float *values = qe_alloc(qe_bytes(&desc));
+    status = values ? qe_program_read(session.lowered.program, trainer->queue, value, values) : QE_NO_MEMORY;
+    if (status == QE_OK && !all_finite(values, qe_count(&desc))) *name = graph->node[i].name;
+    qe_free(values);
+  }
+  qe_session_free(&session);
+  return status;
+}
+
+qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss) {
+  const char *output = NULL, *gradient = NULL;
+  QE_TRY(find_output(trainer, index, position, &output));
+  if (!output) QE_TRY(find_gradient(trainer, &gradient));
+  static const char cure[] = "lower the learning rate, warm up longer, or clip the gradient norm";
+  const char *what = output ? "the output of layer " : gradient ? "the gradient of " : "the loss, too large";
+  const char *name = output ? output : gradient ? gradient : "";
+  return qe_fail(QE_DIVERGED, "training diverged in epoch %d, step %lld (batch loss %g): not finite is %s%s; %s",
+                 trainer->epoch + 1, (long long)trainer->step + 1, loss / trainer->options.batch, what, name, cure);
+}

@@ -1,0 +1,64 @@
+/* A training run: its folder on disk, and the loop over epochs that every gradient method shares.
+ *
+ * Folder: config.yaml as resolved, metrics.jsonl (a line an epoch, or a step when asked), checkpoint.safetensors (the
+ * whole state, replaced atomically), last.safetensors and best.safetensors (models). */
+#ifndef QE_TRAIN_RUN_H
+#define QE_TRAIN_RUN_H
+
+#include "core/train/trainer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qe_epoch_report {
+  const char *phase; /* "float", "qat" */
+  int epoch, epochs;
+  qe_score train, test, held_out; /* images 0: not evaluated */
+  double rate, gradient_norm, images_per_second, seconds;
+} qe_epoch_report;
+
+/* What a run tells its caller; any function may be NULL. */
+typedef struct qe_run_events {
+  void *context;
+  /* After each batch; QE_INTERRUPTED saves a checkpoint and ends the run. */
+  qe_status (*progress)(void *context, const char *phase, const qe_train_progress *progress);
+  void (*epoch)(void *context, const qe_epoch_report *report);
+  void (*note)(void *context, const char *text);
+  FILE *explain; /* the plans of the programs; NULL: nowhere */
+} qe_run_events;
+
+typedef struct qe_run_options {
+  const char *folder; /* NULL: nothing is written */
+  const char *config; /* text of config.yaml; NULL: none */
+  bool resume;        /* go on from the folder's checkpoint */
+  int save_every;     /* epochs between checkpoints; 0: only at the end of a phase */
+  int log_every;      /* batches between step lines; 0: none */
+} qe_run_options;
+
+typedef struct qe_run qe_run;
+
+/* Makes the folder. Refuses a folder that already holds a run unless `resume`, and `resume` without a checkpoint. */
+QE_CHECKED qe_status qe_run_open(const qe_run_options *options, const qe_run_events *events, qe_run **run);
+void qe_run_close(qe_run *run); /* NULL is fine */
+
+/* The phase that the checkpoint to resume from was in; NULL when the run starts anew. */
+const char *qe_run_resumed_phase(const qe_run *run);
+/* Tell a sentence to whoever watches. */
+void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
+
+/* Train `trainer` to its last epoch as the phase called `phase`, from the run's checkpoint when that is of this phase.
+ * Evaluates on the test images after each epoch (and on the held-out ones, which then choose best.safetensors; else
+ * best is the last). At the end the model holds the trained parameters (the moving average when there is one).
+ * `final`: score on the test images. */
+QE_CHECKED qe_status qe_run_phase(qe_run *run, qe_trainer *trainer, qe_model *model, const qe_train_options *options,
+                                  const char *phase, qe_score *final);
+
+/* Write the model with facts about how it was made: pairs of key and value, NULL past the last. */
+QE_CHECKED qe_status qe_run_save_model(const qe_run *run, const qe_model *model, const char *file,
+                                       const char *const *facts);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

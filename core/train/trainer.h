@@ -1,0 +1,99 @@
+/* The trainer: a model, a data set and a device; epochs of gradient steps, evaluation, and its whole state as tensors.
+ *
+ * Everything that a run depends on is a function of (seed, epoch, step), so a trainer restored from its state goes on
+ * as if it had never stopped. */
+#ifndef QE_TRAIN_TRAINER_H
+#define QE_TRAIN_TRAINER_H
+
+#include "core/data/dataset.h"
+#include "core/dispatch/dispatch.h"
+#include "core/models/model.h"
+#include "core/train/schedule.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum qe_optimizer { QE_OPTIMIZER_SGD, QE_OPTIMIZER_ADAM } qe_optimizer;
+
+typedef struct qe_train_options {
+  uint64_t seed;
+  int32_t epochs, batch, eval_batch; /* images a step; images an evaluation step (0: chosen) */
+  int32_t accumulate;                /* batches a parameter update */
+  qe_optimizer optimizer;
+  qe_schedule schedule;
+  double momentum, beta2, epsilon; /* SGD's momentum or Adam's beta 1; Adam's others */
+  bool nesterov;
+  double weight_decay; /* of weights only: batch norm, biases and steps are left alone */
+  double clip_norm;    /* 0: off */
+  double ema;          /* decay of the parameters' moving average; 0: off */
+  float smoothing;     /* label smoothing */
+  int32_t pad;         /* random crop: zero padding; 0: off */
+  bool flip;
+  int32_t held_out; /* training images kept apart; 0: none */
+  bool plain;       /* train the float network of a quantised graph's parameters */
+} qe_train_options;
+
+qe_train_options qe_train_defaults(void);
+
+typedef struct qe_score {
+  double loss; /* mean cross-entropy in nats; label smoothing counts while training */
+  double top1; /* per cent */
+  int64_t images;
+} qe_score;
+
+typedef struct qe_train_progress {
+  int epoch, epochs;   /* from 1 */
+  int64_t step, steps; /* batches done of this epoch */
+  qe_score train;      /* of this epoch so far */
+  double rate;         /* learning rate */
+  double gradient_norm;
+  double images_per_second;
+} qe_train_progress;
+
+/* Called after every batch; anything but QE_OK ends the epoch there with that status (QE_INTERRUPTED: state is good). */
+typedef qe_status (*qe_progress_function)(void *context, const qe_train_progress *progress);
+
+typedef struct qe_trainer qe_trainer;
+
+/* Model and data must outlive the trainer; the model's values are written by qe_trainer_download only. */
+QE_CHECKED qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *data,
+                                    const qe_train_options *options, qe_trainer **trainer);
+void qe_trainer_free(qe_trainer *trainer); /* NULL is fine */
+
+/* Train to the end of the current epoch. QE_DIVERGED names epoch, step and layer; parameters are those before the
+ * step that diverged. */
+QE_CHECKED qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function progress, void *context);
+/* Epochs completed. */
+int qe_trainer_epochs_done(const qe_trainer *trainer);
+
+typedef enum qe_split_part { QE_PART_TEST, QE_PART_HELD_OUT, QE_PART_TRAIN } qe_split_part;
+
+/* Loss and top-1 of the network on a part of the data, without augmentation, with running statistics. `averaged`: of
+ * the moving average (options.ema). */
+QE_CHECKED qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool averaged, qe_score *score);
+
+/* Copy the parameters (or their moving average) from the device into the model's values, and back. */
+QE_CHECKED qe_status qe_trainer_download(qe_trainer *trainer, bool averaged);
+QE_CHECKED qe_status qe_trainer_upload(qe_trainer *trainer);
+
+/* Whole state (parameters, optimizer, average, position) added to / taken from tensors of a checkpoint. */
+QE_CHECKED qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors);
+QE_CHECKED qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tensors, const char *file);
+
+/* The steps of quantisers that have none yet, from weights and from the activations of the float network on one batch
+ * of training images. Changes the model's values; call before training. */
+QE_CHECKED qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *data, uint64_t seed);
+
+/* Evaluate a model on the test images without a trainer. `explain`: the program's plan is written there; may be NULL. */
+QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                                 FILE *explain, qe_score *score);
+
+void qe_trainer_explain(const qe_trainer *trainer, FILE *file);
+/* Bytes of device memory that the trainer holds. */
+size_t qe_trainer_bytes(const qe_trainer *trainer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,35 @@
+/* What trainer.c, trainer_state.c and diagnose.c share; nobody else includes this. */
+#ifndef QE_TRAIN_TRAINER_PARTS_H
+#define QE_TRAIN_TRAINER_PARTS_H
+
+#include "core/train/session.h"
+
+enum { QE_EVALS = 4 }; /* evaluation sessions: train or test store, plain or averaged parameters */
+
+struct qe_trainer {
+  qe_device *device;
+  qe_queue *queue;
+  qe_model *model;
+  const qe_dataset *data;
+  qe_train_options options;
+  size_t trained_bytes; /* of the flat vector: the groups that are trained */
+  qe_buffer *params, *gradients, *total, *momentum, *second, *average;
+  qe_buffer *hyper;  /* [2][QE_HYPERS]: with weight decay, without */
+  qe_buffer *square; /* f32 [1]: squared gradient norm */
+  qe_image_store train_images, test_images;
+  qe_session train, eval[QE_EVALS];
+  qe_program *norm, *update, *accumulate;
+  int32_t *kept, *held, *order; /* image numbers: trained on, held out, this epoch's order of places in `kept` */
+  int32_t kept_count;
+  int64_t epoch_steps, updates_total;
+  /* position */
+  int epoch;             /* completed */
+  int64_t step, updates; /* batches done of the running epoch; parameter updates done in all */
+  double loss_sum;       /* of the running epoch */
+  int64_t hits;
+};
+
+/* The squared gradient norm or the loss is not finite: say where it began. Returns QE_DIVERGED. */
+qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss);
+
+#endif

@@ -1,0 +1,138 @@
+/* The trainer's parameters in and out, evaluation, and its state as tensors of a checkpoint. */
+#include "core/base/alloc.h"
+#include "core/train/trainer_parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+qe_status qe_trainer_upload(qe_trainer *trainer) {
+  size_t bytes = qe_graph_param_bytes(trainer->model->graph);
+  QE_TRY(qe_queue_write(trainer->queue, trainer->params, 0, trainer->model->values, bytes));
+  if (trainer->average) QE_TRY(qe_queue_write(trainer->queue, trainer->average, 0, trainer->model->values, bytes));
+  return qe_queue_wait(trainer->queue);
+}
+
+qe_status qe_trainer_download(qe_trainer *trainer, bool averaged) {
+  qe_buffer *source = averaged && trainer->average ? trainer->average : trainer->params;
+  QE_TRY(qe_queue_read(trainer->queue, source, 0, trainer->model->values,
+                       qe_graph_param_bytes(trainer->model->graph)));
+  return qe_queue_wait(trainer->queue);
+}
+
+/* Evaluation memory is only taken when first asked for; the train store's serves the held-out images too. */
+static qe_status eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **out) {
+  qe_session *session = &trainer->eval[2 * test + averaged];
+  *out = session;
+  if (session->queue) return QE_OK;
+  qe_lower_options lower = {.batch = trainer->options.eval_batch > 0 ? trainer->options.eval_batch : 200,
+                            .plain = trainer->options.plain};
+  return qe_session_new(trainer->queue, trainer->model->graph, &lower,
+                        averaged ? trainer->average : trainer->params, NULL,
+                        test ? &trainer->test_images : &trainer->train_images, session);
+}
+
+qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool averaged, qe_score *score) {
+  if (part == QE_PART_HELD_OUT && trainer->options.held_out == 0)
+    return qe_fail(QE_USAGE, "no images are held out; set held-out above 0");
+  if (averaged && !trainer->average) return qe_fail(QE_USAGE, "no moving average is kept; set ema above 0");
+  qe_session *session;
+  QE_TRY(eval_session(trainer, part == QE_PART_TEST, averaged, &session));
+  if (part == QE_PART_TEST) return qe_session_score(session, NULL, trainer->data->test_images, score);
+  if (part == QE_PART_HELD_OUT)
+    return qe_session_score(session, trainer->held, trainer->options.held_out, score);
+  return qe_session_score(session, trainer->kept, trainer->kept_count, score);
+}
+
+/* ---- state ---- */
+
+static qe_status give_buffer(qe_trainer *trainer, qe_tensors *tensors, const char *name, qe_buffer *buffer) {
+  if (!buffer) return QE_OK;
+  int64_t shape[1] = {(int64_t)(buffer->bytes / sizeof(float))};
+  QE_TRY(qe_tensors_add(tensors, name, QE_F32, 1, shape, NULL));
+  QE_TRY(qe_queue_read(trainer->queue, buffer, 0, qe_tensors_find(tensors, name)->data,
+                       (size_t)shape[0] * sizeof(float)));
+  return qe_queue_wait(trainer->queue);
+}
+
+static qe_status take_buffer(qe_trainer *trainer, const qe_tensors *tensors, const char *file, const char *name,
+                             qe_buffer *buffer) {
+  if (!buffer) return QE_OK;
+  const qe_named_tensor *tensor = qe_tensors_find(tensors, name);
+  if (!tensor || tensor->dtype != QE_F32 || tensor->bytes > buffer->bytes ||
+      tensor->bytes + QE_ALIGNMENT <= qe_graph_param_bytes(trainer->model->graph))
+    return qe_fail(QE_FORMAT, "%s: no fitting tensor %s; was the run started with other options?", file, name);
+  QE_TRY(qe_queue_write(trainer->queue, buffer, 0, tensor->data, tensor->bytes));
+  return qe_queue_wait(trainer->queue);
+}
+
+static qe_status give_number(qe_tensors *tensors, const char *key, int64_t value) {
+  char text[32];
+  snprintf(text, sizeof text, "%lld", (long long)value);
+  return qe_tensors_set_meta(tensors, key, text);
+}
+
+qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
+  char loss[64];
+  QE_TRY(qe_trainer_download(trainer, false));
+  QE_TRY(qe_model_give(trainer->model, tensors));
+  QE_TRY(give_buffer(trainer, tensors, "optimizer.momentum", trainer->momentum));
+  QE_TRY(give_buffer(trainer, tensors, "optimizer.second", trainer->second));
+  QE_TRY(give_buffer(trainer, tensors, "optimizer.total", trainer->total));
+  QE_TRY(give_buffer(trainer, tensors, "average", trainer->average));
+  QE_TRY(give_number(tensors, "position.epoch", trainer->epoch));
+  QE_TRY(give_number(tensors, "position.step", trainer->step));
+  QE_TRY(give_number(tensors, "position.updates", trainer->updates));
+  QE_TRY(give_number(tensors, "position.hits", trainer->hits));
+  QE_TRY(give_number(tensors, "position.seed", (int64_t)trainer->options.seed));
+  QE_TRY(give_number(tensors, "position.epoch_steps", trainer->epoch_steps));
+  snprintf(loss, sizeof loss, "%a", trainer->loss_sum); /* hexadecimal: exact */
+  return qe_tensors_set_meta(tensors, "position.loss_sum", loss);
+}
+
+static qe_status take_number(const qe_tensors *tensors, const char *file, const char *key, int64_t most,
+                             int64_t *value) {
+  const char *text = qe_tensors_get_meta(tensors, key);
+  char *end = NULL;
+  errno = 0;
+  long long number = text ? strtoll(text, &end, 10) : 0;
+  if (!text || errno || end == text || *end || number < 0 || number > most)
+    return qe_fail(QE_FORMAT, "%s: metadata '%s' is '%s'; not a checkpoint of this run", file, key,
+                   text ? text : "missing");
+  *value = number;
+  return QE_OK;
+}
+
+static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
+  int64_t epoch, step, updates, hits, seed, epoch_steps;
+  QE_TRY(take_number(tensors, file, "position.epoch", INT32_MAX, &epoch));
+  QE_TRY(take_number(tensors, file, "position.step", trainer->epoch_steps, &step));
+  QE_TRY(take_number(tensors, file, "position.updates", INT64_MAX, &updates));
+  QE_TRY(take_number(tensors, file, "position.hits", INT64_MAX, &hits));
+  QE_TRY(take_number(tensors, file, "position.seed", INT64_MAX, &seed));
+  QE_TRY(take_number(tensors, file, "position.epoch_steps", INT64_MAX, &epoch_steps));
+  if ((uint64_t)seed != trainer->options.seed || epoch_steps != trainer->epoch_steps)
+    return qe_fail(QE_USAGE,
+                   "%s was made with seed %lld and %lld steps an epoch, this run has %llu and %lld: resume with the "
+                   "options of the run (seed, batch, data, held-out)",
+                   file, (long long)seed, (long long)epoch_steps, (unsigned long long)trainer->options.seed,
+                   (long long)trainer->epoch_steps);
+  const char *loss = qe_tensors_get_meta(tensors, "position.loss_sum");
+  trainer->loss_sum = loss ? strtod(loss, NULL) : 0;
+  trainer->epoch = (int)epoch;
+  trainer->step = step;
+  trainer->updates = updates;
+  trainer->hits = hits;
+  return QE_OK;
+}
+
+qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
+  QE_TRY(qe_model_take(trainer->model, tensors, file));
+  QE_TRY(qe_trainer_upload(trainer));
+  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.momentum", trainer->momentum));
+  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.second", trainer->second));
+  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.total", trainer->total));
+  QE_TRY(take_buffer(trainer, tensors, file, "average", trainer->average));
+  return take_position(trainer, tensors, file);
+}

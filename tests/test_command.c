@@ -1,0 +1,123 @@
+/* Tests of the qevo-gpu program itself: help, exit codes, what goes to stdout and what to stderr; its option table,
+ * which is no part of the library and is compiled in here. */
+#include "core/base/alloc.h"
+#include "tools/option_table.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+#include <cmocka.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+enum { OUTPUT = 1 << 16 };
+static char out[OUTPUT];
+
+/* Run the program through the shell; what it prints goes to `out`. Returns the exit code. */
+static int run(const char *arguments) {
+  char command[1024];
+  snprintf(command, sizeof command, QE_BINARY_DIR "/qevo-gpu %s", arguments);
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
+  int status = pclose(pipe);
+  assert_true(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+static void assert_run(const char *arguments, int code, const char *expected) {
+  int got = run(arguments);
+  if (got != code || !strstr(out, expected))
+    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", arguments, got, code, expected, out);
+}
+
+static void test_help_and_version(void **state) {
+  (void)state;
+  assert_run("--help", 0, "usage: qevo-gpu COMMAND");
+  assert_run("help", 0, "\n  devices ");
+  assert_run("--version", 0, "qevo-gpu ");
+  assert_run("devices --help", 0, "usage: qevo-gpu devices [options]\n");
+  assert_run("devices -h --bad-option", 0, "--json");
+  assert_run("--help 2>&1 >&-", 0, ""); /* closed output is no crash */
+}
+
+static void test_bad_usage(void **state) {
+  (void)state;
+  assert_run("2>&1 >/dev/null", 2, "usage: qevo-gpu COMMAND");
+  assert_run("devicse 2>&1 >/dev/null", 2, "qevo-gpu: no such command: devicse; did you mean devices?\n");
+  assert_run("fly 2>&1 >/dev/null", 2, "no such command: fly; 'qevo-gpu --help' lists them\n");
+  assert_run("devices --jsno 2>&1 >/dev/null", 2, "qevo-gpu devices: --jsno: no such option; did you mean --json?\n");
+  assert_run("devices gpu 2>&1 >/dev/null", 2, "qevo-gpu devices: one argument too many: gpu\n");
+  assert_run("devices --epochs 3 2>&1 >/dev/null", 2, "it belongs to: train");
+  assert_run("devices --config /no/such 2>&1 >/dev/null", 2, "/no/such: cannot open");
+  assert_run("devices --json >/dev/full 2>/dev/null", 1, "");
+}
+
+static void test_devices_table(void **state) {
+  (void)state;
+  assert_run("devices 2>/dev/null", 0, "backend   device  usable  name, or why not\n");
+  assert_non_null(strstr(out, "\nref            0  yes"));
+}
+
+/* One array, one object a device, exactly the keys that scripts rely on. */
+static void test_devices_json(void **state) {
+  (void)state;
+  int usable = 0;
+  assert_int_equal(run("devices --json"), 0);
+  cJSON *list = cJSON_ParseWithOpts(out, NULL, 0);
+  assert_true(cJSON_IsArray(list));
+  assert_ptr_equal(strchr(out, '\n'), out + strlen(out) - 1);
+  const cJSON *item;
+  cJSON_ArrayForEach(item, list) {
+    assert_int_equal(cJSON_GetArraySize(item), 4);
+    assert_true(cJSON_IsString(cJSON_GetObjectItem(item, "backend")));
+    assert_true(cJSON_IsBool(cJSON_GetObjectItem(item, "usable")));
+    const cJSON *device = cJSON_GetObjectItem(item, "device"), *why = cJSON_GetObjectItem(item, "why");
+    bool can = cJSON_IsTrue(cJSON_GetObjectItem(item, "usable"));
+    assert_true(can ? cJSON_IsString(device) : cJSON_IsNull(device));
+    assert_true(cJSON_IsString(why) && (*why->valuestring == 0) == can);
+    usable += can;
+  }
+  assert_true(usable >= 1);
+  cJSON_Delete(list);
+}
+
+/* The table is sound for every command, and a dumped config gives the same values again. */
+static void test_option_table(void **state) {
+  (void)state;
+  static const char *const commands[] = {"train", "eval", "devices"};
+  for (int i = 0; i < 3; i++) {
+    qe_options *options, *again;
+    if (qe_options_new(qe_option_table, qe_option_table_rows, commands[i], &options) != QE_OK)
+      fail_msg("%s", qe_message());
+    assert_int_equal(qe_options_new(qe_option_table, qe_option_table_rows, commands[i], &again), QE_OK);
+    char *text = qe_options_dump(options);
+    assert_non_null(text);
+    assert_true((strstr(text, "\nepochs: auto # default\n") != NULL) == (i == 0));
+    if (qe_options_load_text(again, "dump", text, strlen(text), QE_FROM_CONFIG) != QE_OK) fail_msg("%s", qe_message());
+    qe_free(text);
+    for (size_t row = 0; row < qe_option_table_rows; row++) {
+      const char *name = qe_option_table[row].name, *value = qe_option_text(options, name);
+      assert_non_null(qe_option_table[row].group);
+      assert_non_null(qe_option_table[row].help);
+      if (value) assert_string_equal(value, qe_option_text(again, name));
+    }
+    qe_options_free(options);
+    qe_options_free(again);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_bad_usage),
+      cmocka_unit_test(test_devices_table),    cmocka_unit_test(test_devices_json),
+      cmocka_unit_test(test_option_table),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,218 @@
+/* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
+#include "core/base/alloc.h"
+#include "core/methods/method.h"
+#include "tools/progress.h"
+#include "tools/setup.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stops;
+
+/* The first Ctrl-C ends the run after the batch at work, with a checkpoint; the second at once. */
+static void on_signal(int number) {
+  (void)number;
+  if (++stops > 1) _exit(130);
+}
+
+static void catch_signals(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- events ---- */
+
+typedef struct watch {
+  qe_progress progress;
+  int64_t batch;
+} watch;
+
+static qe_status on_progress(void *context, const char *phase, const qe_train_progress *at) {
+  (void)phase;
+  watch *w = context;
+  if (stops) return qe_fail(QE_INTERRUPTED, "interrupted");
+  qe_progress_point point = {at->epoch,         at->epochs,    at->step * w->batch, at->steps * w->batch,
+                             at->train.loss, at->train.top1};
+  qe_progress_update(&w->progress, &point);
+  return QE_OK;
+}
+
+static void on_epoch(void *context, const qe_epoch_report *report) {
+  watch *w = context;
+  char result[128];
+  int used = snprintf(result, sizeof result, "test %.2f %%", report->test.top1);
+  if (report->held_out.images > 0)
+    snprintf(result + used, sizeof result - (size_t)used, ", held out %.2f %%", report->held_out.top1);
+  qe_progress_point point = {report->epoch,        report->epochs,     report->train.images,
+                             report->train.images, report->train.loss, report->train.top1};
+  qe_progress_epoch(&w->progress, &point, result);
+}
+
+static void on_note(void *context, const char *text) {
+  watch *w = context;
+  qe_progress_note(&w->progress, "%s", text);
+}
+
+/* ---- options ---- */
+
+static qe_status read_rule(const qe_options *options, const char *name, qe_rule *rule) {
+  const char *text = qe_option_text(options, name);
+  for (int i = 0; i < QE_RULES; i++) {
+    if (strcmp(qe_rule_name((qe_rule)i), text) != 0) continue;
+    *rule = (qe_rule)i;
+    return QE_OK;
+  }
+  return qe_fail(QE_USAGE, "--%s: no rule is called %s", name, text);
+}
+
+static qe_status read_spec(const qe_options *options, const qe_dataset *data, qe_model_spec *spec) {
+  *spec = qe_model_default(qe_option_text(options, "model"));
+  spec->shortcut = qe_option_text(options, "shortcut")[0];
+  spec->height = data->height;
+  spec->width = data->width;
+  spec->channels = data->channels;
+  spec->classes = data->classes;
+  const char *layers = qe_option_text(options, "layer-bits");
+  spec->bits = (qe_bits){.weights = (int)qe_option_int(options, "weight-bits"),
+                         .activations = (int)qe_option_int(options, "act-bits"),
+                         .edges = (int)qe_option_int(options, "first-last-bits"),
+                         .residual = (int)qe_option_int(options, "residual-bits"),
+                         .per_channel = qe_option_flag(options, "per-channel"),
+                         .layers = layers && *layers ? layers : NULL};
+  QE_TRY(read_rule(options, "weight-quantizer", &spec->bits.weight_rule));
+  return read_rule(options, "act-quantizer", &spec->bits.activation_rule);
+}
+
+static qe_status read_schedule(const qe_options *options, double rate, qe_schedule *schedule) {
+  *schedule = (qe_schedule){.kind = qe_schedule_find(qe_option_text(options, "schedule")),
+                            .rate = rate,
+                            .min_rate = qe_option_real(options, "min-rate"),
+                            .gamma = qe_option_real(options, "gamma"),
+                            .warmup = qe_option_real(options, "warmup"),
+                            .cycle = qe_option_real(options, "cycle")};
+  size_t count = 0;
+  const int64_t *milestones = qe_option_ints(options, "milestones", &count);
+  if (count > QE_MAX_MILESTONES) return qe_fail(QE_USAGE, "--milestones: at most %d", QE_MAX_MILESTONES);
+  for (size_t i = 0; i < count; i++) schedule->milestone[schedule->milestones++] = (double)milestones[i];
+  return QE_OK;
+}
+
+/* Fine-tuning wants a tenth of the rate that training from random weights does. */
+static double own_rate(const qe_options *options, bool quantized) {
+  if (!qe_option_is(options, "rate", "auto")) return qe_option_real(options, "rate");
+  return quantized ? 0.02 : qe_option_real(options, "float-rate");
+}
+
+static qe_status read_training(const qe_options *options, bool quantized, qe_train_options *train) {
+  *train = qe_train_defaults();
+  train->seed = (uint64_t)qe_option_int(options, "seed");
+  train->epochs = qe_option_is(options, "epochs", "auto") ? (quantized ? 15 : 30) : (int)qe_option_int(options, "epochs");
+  train->batch = (int32_t)qe_option_int(options, "batch");
+  train->accumulate = (int32_t)qe_option_int(options, "accumulate");
+  train->optimizer = qe_option_is(options, "optimizer", "adam") ? QE_OPTIMIZER_ADAM : QE_OPTIMIZER_SGD;
+  train->momentum = qe_option_real(options, "momentum");
+  train->nesterov = qe_option_flag(options, "nesterov");
+  train->weight_decay = qe_option_real(options, "weight-decay");
+  train->clip_norm = qe_option_real(options, "clip-norm");
+  train->ema = qe_option_real(options, "ema");
+  train->smoothing = (float)qe_option_real(options, "label-smoothing");
+  train->pad = (int32_t)qe_option_int(options, "pad");
+  train->flip = qe_option_flag(options, "flip");
+  train->held_out = (int32_t)qe_option_int(options, "held-out");
+  return read_schedule(options, own_rate(options, quantized), &train->schedule);
+}
+
+static qe_status read_setting(const qe_options *options, qe_setting *setting) {
+  QE_TRY(read_spec(options, setting->data, &setting->spec));
+  const qe_bits *bits = &setting->spec.bits;
+  bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
+  QE_TRY(read_training(options, quantized, &setting->options));
+  setting->float_options = setting->options;
+  setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
+  setting->init = qe_option_text(options, "init");
+  return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
+}
+
+/* ---- running ---- */
+
+static qe_status print_result(const qe_options *options, const qe_setup *setup, const qe_result *result) {
+  if (!qe_option_flag(options, "json")) {
+    if (result->start.images)
+      printf("before training: %.2f %% top-1, loss %.4f\n", result->start.top1, result->start.loss);
+    printf("test accuracy: %.2f %% top-1, loss %.4f, %lld images (%s, seed %lld, backend %s)\n", result->final.top1,
+           result->final.loss, (long long)result->final.images, setup->data->source,
+           (long long)qe_option_int(options, "seed"), setup->device->backend->name);
+    return QE_OK;
+  }
+  qe_json json = {0};
+  qe_json_open_object(&json, NULL);
+  qe_json_real(&json, "top1", result->final.top1);
+  qe_json_real(&json, "loss", result->final.loss);
+  qe_json_int(&json, "images", result->final.images);
+  if (result->start.images) {
+    qe_json_real(&json, "start_top1", result->start.top1);
+    qe_json_real(&json, "start_loss", result->start.loss);
+  }
+  qe_json_text(&json, "backend", setup->device->backend->name);
+  qe_json_text(&json, "data", setup->data->source);
+  qe_json_text(&json, "out", qe_option_text(options, "out"));
+  qe_json_close(&json);
+  return qe_print_json(&json);
+}
+
+static qe_status dry_run(const qe_options *options, const qe_setting *setting, const char *config) {
+  qe_graph *graph;
+  QE_TRY(qe_model_build(&setting->spec, &graph));
+  qe_cost cost = qe_graph_cost(graph, -1);
+  qe_status status = qe_dump_graph(options, graph);
+  qe_graph_free(graph);
+  QE_TRY(status);
+  fprintf(stderr, "%s: %lld parameters, %lld multiply-adds an image; nothing is trained (--dry-run)\n",
+          setting->spec.name, (long long)cost.params, (long long)cost.macs);
+  fputs(config, stdout);
+  return QE_OK;
+}
+
+static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
+  qe_setting setting = {.device = setup->device, .data = setup->data};
+  QE_TRY(read_setting(options, &setting));
+  if (qe_option_flag(options, "dry-run")) return dry_run(options, &setting, config);
+  watch w = {.progress = {.file = stderr}, .batch = setting.options.batch};
+  qe_run_events events = {.context = &w,
+                          .progress = on_progress,
+                          .epoch = on_epoch,
+                          .note = on_note,
+                          .explain = qe_option_flag(options, "explain") ? stderr : NULL};
+  qe_run_options run = {.folder = qe_option_text(options, "out"),
+                        .config = config,
+                        .resume = qe_option_flag(options, "resume"),
+                        .save_every = (int)qe_option_int(options, "save-every"),
+                        .log_every = (int)qe_option_int(options, "log-every")};
+  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
+  QE_TRY(qe_run_open(&run, &events, &setting.run));
+  catch_signals();
+  qe_result result;
+  qe_status status = method->run(&setting, &result);
+  qe_progress_clear(&w.progress);
+  qe_run_close(setting.run);
+  return status == QE_OK ? print_result(options, setup, &result) : status;
+}
+
+qe_status qe_cmd_train(qe_options *options) {
+  const char *name = qe_options_positional(options, 0);
+  const qe_method *method = qe_method_find(name);
+  if (!method) return qe_fail(QE_USAGE, "no method is called '%s'; there is qat", name);
+  qe_setup setup;
+  QE_TRY(qe_setup_open(options, &setup));
+  char *config = qe_options_dump(options);
+  qe_status status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
+  qe_free(config);
+  qe_setup_close(&setup);
+  return status;
+}
