@@ -4,7 +4,7 @@
  *   eff  = step * 2^-step_shift                    (exact)
  *   v    = x / eff
  *   code = rint(v), halves to even                 unit grid
- *          floor(v + 0.5)                          unit grid, round_up
+ *          floor(v + QE_HALF_UP)                   unit grid, round_up
  *          2 * rint((v + high) / 2) - high         odd grid (low and high odd)
  *   code = code < low ? low : code > high ? high : code
  *   y    = eff * code
@@ -20,7 +20,7 @@ static float code_of(const qe_quant *quant, float v) {
   if (quant->odd)
     code = 2.0f * rintf((v + high) / 2.0f) - high;
   else if (quant->round_up)
-    code = floorf(v + 0.5f);
+    code = floorf(v + QE_HALF_UP);
   else
     code = rintf(v);
   return code < low ? low : code > high ? high : code;

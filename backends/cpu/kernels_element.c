@@ -33,7 +33,7 @@ enum grid { UNIT, UNIT_UP, ODD };
 
 CPU_INLINE float code_of(enum grid grid, float v, float high) {
   if (grid == ODD) return 2.0f * round_even((v + high) / 2.0f) - high;
-  return grid == UNIT_UP ? round_down(v + 0.5f) : round_even(v);
+  return grid == UNIT_UP ? round_down(v + QE_HALF_UP) : round_even(v);
 }
 
 CPU_INLINE void quant_as(enum grid grid, const cpu_tile *tile) {
