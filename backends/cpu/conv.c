@@ -45,14 +45,12 @@ static void fill_operands(qe_op op, dnn_operand *operand) {
   }
 }
 
-static dnnl_status_t make_desc(dnnl_primitive_desc_t *pd, const_dnnl_op_desc_t desc, dnnl_engine_t engine,
-                               const_dnnl_primitive_desc_t hint) {
-  dnnl_primitive_attr_t attr;
-  dnnl_status_t status = dnnl_primitive_attr_create(&attr);
+/* The scratchpad is the caller's. */
+static dnnl_status_t make_attr(dnnl_primitive_attr_t *attr) {
+  dnnl_status_t status = dnnl_primitive_attr_create(attr);
   if (status != dnnl_success) return status;
-  status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-  if (status == dnnl_success) status = dnnl_primitive_desc_create(pd, desc, attr, engine, hint);
-  dnnl_primitive_attr_destroy(attr);
+  status = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
+  if (status != dnnl_success) dnnl_primitive_attr_destroy(*attr);
   return status;
 }
 
@@ -115,48 +113,96 @@ static dnnl_status_t conv_hint(dnnl_primitive_desc_t *hint, dnnl_engine_t engine
   return status;
 }
 
-static dnnl_status_t conv_try(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const qe_call *call, bool any_maps) {
+/* What stands against an implementation of a call. */
+typedef enum conv_fault {
+  GOOD,
+  OUTDONE, /* another one, if it is there, is faster */
+  SLOW,    /* oneDNN's own reference, hundreds of times slower */
+  WRONG
+} conv_fault;
+
+static bool is_named(const_dnnl_primitive_desc_t pd, const char *start) {
+  const char *name = "";
+  return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+         strncmp(name, start, strlen(start)) == 0;
+}
+
+/* Measured with oneDNN 2.6.3. */
+static conv_fault fault_of(const_dnnl_primitive_desc_t pd, const qe_call *call) {
+  enum { FEW_CHANNELS = 48, WHOLE_VECTOR = 16 };
+  const qe_window *window = &call->attrs.window;
+  int32_t inputs = call->operand[roles_of(call->op).x].desc.dim[QE_C];
+  bool strided = window->stride[0] != 1 || window->stride[1] != 1;
+  /* It writes past the end of its scratch memory. */
+  if (is_named(pd, "jit_1x1") && is_grad_w(call->op) && strided && inputs % WHOLE_VECTOR) return WRONG;
+  if (is_named(pd, "ref")) return SLOW;
+  return is_named(pd, "brgconv") && inputs < FEW_CHANNELS ? OUTDONE : GOOD;
+}
+
+/* The best of the implementations on the iterator: the first good one; one that is outdone unless the very next is of
+ * the same instruction set; a slow one at the end. *pd is NULL when there is none. */
+static conv_fault conv_pick(dnnl_primitive_desc_t *pd, dnnl_primitive_desc_iterator_t iterator, const qe_call *call) {
+  conv_fault best = WRONG;
+  *pd = NULL;
+  do {
+    dnnl_primitive_desc_t next = dnnl_primitive_desc_iterator_fetch(iterator);
+    if (!next) break;
+    conv_fault fault = fault_of(next, call);
+    bool better = best == OUTDONE ? is_named(next, "jit:avx512") : fault < best;
+    bool last = best == OUTDONE || fault == GOOD;
+    if (better) {
+      if (*pd) dnnl_primitive_desc_destroy(*pd);
+      *pd = next;
+      best = fault;
+    } else {
+      dnnl_primitive_desc_destroy(next);
+    }
+    if (last) break;
+  } while (dnnl_primitive_desc_iterator_next(iterator) == dnnl_success);
+  return best;
+}
+
+/* The iterator refers to the description, the hint and the attributes until it is destroyed. */
+static conv_fault conv_try(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const qe_call *call, bool any_maps) {
   conv_layouts layouts;
   dnnl_convolution_desc_t desc;
-  dnnl_primitive_desc_t hint;
-  dnnl_status_t status = conv_hint(&hint, engine, call);
-  if (status != dnnl_success) return status;
-  status = conv_layouts_of(&layouts, call, any_maps, true);
-  if (status == dnnl_success) status = conv_desc(&desc, call->op, &call->attrs.window, &layouts);
-  if (status == dnnl_success) status = make_desc(pd, &desc, engine, hint);
-  if (hint) dnnl_primitive_desc_destroy(hint);
-  return status;
-}
-
-/* oneDNN's own reference is hundreds of times slower than the rest. */
-static bool is_slow(const_dnnl_primitive_desc_t pd) {
-  const char *name = "";
-  return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) != dnnl_success ||
-         strncmp(name, "ref", 3) == 0;
-}
-
-/* Plain maps if there is a fast kernel for them, else maps in the kernel's layout, else whatever takes plain maps. */
-static dnnl_status_t conv_choose(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const qe_call *call) {
-  dnnl_primitive_desc_t other;
-  dnnl_status_t status = conv_try(pd, engine, call, false);
-  if (status == dnnl_success && !is_slow(*pd)) return status;
-  if (conv_try(&other, engine, call, true) != dnnl_success) return status;
-  if (status == dnnl_success && is_slow(other)) {
-    dnnl_primitive_desc_destroy(other);
-    return status;
+  dnnl_primitive_desc_t hint = NULL;
+  dnnl_primitive_attr_t attr = NULL;
+  dnnl_primitive_desc_iterator_t iterator = NULL;
+  conv_fault fault = WRONG;
+  *pd = NULL;
+  bool described = conv_hint(&hint, engine, call) == dnnl_success && make_attr(&attr) == dnnl_success &&
+                   conv_layouts_of(&layouts, call, any_maps, true) == dnnl_success &&
+                   conv_desc(&desc, call->op, &call->attrs.window, &layouts) == dnnl_success;
+  if (described && dnnl_primitive_desc_iterator_create(&iterator, &desc, attr, engine, hint) == dnnl_success) {
+    fault = conv_pick(pd, iterator, call);
+    dnnl_primitive_desc_iterator_destroy(iterator);
   }
-  if (status == dnnl_success) dnnl_primitive_desc_destroy(*pd);
-  *pd = other;
-  return dnnl_success;
+  if (attr) dnnl_primitive_attr_destroy(attr);
+  if (hint) dnnl_primitive_desc_destroy(hint);
+  return fault;
+}
+
+/* Plain maps if there is a fast kernel for them, else maps in the kernel's layout, else whatever takes plain maps.
+ * NULL: there is no implementation. */
+static dnnl_primitive_desc_t conv_choose(dnnl_engine_t engine, const qe_call *call) {
+  dnnl_primitive_desc_t plain, other;
+  conv_fault fault = conv_try(&plain, engine, call, false);
+  if (fault < SLOW) return plain;
+  if (conv_try(&other, engine, call, true) < fault) {
+    if (plain) dnnl_primitive_desc_destroy(plain);
+    return other;
+  }
+  if (other) dnnl_primitive_desc_destroy(other);
+  return plain;
 }
 
 static const char *conv_refuse(const qe_device *base, const qe_call *call) {
   const cpu_device *device = (const cpu_device *)base;
   int before = cpu_threads_enter(device->threads);
-  dnnl_primitive_desc_t pd;
-  dnnl_status_t status = conv_choose(&pd, device->engine, call);
+  dnnl_primitive_desc_t pd = conv_choose(device->engine, call);
   cpu_threads_leave(before);
-  if (status != dnnl_success) return "oneDNN has no convolution of this shape";
+  if (!pd) return "oneDNN has no convolution of this shape";
   dnnl_primitive_desc_destroy(pd);
   return NULL;
 }
@@ -164,12 +210,13 @@ static const char *conv_refuse(const qe_device *base, const qe_call *call) {
 static qe_status conv_prepare(qe_device *base, const qe_call *call, void **state) {
   cpu_device *device = (cpu_device *)base;
   dnn_operand operand[DNN_TENSORS];
-  dnnl_primitive_desc_t pd;
+  dnnl_primitive_desc_t pd = NULL;
   conv_layouts plain;
   dnn_state *made = NULL;
   int before = cpu_threads_enter(device->threads);
   dnnl_status_t status = conv_layouts_of(&plain, call, false, false);
-  if (status == dnnl_success) status = conv_choose(&pd, device->engine, call);
+  if (status == dnnl_success) pd = conv_choose(device->engine, call);
+  if (status == dnnl_success && !pd) status = dnnl_unimplemented;
   qe_status result = status == dnnl_success ? QE_OK : dnn_fail(status, "describing a convolution");
   if (result == QE_OK) {
     fill_operands(call->op, operand);
@@ -222,7 +269,10 @@ static dnnl_status_t linear_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t en
   if (status == dnnl_success) status = linear_desc(&desc, call->op, operand);
   if (status == dnnl_success && call->op != QE_OP_linear)
     status = dnnl_primitive_desc_create(&hint, &forward, NULL, engine, NULL);
-  if (status == dnnl_success) status = make_desc(pd, &desc, engine, hint);
+  dnnl_primitive_attr_t attr = NULL;
+  if (status == dnnl_success) status = make_attr(&attr);
+  if (status == dnnl_success) status = dnnl_primitive_desc_create(pd, &desc, attr, engine, hint);
+  if (attr) dnnl_primitive_attr_destroy(attr);
   if (hint) dnnl_primitive_desc_destroy(hint);
   return status;
 }

@@ -20,7 +20,7 @@ typedef struct dnn_state dnn_state;
 QE_CHECKED qe_status dnn_state_new(cpu_device *device, const qe_call *call, dnnl_primitive_desc_t pd,
                                    const dnn_operand *operands, dnn_state **state);
 QE_CHECKED qe_status dnn_state_run(cpu_queue *queue, dnn_state *state);
-void dnn_state_free(void *state);
+void dnn_state_free(void *memory);
 
 /* A failure of oneDNN as a message: `what` was asked of it. */
 qe_status dnn_fail(dnnl_status_t status, const char *what);

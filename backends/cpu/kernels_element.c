@@ -13,7 +13,11 @@ void CPU_NAME(clamp_tile)(const cpu_tile *tile) {
 void CPU_NAME(clamp_grad_tile)(const cpu_tile *tile) {
   const float *dy = tile->operand[0], *x = tile->operand[1];
   float *dx = tile->operand[2], low = tile->attrs->low, high = tile->attrs->high;
-  CPU_SIMD for (int64_t k = 0; k < tile->count; k++) dx[k] = ((x[k] > low) & (x[k] < high)) ? dy[k] : 0.0f;
+  CPU_SIMD for (int64_t k = 0; k < tile->count; k++) {
+    float v = x[k], d = dy[k];
+    bool through = (v > low) & (v < high);
+    dx[k] = through ? d : 0.0f;
+  }
 }
 
 void CPU_NAME(add_tile)(const cpu_tile *tile) {
@@ -57,20 +61,36 @@ void CPU_NAME(quant_tile)(const cpu_tile *tile) {
     quant_as(UNIT, tile);
 }
 
+/* Sums run in this many lanes, enough to hide the time of an addition. */
+enum { LANES = 64 };
+
+CPU_INLINE float sum_of_lanes(const float *lane) {
+  float sum = 0;
+  for (int k = 0; k < LANES; k++) sum += lane[k];
+  return sum;
+}
+
+/* dx of one element; adds its dy * slope to *sum. */
+CPU_INLINE float quant_grad_of(enum grid grid, qe_step_grad rule, float d, float v, float low, float high, float *sum) {
+  float limited = v < low ? low : v;
+  limited = limited > high ? high : limited;
+  float inside = rule == QE_STEP_LSQ ? code_of(grid, v, high) - v : 0.0f;
+  bool through = (v > low) & (v < high);
+  if (rule != QE_STEP_FIXED) *sum += d * (through ? inside : limited);
+  return through ? d : 0.0f;
+}
+
 CPU_INLINE void quant_grad_as(enum grid grid, qe_step_grad rule, const cpu_tile *tile) {
   const float *dy = tile->operand[0], *x = tile->operand[1];
-  float *dx = tile->operand[3], step = tile->params[0], sum = 0;
+  float *dx = tile->operand[3], step = tile->params[0], lane[LANES] = {0};
   float low = (float)tile->attrs->quant.low, high = (float)tile->attrs->quant.high;
-  _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < tile->count; k++) {
-    float v = x[k] / step, d = dy[k];
-    float limited = v < low ? low : v;
-    limited = limited > high ? high : limited;
-    float inside = rule == QE_STEP_LSQ ? code_of(grid, v, high) - v : 0.0f;
-    bool through = (v > low) & (v < high);
-    if (rule != QE_STEP_FIXED) sum += d * (through ? inside : limited);
-    dx[k] = through ? d : 0.0f;
-  }
-  tile->sums[0] = sum;
+  int64_t whole = tile->count - tile->count % LANES;
+  for (int64_t at = 0; at < whole; at += LANES)
+    CPU_SIMD for (int64_t k = 0; k < LANES; k++) dx[at + k] =
+        quant_grad_of(grid, rule, dy[at + k], x[at + k] / step, low, high, &lane[k]);
+  for (int64_t at = whole; at < tile->count; at++)
+    dx[at] = quant_grad_of(grid, rule, dy[at], x[at] / step, low, high, &lane[at - whole]);
+  tile->sums[0] = sum_of_lanes(lane);
 }
 
 /* params: the effective step; sums: sum of dy * slope */
@@ -91,9 +111,12 @@ void CPU_NAME(quant_grad_tile)(const cpu_tile *tile) {
 /* sums: sum of x^2 */
 void CPU_NAME(square_sum_tile)(const cpu_tile *tile) {
   const float *x = tile->operand[0];
-  float sum = 0;
-  _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < tile->count; k++) sum += x[k] * x[k];
-  tile->sums[0] = sum;
+  float lane[LANES] = {0};
+  int64_t whole = tile->count - tile->count % LANES;
+  for (int64_t at = 0; at < whole; at += LANES)
+    CPU_SIMD for (int64_t k = 0; k < LANES; k++) lane[k] += x[at + k] * x[at + k];
+  for (int64_t at = whole; at < tile->count; at++) lane[at - whole] += x[at] * x[at];
+  tile->sums[0] = sum_of_lanes(lane);
 }
 
 /* params: the factor; 1 leaves all as it is */

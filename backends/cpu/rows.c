@@ -75,7 +75,7 @@ static qe_status rows_run_call(qe_queue *queue, const qe_call *call, void *state
   const struct rows_op *op = &table[call->op];
   if (op->check) QE_TRY(op->check(call));
   rows_run run = {call, cpu_device_of(queue)->kernels->rows[call->op]};
-  int64_t rows = op->rows(call, op->operand), work = 0;
+  int64_t rows = op->rows(call, op->operand), work = 1;
   for (int i = 0; i < call->operands; i++) {
     /* Data sets are not read whole: all else is. */
     int64_t count = qe_count(&call->operand[i].desc);

@@ -4,7 +4,7 @@
 #include <math.h>
 
 enum {
-  TILE = 8192,           /* elements: 16 KiB, so that the operands of an op fit the first-level cache */
+  TILE = 4096,           /* elements: 16 KiB, so that the operands of an op fit the first-level cache */
   PATTERN = 256,         /* least elements of a pattern */
   LANES = 16,            /* elements of the widest vector */
   LEAST_ROWS = 8,        /* pixels of a tile when there are many channels */
