@@ -27,6 +27,9 @@ const char *qe_status_text(qe_status status) {
   return (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }
 
+#undef qe_fail /* macros where the analyser reads, see status.h */
+#undef qe_fail_within
+
 qe_status qe_fail(qe_status status, const char *format, ...) {
   char text[MESSAGE_BYTES]; /* the arguments may point into `message` */
   va_list args;

@@ -105,6 +105,10 @@ qe_status qe_call_run_reference(qe_queue *queue, const qe_call *call) {
   qe_call host = *call;
   for (int i = 0; i < host.operands; i++) host.operand[i].data = NULL;
   qe_status status = run_on_copies(queue, call, &host);
+  if (status != QE_OK) { /* what is still queued uses the copies */
+    qe_status waited = qe_queue_wait(queue);
+    if (waited != QE_OK) status = waited;
+  }
   for (int i = 0; i < host.operands; i++) qe_free(host.operand[i].data);
   return status;
 }

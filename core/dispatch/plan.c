@@ -51,7 +51,6 @@ static void merge_views(qe_program *program) {
     qe_value_info *base = &program->value[view->view_of];
     if (base->first < 0 || view->first < base->first) base->first = view->first;
     if (view->last > base->last) base->last = view->last;
-    base->keep |= view->keep;
     view->root = view->view_of;
   }
 }
@@ -214,5 +213,7 @@ qe_status qe_program_plan(qe_program *program, const qe_plan_options *options) {
     return qe_fail_within(status, "program %s needs %zu MiB for its arena (a smaller batch needs less)", program->name,
                           arena_bytes >> 20);
   set_addresses(program);
-  return prepare(program);
+  QE_TRY(prepare(program));
+  program->ready = true;
+  return QE_OK;
 }

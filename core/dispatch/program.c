@@ -83,7 +83,6 @@ qe_status qe_program_view(qe_program *program, qe_value of, const char *name, qe
   QE_TRY(add_value(program, name, desc, value));
   qe_value_info *view = &program->value[*value], *root = &program->value[of];
   if (root->view_of >= 0) root = &program->value[of = root->view_of];
-  view->written = root->written;
   view->buffer = root->buffer;
   view->offset = root->offset;
   view->view_of = of;
@@ -91,7 +90,13 @@ qe_status qe_program_view(qe_program *program, qe_value of, const char *name, qe
   return QE_OK;
 }
 
-void qe_program_keep(qe_program *program, qe_value value) { program->value[value].keep = true; }
+/* The value whose memory it is: of a view the value viewed. */
+static qe_value_info *base_of(const qe_program *program, qe_value value) {
+  qe_value of = program->value[value].view_of;
+  return &program->value[of >= 0 ? of : value];
+}
+
+void qe_program_keep(qe_program *program, qe_value value) { base_of(program, value)->keep = true; }
 
 qe_desc qe_program_desc(const qe_program *program, qe_value value) { return program->value[value].desc; }
 
@@ -102,12 +107,14 @@ int qe_program_values(const qe_program *program) { return (int)program->values; 
 qe_status qe_program_call(qe_program *program, qe_op op, const qe_attrs *attrs, const qe_value *values) {
   static const qe_attrs none;
   const qe_op_info *info = qe_op_get_info(op);
+  if (program->planned)
+    return qe_fail(QE_USAGE, "program %s is planned; %s comes too late", program->name, info->name);
   qe_call call = {.op = op, .operands = info->operands, .attrs = attrs ? *attrs : none};
   for (int i = 0; i < info->operands; i++) {
     const qe_value_info *value = &program->value[values[i]];
     call.operand[i].desc = value->desc;
     if (!value->buffer && info->operand[i].role != QE_WRITE && info->operand[i].kind != QE_KIND_SHAPE &&
-        !value->written)
+        !base_of(program, values[i])->written)
       return qe_fail(QE_SHAPE, "program %s: %s reads %s before anything writes it", program->name, info->name,
                      value->name);
   }
@@ -118,13 +125,14 @@ qe_status qe_program_call(qe_program *program, qe_op op, const qe_attrs *attrs, 
                     sizeof *program->operand_value));
   for (int i = 0; i < info->operands; i++) {
     program->operand_value[program->calls].at[i] = values[i];
-    if (info->operand[i].role != QE_READ) program->value[values[i]].written = true;
+    if (info->operand[i].role != QE_READ) base_of(program, values[i])->written = true;
   }
   program->call[program->calls++] = call;
   return QE_OK;
 }
 
 qe_status qe_program_run(qe_program *program, qe_queue *queue) {
+  if (!program->ready) return qe_fail(QE_USAGE, "program %s runs only once it is planned", program->name);
   for (size_t i = 0; i < program->steps; i++) {
     qe_step *step = &program->step[i];
     const qe_call *calls = &program->call[step->first];
@@ -139,9 +147,10 @@ qe_status qe_program_run(qe_program *program, qe_queue *queue) {
 }
 
 qe_status qe_program_read(const qe_program *program, qe_queue *queue, qe_value value, void *target) {
-  const qe_value_info *info = &program->value[value];
+  const qe_value_info *info = base_of(program, value);
   if (!info->buffer)
-    return qe_fail(QE_USAGE, "program %s: %s was not kept; mark it with qe_program_keep", program->name, info->name);
+    return qe_fail(QE_USAGE, "program %s: %s was not kept; mark it with qe_program_keep", program->name,
+                   program->value[value].name);
   QE_TRY(qe_queue_read(queue, info->buffer, info->offset, target, qe_bytes(&info->desc)));
   return qe_queue_wait(queue);
 }

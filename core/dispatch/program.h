@@ -54,6 +54,9 @@ size_t qe_program_temp_bytes(const qe_program *program);
 int qe_program_fallbacks(const qe_program *program);
 /* One line a step: the implementation or fusion taken, its calls, where the operands lie. */
 void qe_program_explain(const qe_program *program, FILE *file);
+/* Run it `runs` times, waiting after each step, and write each step's shortest time: summed over steps that do the same,
+ * then in their order. What the program updates is updated as often. */
+QE_CHECKED qe_status qe_program_profile(qe_program *program, qe_queue *queue, int runs, FILE *file);
 
 #ifdef __cplusplus
 }

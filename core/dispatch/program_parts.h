@@ -1,4 +1,4 @@
-/* What program.c and plan.c share; nobody else includes this. */
+/* What program.c, plan.c and profile.c share; nobody else includes this. */
 #ifndef QE_DISPATCH_PROGRAM_PARTS_H
 #define QE_DISPATCH_PROGRAM_PARTS_H
 
@@ -43,7 +43,8 @@ struct qe_program {
   qe_step *step;
   size_t steps, step_capacity;
   qe_buffer *arena;
-  bool planned;
+  bool planned; /* or tried to be */
+  bool ready;   /* planned with success: can be run */
 };
 
 #endif

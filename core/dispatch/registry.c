@@ -23,7 +23,7 @@ static void entry_free(qe_backend_entry *entry) {
 
 /* Takes over `why`; `name` is copied only for modules that did not load. */
 static qe_status add_entry(qe_registry *registry, const char *name, const qe_backend *backend, char *why) {
-  qe_backend_entry entry = {.name = name, .backend = backend, .why = why};
+  qe_backend_entry entry = {.name = backend ? name : NULL, .backend = backend, .why = why};
   qe_status status = why ? QE_OK : QE_NO_MEMORY;
   if (status == QE_OK && !backend) {
     entry.name = qe_strdup(name);

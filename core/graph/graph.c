@@ -102,8 +102,16 @@ static qe_group step_group(qe_rule rule) {
 }
 
 static bool check_quantizer(qe_graph *graph, const char *name, const qe_quantizer *quantizer) {
-  if (quantizer->bits == QE_FLOAT_BITS || (quantizer->bits >= 1 && quantizer->bits <= 8)) return true;
-  stick(graph, qe_fail(QE_USAGE, "node %s: %d bits; 1 to 8, or 32 for float", name, quantizer->bits));
+  if (quantizer->bits == QE_FLOAT_BITS) return true;
+  int32_t low, high = 0;
+  bool known = quantizer->bits >= 1 && quantizer->bits <= 8;
+  if (known) qe_grid_range(quantizer->grid, quantizer->bits, &low, &high);
+  if (high > 0) return true;
+  if (!known)
+    stick(graph, qe_fail(QE_USAGE, "node %s: %d bits; 1 to 8, or 32 for float", name, quantizer->bits));
+  else
+    stick(graph, qe_fail(QE_USAGE, "node %s: 1 bit on the %s grid has no positive code; take the odd one", name,
+                         qe_grid_name(quantizer->grid)));
   return false;
 }
 
@@ -173,6 +181,8 @@ qe_node qe_graph_quant(qe_graph *graph, const char *name, qe_node input, const q
   if (graph->status != QE_OK || !check_quantizer(graph, name, activations)) return -1;
   if (activations->bits == QE_FLOAT_BITS)
     return stick(graph, qe_fail(QE_USAGE, "node %s: a quantiser of 32 bits; leave it out", name));
+  if (activations->per_channel)
+    return stick(graph, qe_fail(QE_USAGE, "node %s: steps per channel are for weights only", name));
   qe_node_info node = {.layer = &qe_layer_quant, .inputs = 1, .input = {input}, .quantizer = *activations};
   qe_node at = add_node(graph, &node, name);
   if (at < 0) return at;
@@ -180,7 +190,7 @@ qe_node qe_graph_quant(qe_graph *graph, const char *name, qe_node input, const q
     add_param(graph, at, QE_QUANT_STEP, "step", qe_map(QE_F32, 1, 1, 1, 1), step_group(activations->rule));
     return at;
   }
-  if ((size_t)share >= graph->nodes || graph->node[share].layer != &qe_layer_quant)
+  if (share >= at || graph->node[share].layer != &qe_layer_quant)
     return stick(graph, qe_fail(QE_USAGE, "node %s shares the step of a node that is no quantiser", name));
   graph->node[at].param[QE_QUANT_STEP] = graph->node[share].param[QE_QUANT_STEP];
   graph->node[at].params = 1;

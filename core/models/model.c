@@ -112,6 +112,31 @@ static int file_shape(const qe_param *param, int64_t *shape) {
   return 1;
 }
 
+static bool same_shape(const qe_param *param, const qe_named_tensor *tensor) {
+  int64_t shape[QE_MAX_RANK];
+  int rank = file_shape(param, shape);
+  return tensor->dtype == QE_F32 && tensor->rank == rank &&
+         memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) == 0;
+}
+
+static void shape_text(char *text, size_t size, int rank, const int64_t *shape) {
+  size_t used = (size_t)snprintf(text, size, "[");
+  for (int i = 0; i < rank && used < size; i++)
+    used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? "," : "", (long long)shape[i]);
+  if (used < size) snprintf(text + used, size - used, "]");
+}
+
+static qe_status say_shape(const qe_model *model, const qe_param *param, const qe_named_tensor *tensor,
+                           const char *file) {
+  char is[160], wanted[160];
+  int64_t shape[QE_MAX_RANK];
+  int rank = file_shape(param, shape);
+  shape_text(is, sizeof is, tensor->rank, tensor->shape);
+  shape_text(wanted, sizeof wanted, rank, shape);
+  return qe_fail(QE_FORMAT, "%s: tensor %s is %s%s, %s needs f32%s: is it a file of another model?", file, param->name,
+                 qe_dtype_name(tensor->dtype), is, model->spec.name, wanted);
+}
+
 static bool is_step(const qe_param *param) { return ends_with(param->name, "step"); }
 
 qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *file) {
@@ -124,9 +149,7 @@ qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *
                      param->name, model->spec.name);
     size_t bytes = qe_bytes(&param->desc);
     if (is_step(param) && tensor->bytes != bytes) continue; /* per tensor <-> per channel: to be fitted anew */
-    if (tensor->dtype != QE_F32 || tensor->bytes != bytes)
-      return qe_fail(QE_FORMAT, "%s: tensor %s has %zu bytes of %s, %s needs %zu of f32", file, param->name,
-                     tensor->bytes, qe_dtype_name(tensor->dtype), model->spec.name, bytes);
+    if (!same_shape(param, tensor)) return say_shape(model, param, tensor, file);
     memcpy(qe_model_values(model, (int)i), tensor->data, bytes);
     param->initialised = true;
     const float *values = tensor->data;
@@ -162,9 +185,23 @@ static qe_status give_spec(const qe_model_spec *spec, qe_tensors *tensors) {
   return qe_tensors_set_meta(tensors, "layer_bits", spec->bits.layers ? spec->bits.layers : "");
 }
 
+qe_status qe_model_check_spec(const qe_model *model, const qe_tensors *tensors, const char *file) {
+  qe_tensors *own = qe_tensors_new();
+  qe_status status = own ? give_spec(&model->spec, own) : QE_NO_MEMORY;
+  for (size_t i = 0; status == QE_OK && i < own->meta_count; i++) {
+    const char *key = own->meta[i].key, *is = own->meta[i].value, *was = qe_tensors_get_meta(tensors, key);
+    if (!was || strcmp(is, was) != 0)
+      status = qe_fail(QE_USAGE, "%s was made with %s '%s', this run has '%s': resume with the options of the run", file,
+                       key, was ? was : "", is);
+  }
+  qe_tensors_free(own);
+  return status;
+}
+
 qe_status qe_model_give(const qe_model *model, qe_tensors *tensors) {
   for (size_t i = 0; i < model->graph->params; i++) {
     const qe_param *param = &model->graph->param[i];
+    if (is_step(param) && !param->initialised) continue;
     int64_t shape[QE_MAX_RANK];
     int rank = file_shape(param, shape);
     QE_TRY(qe_tensors_add(tensors, param->name, QE_F32, rank, shape, qe_model_values(model, (int)i)));
@@ -228,6 +265,14 @@ qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_mod
   return QE_OK;
 }
 
+static qe_status check_steps(const qe_model *model, const char *file) {
+  for (size_t i = 0; i < model->graph->params; i++)
+    if (!model->graph->param[i].initialised)
+      return qe_fail(QE_FORMAT, "%s has no tensor %s: it was saved before its quantisers had steps; train it further, "
+                     "with --init", file, model->graph->param[i].name);
+  return QE_OK;
+}
+
 qe_status qe_model_read(const char *path, qe_model **out, qe_tensors **keep) {
   qe_tensors *tensors = NULL;
   qe_model *model = NULL;
@@ -239,6 +284,7 @@ qe_status qe_model_read(const char *path, qe_model **out, qe_tensors **keep) {
     if (status != QE_OK) (void)qe_fail_within(status, "%s", path);
   }
   if (status == QE_OK) status = qe_model_take(model, tensors, path);
+  if (status == QE_OK) status = check_steps(model, path);
   if (status == QE_OK)
     *out = model;
   else

@@ -33,13 +33,18 @@ float *qe_model_values(const qe_model *model, int param);
  * parameters are QE_FORMAT. `file` is for messages. */
 QE_CHECKED qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *file);
 
-/* Add parameters and spec to a list of tensors, from where it can be written to a file. */
+/* Add parameters and spec to a list of tensors, from where it can be written to a file. Steps that have no value yet
+ * are left out, so that who reads the file knows that they are to be fitted. */
 QE_CHECKED qe_status qe_model_give(const qe_model *model, qe_tensors *tensors);
+
+/* QE_USAGE unless the file was saved with the very spec of the model. */
+QE_CHECKED qe_status qe_model_check_spec(const qe_model *model, const qe_tensors *tensors, const char *file);
 
 /* The spec a file was saved with; its texts point into `tensors`. */
 QE_CHECKED qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_model_spec *spec);
 
-/* Read a model as it was saved. `tensors` (may be NULL) receives the file's tensors and metadata, to be freed. */
+/* Read a model as it was saved; QE_FORMAT when its quantisers have no steps yet. `tensors` (may be NULL) receives the
+ * file's tensors and metadata, to be freed. */
 QE_CHECKED qe_status qe_model_read(const char *path, qe_model **model, qe_tensors **tensors);
 
 #ifdef __cplusplus

@@ -1,6 +1,7 @@
 /* The table of models, and reading a spec's exceptions by layer. */
 #include "core/models/models.h"
 
+#include "core/graph/layers.h"
 #include "core/models/parts.h"
 
 #include <stdio.h>
@@ -64,6 +65,10 @@ int qe_input_bits(const qe_builder *builder, const char *layer, qe_place place) 
 
 static bool valid_bits(long bits) { return (bits >= 1 && bits <= 8) || bits == QE_FLOAT_BITS; }
 
+static bool is_weighted(const qe_node_info *node) {
+  return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
+}
+
 /* Each item must be NAME=w<bits>, NAME=a<bits> or NAME=w<bits>a<bits>, of a conv or linear layer of the graph. */
 static qe_status check_exceptions(const qe_graph *graph, const char *list) {
   for (const char *at = list; at && *at;) {
@@ -82,8 +87,12 @@ static qe_status check_exceptions(const qe_graph *graph, const char *list) {
       return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
     *equals = 0;
     qe_node node = qe_graph_find_node(graph, item);
-    if (node < 0 || graph->node[node].quantizer.bits == 0)
+    if (node < 0 || !is_weighted(&graph->node[node]))
       return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'", item);
+    int asked = exception_bits(list, item, 'a'), is = qe_graph_bits(graph, graph->node[node].input[0]);
+    if (asked && asked != is)
+      return qe_fail(QE_USAGE, "layer bits: %s=a%d: the input of that layer has %d bits, which other layers or the "
+                     "image decide", item, asked, is);
     at += length + (at[length] == ',');
   }
   return QE_OK;

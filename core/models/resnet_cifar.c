@@ -28,12 +28,14 @@ static qe_stream add_block(const qe_builder *builder, const char *block, qe_stre
   static const char *const part[7] = {"conv1", "bn1", "relu1", "conv2", "bn2", "add", "relu2"};
   for (int i = 0; i < 7; i++) snprintf(name[i], NAME, "%s.%s", block, part[i]);
   qe_graph *graph = builder->graph;
+  /* Before the block's own layers, so that batch norm, add and non-linearity stand together and run fused. */
+  qe_node skip = add_shortcut(builder, block, in, stride, channels);
   qe_node x = qe_add_conv(builder, name[0], in.low, qe_square(3, stride, 1, channels), QE_INNER_LAYER);
   x = qe_graph_batch_norm(graph, name[1], x, epsilon, momentum);
   x = qe_add_activation(builder, name[2], x, name[3], QE_INNER_LAYER);
   x = qe_add_conv(builder, name[3], x, qe_square(3, 1, 1, channels), QE_INNER_LAYER);
   x = qe_graph_batch_norm(graph, name[4], x, epsilon, momentum);
-  x = qe_graph_add(graph, name[5], x, add_shortcut(builder, block, in, stride, channels));
+  x = qe_graph_add(graph, name[5], x, skip);
   return qe_add_stream(builder, name[6], x, next);
 }
 

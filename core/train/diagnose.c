@@ -58,8 +58,13 @@ qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_
   QE_TRY(find_output(trainer, index, position, &output));
   if (!output) QE_TRY(find_gradient(trainer, &gradient));
   static const char cure[] = "lower the learning rate, warm up longer, or clip the gradient norm";
-  const char *what = output ? "the output of layer " : gradient ? "the gradient of " : "the loss, too large";
+  double mean = loss / trainer->options.batch;
+  const char *how = output || gradient ? "not finite" : "too large";
+  const char *what = output                                   ? "the output of layer "
+                     : gradient                               ? "the gradient of "
+                     : mean <= qe_trainer_loss_limit(trainer) ? "the gradient norm"
+                                                              : "the loss";
   const char *name = output ? output : gradient ? gradient : "";
-  return qe_fail(QE_DIVERGED, "training diverged in epoch %d, step %lld (batch loss %g): not finite is %s%s; %s",
-                 trainer->epoch + 1, (long long)trainer->step + 1, loss / trainer->options.batch, what, name, cure);
+  return qe_fail(QE_DIVERGED, "training diverged in epoch %d, step %lld (batch loss %g): %s is %s%s; %s",
+                 trainer->epoch + 1, (long long)trainer->step + 1, mean, how, what, name, cure);
 }

@@ -38,15 +38,15 @@ float qe_max_step(const float *values, int64_t count, int32_t high) {
 float qe_fit_step(const float *values, int64_t count, int32_t low, int32_t high, bool odd) {
   enum { CLIPS = 48, ROUNDS = 20 };
   fit f = {values, count, low, high, odd};
-  double top = 0;
+  double widest = 0; /* the least step that clips nothing */
   for (int64_t i = 0; i < count; i++) {
-    double x = low < 0 ? fabs((double)values[i]) : (double)values[i];
-    if (x > top) top = x;
+    double x = (double)values[i], step = x > 0 ? x / high : low < 0 ? x / low : 0;
+    if (step > widest) widest = step;
   }
-  if (!(top > 0)) return 1.0f / (float)high;
-  double best_step = top / high, best_error = HUGE_VAL, next;
-  for (int i = 1; i <= CLIPS; i++) {
-    double step = top / high * i / CLIPS, error = error_at(&f, step, &next);
+  if (!(widest > 0)) return 1.0f / (float)high;
+  double best_step = widest, best_error = HUGE_VAL, next;
+  for (int i = 1; i <= 2 * CLIPS; i++) { /* above the widest: values on a grid whose outer codes they do not use */
+    double step = widest * i / CLIPS, error = error_at(&f, step, &next);
     if (error < best_error) {
       best_error = error;
       best_step = step;

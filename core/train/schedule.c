@@ -21,6 +21,7 @@ qe_schedule_kind qe_schedule_find(const char *name) {
 /* Where a step lies in the part after the warm-up. */
 typedef struct place {
   double step, epoch_steps; /* updates since its start; updates an epoch */
+  double updates;           /* of the whole training */
   double fraction;          /* of its whole, in [0, 1] */
 } place;
 
@@ -32,7 +33,7 @@ static double constant_rate(const qe_schedule *s, const place *at) {
 static double step_rate(const qe_schedule *s, const place *at) {
   double rate = s->rate;
   for (int i = 0; i < s->milestones; i++)
-    if (at->step / at->epoch_steps + s->warmup >= s->milestone[i]) rate *= s->gamma;
+    if (at->updates / at->epoch_steps >= s->milestone[i]) rate *= s->gamma;
   return rate;
 }
 
@@ -40,9 +41,10 @@ static double cosine_rate(const qe_schedule *s, const place *at) {
   return s->min_rate + (s->rate - s->min_rate) * 0.5 * (1 + cos(3.14159265358979323846 * at->fraction));
 }
 
-/* SQWA's discrete cycle: update i (from 1) of a cycle of c has t = i / c and the rate (1 - t) rate + t min_rate. */
+/* SQWA's discrete cycle: update i (from 1) of a cycle of c has t = i / c and the rate (1 - t) rate + t min_rate. A
+ * cycle or warm-up that is no whole number of updates makes the last t 1. */
 static double cyclical_rate(const qe_schedule *s, const place *at) {
-  double cycle = s->cycle * at->epoch_steps, t = (fmod(at->step, cycle) + 1) / cycle;
+  double cycle = s->cycle * at->epoch_steps, t = fmin((fmod(at->step, cycle) + 1) / cycle, 1);
   return (1 - t) * s->rate + t * s->min_rate;
 }
 
@@ -62,7 +64,7 @@ double qe_schedule_rate(const qe_schedule *schedule, int64_t step, int64_t total
     return from + (schedule->rate - from) * (at + 1) / (warm + 1);
   }
   double length = (double)total - warm;
-  place now = {at - warm, (double)epoch_steps, length > 0 ? (at - warm) / length : 0};
+  place now = {at - warm, (double)epoch_steps, at, length > 0 ? (at - warm) / length : 0};
   if (now.fraction > 1) now.fraction = 1;
   return functions[schedule->kind](schedule, &now);
 }

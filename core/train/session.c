@@ -80,10 +80,10 @@ qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t coun
   uint64_t words[2] = {seed, position};
   memcpy(counter, words, sizeof counter);
   qe_queue *queue = session->queue;
-  QE_TRY(qe_queue_write(queue, session->index, 0, session->host_index, row));
-  QE_TRY(qe_queue_write(queue, session->labels, 0, session->host_labels, row));
-  QE_TRY(qe_queue_write(queue, session->counter, 0, counter, sizeof counter));
-  qe_status status = qe_program_run(session->lowered.program, queue);
+  qe_status status = qe_queue_write(queue, session->index, 0, session->host_index, row);
+  if (status == QE_OK) status = qe_queue_write(queue, session->labels, 0, session->host_labels, row);
+  if (status == QE_OK) status = qe_queue_write(queue, session->counter, 0, counter, sizeof counter);
+  if (status == QE_OK) status = qe_program_run(session->lowered.program, queue);
   if (status == QE_OK) status = qe_queue_read(queue, session->loss, 0, session->host_loss, row);
   if (status == QE_OK) status = qe_queue_read(queue, session->hits, 0, session->host_hits, row);
   qe_status waited = qe_queue_wait(queue); /* in any case: `counter` must not be read after we return */

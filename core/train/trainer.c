@@ -28,6 +28,11 @@ static qe_status check_options(const qe_train_options *options, const qe_dataset
   if (options->epochs < 1) return qe_fail(QE_USAGE, "epochs %d: must be at least 1", options->epochs);
   if (options->batch < 1 || options->accumulate < 1)
     return qe_fail(QE_USAGE, "batch %d, accumulate %d: each must be at least 1", options->batch, options->accumulate);
+  const qe_schedule *schedule = &options->schedule;
+  if (!isfinite(schedule->rate) || schedule->rate < 0 || !(schedule->warmup >= 0))
+    return qe_fail(QE_USAGE, "learning rate %g, warm-up %g: each must be at least 0", schedule->rate, schedule->warmup);
+  if (schedule->kind == QE_SCHEDULE_CYCLICAL && !(schedule->cycle > 0))
+    return qe_fail(QE_USAGE, "cycle %g: the cyclical schedule needs epochs above 0", schedule->cycle);
   if (options->held_out < 0 || options->held_out >= data->train_images)
     return qe_fail(QE_USAGE, "%d images held out of %d: some must be left to train on", options->held_out,
                    data->train_images);
@@ -59,6 +64,8 @@ static qe_status new_buffers(qe_trainer *trainer) {
   size_t bytes = qe_graph_param_bytes(trainer->model->graph);
   trainer->trained_bytes = trainer->model->graph->group_offset[QE_GROUP_STATE];
   if (trainer->trained_bytes == 0) return qe_fail(QE_USAGE, "the model has no parameters to train");
+  trainer->state = qe_alloc(bytes - trainer->trained_bytes);
+  if (!trainer->state) return QE_NO_MEMORY;
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->params));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->gradients));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->momentum));
@@ -159,6 +166,7 @@ qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *d
   trainer->model = model;
   trainer->data = data;
   trainer->options = *options;
+  for (size_t i = 0; !options->plain && i < model->graph->params; i++) model->graph->param[i].initialised = true;
   qe_status status = qe_queue_new(device, &trainer->queue);
   if (status == QE_OK) status = new_data(trainer);
   if (status == QE_OK) status = new_buffers(trainer);
@@ -187,6 +195,7 @@ void qe_trainer_free(qe_trainer *trainer) {
   qe_free(trainer->kept);
   qe_free(trainer->held);
   qe_free(trainer->order);
+  qe_free(trainer->state);
   qe_queue_free(trainer->queue);
   qe_free(trainer);
 }
@@ -243,23 +252,38 @@ static double seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+double qe_trainer_loss_limit(const qe_trainer *trainer) { return 100 * log((double)trainer->data->classes); }
+
+static size_t state_bytes(const qe_trainer *trainer) {
+  return qe_graph_param_bytes(trainer->model->graph) - trainer->trained_bytes;
+}
+
+/* Running statistics have moved with the forward pass, and move with the diagnosis: put them back. */
+static qe_status diverged(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss) {
+  qe_status status = qe_trainer_diagnose(trainer, index, position, loss);
+  QE_TRY(qe_queue_write(trainer->queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
+  QE_TRY(qe_queue_wait(trainer->queue));
+  return status;
+}
+
 /* One batch: forward, backward and, at the end of an accumulation, the parameter update. */
 static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
   const qe_train_options *options = &trainer->options;
   const int32_t *order = trainer->order + trainer->step * options->batch;
   uint64_t position = ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
                       (uint64_t)options->batch;
-  double loss = 0, limit = 100 * log((double)trainer->data->classes);
+  double loss = 0;
   int64_t hits = 0;
   bool finite = true;
+  QE_TRY(qe_queue_read(trainer->queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
   QE_TRY(qe_session_run(&trainer->train, order, options->batch, options->seed, position, &loss, &hits));
-  if (!isfinite(loss) || loss / options->batch > limit) return qe_trainer_diagnose(trainer, order, position, loss);
+  if (!(loss / options->batch <= qe_trainer_loss_limit(trainer))) return diverged(trainer, order, position, loss);
   if (trainer->total) QE_TRY(qe_program_run(trainer->accumulate, trainer->queue));
   if ((trainer->step + 1) % options->accumulate == 0) {
     progress->rate = qe_schedule_rate(&options->schedule, trainer->updates, trainer->updates_total,
                                       trainer->epoch_steps / options->accumulate);
     QE_TRY(update(trainer, progress->rate, &progress->gradient_norm, &finite));
-    if (!finite) return qe_trainer_diagnose(trainer, order, position, loss);
+    if (!finite) return diverged(trainer, order, position, loss);
   }
   trainer->loss_sum += loss;
   trainer->hits += hits;
@@ -303,6 +327,12 @@ void qe_trainer_explain(const qe_trainer *trainer, FILE *file) {
   qe_program_explain(trainer->train.lowered.program, file);
   qe_program_explain(trainer->norm, file);
   qe_program_explain(trainer->update, file);
+}
+
+qe_status qe_trainer_profile(qe_trainer *trainer, int runs, FILE *file) {
+  QE_TRY(qe_program_profile(trainer->train.lowered.program, trainer->queue, runs, file));
+  QE_TRY(qe_program_profile(trainer->norm, trainer->queue, runs, file));
+  return qe_program_profile(trainer->update, trainer->queue, runs, file);
 }
 
 size_t qe_trainer_bytes(const qe_trainer *trainer) {

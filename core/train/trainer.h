@@ -56,7 +56,8 @@ typedef qe_status (*qe_progress_function)(void *context, const qe_train_progress
 
 typedef struct qe_trainer qe_trainer;
 
-/* Model and data must outlive the trainer; the model's values are written by qe_trainer_download only. */
+/* Model and data must outlive the trainer; the model's values are written by qe_trainer_download only. Unless
+ * options.plain, steps that were never fitted are trained from where they are. */
 QE_CHECKED qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *data,
                                     const qe_train_options *options, qe_trainer **trainer);
 void qe_trainer_free(qe_trainer *trainer); /* NULL is fine */
@@ -90,6 +91,9 @@ QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const
                                  FILE *explain, qe_score *score);
 
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file);
+/* Where a step's time goes: the programs of a step, on the batch last trained on, each profiled by `runs` runs (see
+ * qe_program_profile). Parameters and running statistics are updated as often; the position stays. */
+QE_CHECKED qe_status qe_trainer_profile(qe_trainer *trainer, int runs, FILE *file);
 /* Bytes of device memory that the trainer holds. */
 size_t qe_trainer_bytes(const qe_trainer *trainer);
 

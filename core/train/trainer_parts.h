@@ -13,6 +13,7 @@ struct qe_trainer {
   const qe_dataset *data;
   qe_train_options options;
   size_t trained_bytes; /* of the flat vector: the groups that are trained */
+  float *state;         /* the group that is not trained, as it was before the running step */
   qe_buffer *params, *gradients, *total, *momentum, *second, *average;
   qe_buffer *hyper;  /* [2][QE_HYPERS]: with weight decay, without */
   qe_buffer *square; /* f32 [1]: squared gradient norm */
@@ -29,7 +30,10 @@ struct qe_trainer {
   int64_t hits;
 };
 
-/* The squared gradient norm or the loss is not finite: say where it began. Returns QE_DIVERGED. */
+/* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
+double qe_trainer_loss_limit(const qe_trainer *trainer);
+
+/* The squared gradient norm or the loss is not finite, or the loss above its limit: say where it began. Returns QE_DIVERGED. */
 qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss);
 
 #endif

@@ -74,7 +74,7 @@ static qe_status give_number(qe_tensors *tensors, const char *key, int64_t value
 }
 
 qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
-  char loss[64];
+  char loss[64], seed[32];
   QE_TRY(qe_trainer_download(trainer, false));
   QE_TRY(qe_model_give(trainer->model, tensors));
   QE_TRY(give_buffer(trainer, tensors, "optimizer.momentum", trainer->momentum));
@@ -85,7 +85,8 @@ qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
   QE_TRY(give_number(tensors, "position.step", trainer->step));
   QE_TRY(give_number(tensors, "position.updates", trainer->updates));
   QE_TRY(give_number(tensors, "position.hits", trainer->hits));
-  QE_TRY(give_number(tensors, "position.seed", (int64_t)trainer->options.seed));
+  snprintf(seed, sizeof seed, "%llu", (unsigned long long)trainer->options.seed);
+  QE_TRY(qe_tensors_set_meta(tensors, "position.seed", seed));
   QE_TRY(give_number(tensors, "position.epoch_steps", trainer->epoch_steps));
   snprintf(loss, sizeof loss, "%a", trainer->loss_sum); /* hexadecimal: exact */
   return qe_tensors_set_meta(tensors, "position.loss_sum", loss);
@@ -105,19 +106,20 @@ static qe_status take_number(const qe_tensors *tensors, const char *file, const 
 }
 
 static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
-  int64_t epoch, step, updates, hits, seed, epoch_steps;
+  int64_t epoch, step, updates, hits, epoch_steps;
+  char own_seed[32];
   QE_TRY(take_number(tensors, file, "position.epoch", INT32_MAX, &epoch));
   QE_TRY(take_number(tensors, file, "position.step", trainer->epoch_steps, &step));
   QE_TRY(take_number(tensors, file, "position.updates", INT64_MAX, &updates));
   QE_TRY(take_number(tensors, file, "position.hits", INT64_MAX, &hits));
-  QE_TRY(take_number(tensors, file, "position.seed", INT64_MAX, &seed));
   QE_TRY(take_number(tensors, file, "position.epoch_steps", INT64_MAX, &epoch_steps));
-  if ((uint64_t)seed != trainer->options.seed || epoch_steps != trainer->epoch_steps)
+  const char *seed = qe_tensors_get_meta(tensors, "position.seed");
+  snprintf(own_seed, sizeof own_seed, "%llu", (unsigned long long)trainer->options.seed);
+  if (!seed || strcmp(seed, own_seed) != 0 || epoch_steps != trainer->epoch_steps)
     return qe_fail(QE_USAGE,
-                   "%s was made with seed %lld and %lld steps an epoch, this run has %llu and %lld: resume with the "
-                   "options of the run (seed, batch, data, held-out)",
-                   file, (long long)seed, (long long)epoch_steps, (unsigned long long)trainer->options.seed,
-                   (long long)trainer->epoch_steps);
+                   "%s was made with seed %s and %lld steps an epoch, this run has %s and %lld: resume with the options "
+                   "of the run (seed, batch, data, held-out)",
+                   file, seed ? seed : "unknown", (long long)epoch_steps, own_seed, (long long)trainer->epoch_steps);
   const char *loss = qe_tensors_get_meta(tensors, "position.loss_sum");
   trainer->loss_sum = loss ? strtod(loss, NULL) : 0;
   trainer->epoch = (int)epoch;
@@ -128,6 +130,7 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
 }
 
 qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
+  QE_TRY(qe_model_check_spec(trainer->model, tensors, file));
   QE_TRY(qe_model_take(trainer->model, tensors, file));
   QE_TRY(qe_trainer_upload(trainer));
   QE_TRY(take_buffer(trainer, tensors, file, "optimizer.momentum", trainer->momentum));
