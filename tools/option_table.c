@@ -9,8 +9,10 @@
 #define MODEL "model and bits"
 #define TRAINING "training"
 #define RUN "run"
+#define MEASUREMENT "measurement"
 
 #define RUNS "train eval"
+#define ALL_RUNS RUNS " bench"
 
 /* clang-format off */
 const qe_option qe_option_table[] = {
@@ -21,20 +23,20 @@ const qe_option qe_option_table[] = {
     {.name = "json", .type = QE_OPTION_FLAG, .group = GENERAL, .transient = true,
      .help = "print the result as JSON on stdout, and nothing else"},
 
-    {.name = "backend", .letter = 'b', .type = QE_OPTION_TEXT, .initial = "auto", .metavar = "NAME", .group = DEVICE, .commands = RUNS,
-     .help = "backend, as 'qevo-gpu devices' lists them; auto: the fastest usable one"},
-    {.name = "device", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1023}, .group = DEVICE, .commands = RUNS,
+    {.name = "backend", .letter = 'b', .type = QE_OPTION_TEXT, .initial = "auto", .metavar = "NAME", .group = DEVICE, .commands = ALL_RUNS,
+     .help = "backend, as 'qevo-gpu devices' lists them; auto: the fastest usable one; bench: several, with commas between"},
+    {.name = "device", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1023}, .group = DEVICE, .commands = ALL_RUNS,
      .help = "number of the backend's device"},
-    {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = RUNS,
+    {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = ALL_RUNS,
      .help = "threads on the CPU; 0: all cores"},
-    {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = RUNS, .transient = true,
+    {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = ALL_RUNS, .transient = true,
      .help = "say on stderr which implementation each operation takes"},
 
-    {.name = "data", .letter = 'd', .type = QE_OPTION_TEXT, .initial = "cifar10", .metavar = "NAME", .group = DATA, .commands = RUNS,
+    {.name = "data", .letter = 'd', .type = QE_OPTION_TEXT, .initial = "cifar10", .metavar = "NAME", .group = DATA, .commands = ALL_RUNS,
      .help = "data set"},
-    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = RUNS,
+    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = ALL_RUNS,
      .help = "where it lies; else $QEVO_DATA_DIR, ~/.cache/qevo-gpu, then the subset built in"},
-    {.name = "batch", .type = QE_OPTION_INT, .initial = "128", .range = {1, 65536}, .group = DATA, .commands = RUNS,
+    {.name = "batch", .type = QE_OPTION_INT, .initial = "128", .range = {1, 65536}, .group = DATA, .commands = ALL_RUNS,
      .help = "images a step"},
     {.name = "held-out", .type = QE_OPTION_INT, .initial = "0", .range = {0, 10000000}, .group = DATA, .commands = "train",
      .help = "training images kept back for validation, which then chooses the best model"},
@@ -43,13 +45,13 @@ const qe_option qe_option_table[] = {
     {.name = "flip", .type = QE_OPTION_FLAG, .initial = "true", .group = DATA, .commands = "train",
      .help = "augmentation: mirror half of the images"},
 
-    {.name = "model", .letter = 'm', .type = QE_OPTION_TEXT, .initial = "resnet20", .metavar = "NAME", .group = MODEL, .commands = "train",
+    {.name = "model", .letter = 'm', .type = QE_OPTION_TEXT, .initial = "resnet20", .metavar = "NAME", .group = MODEL, .commands = "train bench",
      .help = "network of the model zoo"},
     {.name = "shortcut", .type = QE_OPTION_CHOICE, .initial = "A", .words = "A|B", .group = MODEL, .commands = "train",
      .help = "residual networks where the shape changes: A subsamples and adds zero channels, B is a 1x1 convolution"},
-    {.name = "weight-bits", .letter = 'w', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train",
+    {.name = "weight-bits", .letter = 'w', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train bench",
      .help = "bits of a weight; 32: float"},
-    {.name = "act-bits", .letter = 'a', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train",
+    {.name = "act-bits", .letter = 'a', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train bench",
      .help = "bits of an activation; 32: float"},
     {.name = "first-last-bits", .type = QE_OPTION_INT, .initial = "8", .range = {0, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train",
      .help = "bits of the first and the last layer; 0: as the others"},
@@ -119,6 +121,13 @@ const qe_option qe_option_table[] = {
      .help = "write the network as text"},
     {.name = "dump-dot", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,
      .help = "write the network as a Graphviz graph"},
+
+    {.name = "repeat", .type = QE_OPTION_INT, .initial = "7", .range = {1, 1000}, .group = MEASUREMENT, .commands = "bench", .transient = true,
+     .help = "times that each case is measured; the median counts"},
+    {.name = "steps", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000}, .group = MEASUREMENT, .commands = "bench", .transient = true,
+     .help = "training steps of one measurement; 0: about 0.6 seconds of them"},
+    {.name = "profile", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,
+     .help = "write on stderr where the time of a step goes, by implementation and operation"},
 };
 /* clang-format on */
 

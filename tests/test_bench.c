@@ -1,0 +1,105 @@
+/* Tests of `qevo-gpu bench`: its rows as scripts read them, its notes, its refusals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define QUICK "--model mlp --data cifar10-subset --threads 1 --batch 8 --repeat 3 --steps 2 "
+
+enum { OUTPUT = 1 << 16 };
+static char out[OUTPUT];
+
+/* Run `qevo-gpu bench` through the shell; what it prints goes to `out`. Returns the exit code. */
+static int run(const char *arguments) {
+  char command[1024];
+  snprintf(command, sizeof command, QE_BINARY_DIR "/qevo-gpu bench %s", arguments);
+  FILE *pipe = popen(command, "r");
+  assert_non_null(pipe);
+  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
+  int status = pclose(pipe);
+  assert_true(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+static void assert_run(const char *arguments, int code, const char *expected) {
+  int got = run(arguments);
+  if (got != code || !strstr(out, expected))
+    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", arguments, got, code, expected, out);
+}
+
+static void assert_text(const cJSON *row, const char *key, const char *expected) {
+  const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(row, key));
+  assert_non_null(text);
+  assert_string_equal(text, expected);
+}
+
+static double number(const cJSON *row, const char *key) {
+  const cJSON *item = cJSON_GetObjectItem(row, key);
+  assert_true(cJSON_IsNumber(item));
+  return item->valuedouble;
+}
+
+/* One row a case and backend, in turn, with the keys that scripts rely on. */
+static void test_json(void **state) {
+  (void)state;
+  static const char *const names[] = {"mlp-float", "mlp-w3a2", "mlp-float", "mlp-w3a2"};
+  assert_int_equal(run("train " QUICK "--backend ref,ref -w 3 -a 2 --json 2>/dev/null"), 0);
+  cJSON *list = cJSON_ParseWithOpts(out, NULL, 0);
+  assert_true(cJSON_IsArray(list));
+  assert_int_equal(cJSON_GetArraySize(list), 4);
+  for (int i = 0; i < 4; i++) {
+    const cJSON *row = cJSON_GetArrayItem(list, i);
+    assert_text(row, "bench", "train");
+    assert_text(row, "case", names[i]);
+    assert_text(row, "backend", "ref");
+    assert_text(row, "unit", "images/s");
+    assert_true(number(row, "value") > 0);
+    assert_true(number(row, "peak_percent") > 0);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(row, "parity")));
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(row, "samples")), 3);
+  }
+  cJSON_Delete(list);
+}
+
+/* Forward and two gradients of each linear layer, but for the gradient of the images. */
+static void test_costs(void **state) {
+  (void)state;
+  assert_int_equal(run("train " QUICK "--backend ref -w 32 -a 32 --json 2>/dev/null"), 0);
+  cJSON *list = cJSON_ParseWithOpts(out, NULL, 0);
+  assert_int_equal(cJSON_GetArraySize(list), 1);
+  const double first = 3072 * 256, all = first + 256 * 256 + 256 * 10;
+  assert_true(number(cJSON_GetArrayItem(list, 0), "macs") == 3 * all - first);
+  cJSON_Delete(list);
+}
+
+static void test_table_and_notes(void **state) {
+  (void)state;
+  assert_run("train " QUICK "--backend ref --profile --explain 2>&1", 0, "program train on ");
+  assert_non_null(strstr(out, "implementation: ops -> value"));
+  assert_non_null(strstr(out, "G multiply-adds/s"));
+  assert_non_null(strstr(out, "mlp-w4a4"));
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  assert_run("2>&1", 2, "needs BENCH");
+  assert_run("fly 2>&1", 2, "no bench is called 'fly'");
+  assert_run("train --backend ref,abacus 2>&1", 2, "abacus");
+  assert_run("train " QUICK "--batch 2000 --backend ref 2>&1", 2, "batch 2000");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_json),
+      cmocka_unit_test(test_costs),
+      cmocka_unit_test(test_table_and_notes),
+      cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

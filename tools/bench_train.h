@@ -1,0 +1,17 @@
+/* What the files of `qevo-gpu bench train` share. */
+#ifndef QE_TOOLS_BENCH_TRAIN_H
+#define QE_TOOLS_BENCH_TRAIN_H
+
+#include "core/data/dataset.h"
+#include "core/dispatch/dispatch.h"
+#include "core/models/model.h"
+#include "tools/bench.h"
+
+enum { QE_PARITY_IMAGES = 4 }; /* batch of the compared step: the reference takes about a second */
+
+/* Run the model's first step on `device` and on `ref` and fill in row->parity and row->error: the relative differences
+ * |a - b| / |b| of the loss and of the gradients of weights, of batch norm and of steps must be within `bound`. */
+QE_CHECKED qe_status qe_bench_parity(qe_device *device, qe_device *ref, const qe_model *model, const qe_dataset *data,
+                                     double bound, qe_bench_row *row);
+
+#endif
