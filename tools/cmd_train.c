@@ -1,5 +1,6 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "core/methods/method.h"
 #include "tools/progress.h"
 #include "tools/setup.h"
@@ -204,10 +205,30 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   return status == QE_OK ? print_result(options, setup, &result) : status;
 }
 
+/* A resumed run has the options it was started with, but for those given now. */
+static qe_status load_run_config(qe_options *options) {
+  const char *folder = qe_option_text(options, "out");
+  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
+  char *path = qe_path_join(folder, "config.yaml");
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;
+  qe_free(path);
+  return status;
+}
+
+static qe_status say_unknown_method(const char *name) {
+  char list[256] = "";
+  size_t used = 0;
+  for (int i = 0; qe_method_get(i) && used < sizeof list; i++)
+    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_method_get(i)->name);
+  return qe_fail(QE_USAGE, "no method is called '%s'; there is %s", name, list);
+}
+
 qe_status qe_cmd_train(qe_options *options) {
   const char *name = qe_options_positional(options, 0);
   const qe_method *method = qe_method_find(name);
-  if (!method) return qe_fail(QE_USAGE, "no method is called '%s'; there is qat", name);
+  if (!method) return say_unknown_method(name);
+  QE_TRY(load_run_config(options));
   qe_setup setup;
   QE_TRY(qe_setup_open(options, &setup));
   char *config = qe_options_dump(options);

@@ -17,7 +17,7 @@ qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
     qe_setup_close(setup);
     return status;
   }
-  if (setup->data->subset)
+  if (setup->data->subset && strcmp(setup->data->name, "cifar10-subset") != 0)
     fprintf(stderr,
             "note: the full data set was not found; this is the small built-in subset (%d training, %d test images), "
             "so accuracies say little. tools/get-cifar10 fetches the whole.\n",

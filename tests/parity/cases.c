@@ -223,6 +223,15 @@ static void draw_kernel(parity_draws *draws, uint64_t family, qe_desc *map, qe_w
   }
 }
 
+/* Half of them divide the sides. */
+static void draw_strides(parity_draws *draws, qe_desc *map, qe_window *window) {
+  bool divide = parity_chance(draws, 50);
+  for (int axis = 0; axis < 2; axis++) {
+    window->stride[axis] = parity_range(draws, 1, 3);
+    if (divide) map->dim[QE_H + axis] = (map->dim[QE_H + axis] + 1) / 2 * window->stride[axis];
+  }
+}
+
 static void draw_conv(parity_draws *draws, parity_case *drawn) {
   uint64_t family = drawn->seed % 10;
   qe_desc *map = &drawn->principal;
@@ -234,8 +243,7 @@ static void draw_conv(parity_draws *draws, parity_case *drawn) {
     *map = qe_map(QE_F32, parity_range(draws, 1, 3), parity_range(draws, 1, 17), parity_range(draws, 1, 17), 1);
     draw_kernel(draws, family, map, window);
     draw_channels(draws, family, map, window);
-    if (parity_chance(draws, 40))
-      window->stride[0] = parity_range(draws, 1, 3), window->stride[1] = parity_range(draws, 1, 3);
+    if (parity_chance(draws, family == 1 ? 70 : 40)) draw_strides(draws, map, window);
   }
   fit_window(window, map);
   limit_conv(window, map, 3000000);
@@ -323,6 +331,8 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_CONCAT] = draw_concat,     [QE_CLASS_SUBSAMPLE] = draw_subsample, [QE_CLASS_LOSS] = draw_loss,
     [QE_CLASS_AUGMENT] = draw_augment,
 };
+
+_Static_assert(QE_CLASSES == 10, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,

@@ -14,13 +14,13 @@ static const char usage[] =
     "qevo-parity --faults | --list\n"
     "Checks every usable backend against cpu_ref: N drawn cases of every op through every implementation, then N "
     "drawn\n"
-    "programs. --quick is a minute's worth. --faults checks that the harness can fail. --lists: the folder of\n"
+    "programs, fewer with --quick. --faults checks that the harness can fail. --lists: the folder of\n"
     "regress.txt and refusals.txt.\n";
 
 typedef struct command_line {
   parity_options options;
   const char *lists;
-  bool list, faults, verbose, bad;
+  bool quick, list, faults, verbose, bad;
 } command_line;
 
 static command_line parse(int count, char **words) {
@@ -39,6 +39,7 @@ static command_line parse(int count, char **words) {
       {"--cases", NULL, &to.options.cases, NULL},
       {"--programs", NULL, &to.options.programs, NULL},
       {"--list", NULL, NULL, &to.list},
+      {"--quick", NULL, NULL, &to.quick},
       {"--faults", NULL, NULL, &to.faults},
       {"--verbose", NULL, NULL, &to.verbose},
   };
@@ -46,9 +47,7 @@ static command_line parse(int count, char **words) {
     size_t k = 0, known = sizeof options / sizeof options[0];
     while (k < known && strcmp(options[k].name, words[i]) != 0) k++;
     bool has_value = i + 1 < count;
-    if (strcmp(words[i], "--quick") == 0)
-      continue;
-    else if (strcmp(words[i], "--seed") == 0 && has_value)
+    if (strcmp(words[i], "--seed") == 0 && has_value)
       to.options.seed = strtoull(words[++i], NULL, 10);
     else if (k < known && options[k].flag)
       *options[k].flag = true;
@@ -92,8 +91,8 @@ static void list_target(const parity_target *target) {
 static qe_status run_target(const command_line *command, const parity_target *target, const parity_lists *lists,
                             parity_report *report) {
   parity_options options = command->options;
-  if (options.cases < 0) options.cases = 33;
-  if (options.programs < 0) options.programs = options.op || options.impl ? 0 : 40;
+  if (options.cases < 0) options.cases = command->quick ? 66 : 330;
+  if (options.programs < 0) options.programs = options.op || options.impl ? 0 : command->quick ? 60 : 300;
   bool program = options.only_case && strncmp(options.only_case, "program ", 8) == 0;
   if (!program && (options.cases || options.only_case)) QE_TRY(parity_sweep(target, &options, lists, report));
   if (options.only_case ? program : options.programs) QE_TRY(parity_programs(target, &options, lists, report));
@@ -136,6 +135,7 @@ int main(int count, char **words) {
     fputs(usage, stderr);
     return 2;
   }
+  parity_crash_install();
   parity_report report;
   parity_lists lists = {0};
   parity_report_start(&report, stdout);

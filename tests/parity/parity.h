@@ -162,6 +162,10 @@ void parity_report_wrong(parity_report *report, parity_wrong wrong, parity_cell 
 /* The coverage table, then "N passed, N failed"; the status to exit with. */
 int parity_report_close(parity_report *report);
 
+/* What runs now, for the last words of a process that a signal ends. */
+void parity_crash_note(const char *backend, const char *impl, const char *rerun);
+void parity_crash_install(void);
+
 /* ---- a backend under test ---- */
 
 enum { PARITY_DEVICES = 3 }; /* the same device opened with all threads, with 1 and with 3 */

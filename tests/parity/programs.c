@@ -199,6 +199,7 @@ static void judge_call(bench *on, const qe_program *program, int c, void **magni
     char form[64];
     snprintf(form, sizeof form, "call %d, %s, against cpu_ref", c, info->name);
     if (found.error > on->cell->worst) on->cell->worst = found.error;
+    if (bound > on->cell->bound) on->cell->bound = bound;
     if (found.differs)
       say_difference(on, found.special ? PARITY_SPECIAL : PARITY_VALUE, program, form, value, &found, bound);
     memcpy(on->current[id], on->plain[id], qe_bytes(&value->desc));
@@ -300,6 +301,9 @@ static qe_status run_script(const parity_target *target, uint64_t seed, parity_s
   on->cell = parity_report_cell(report, target->name, "(program)", "planned");
   qe_status status = on->cell ? bench_new(on) : QE_NO_MEMORY;
   int64_t failed = report->failed;
+  char rerun[64];
+  snprintf(rerun, sizeof rerun, "program seed=%" PRIu64, seed);
+  parity_crash_note(target->name, "planned", rerun);
   for (size_t i = 0; status == QE_OK && report->failed == failed && i < sizeof variants / sizeof variants[0]; i++)
     status = run_variant(on, &variants[i]);
   bench_free(on);

@@ -303,6 +303,8 @@ static qe_status run_device(parity_job *job, const parity_target *target, int de
 void parity_job_run(parity_job *job, const parity_target *target, const char *impl, const parity_lists *lists,
                     parity_report *report, parity_cell *cell) {
   int64_t failed = report->failed, refused = cell->refused;
+  char text[PARITY_FULL_TEXT];
+  parity_crash_note(cell->backend, cell->impl, parity_case_text(&job->drawn, text));
   cell->bound = job->info->bound;
   int devices = impl ? target->devices : 1;
   for (int device = 0; device < devices && cell->refused == refused && report->failed == failed; device++) {
