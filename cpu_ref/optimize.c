@@ -61,3 +61,13 @@ qe_status qe_ref_adam(const qe_call *call) {
   }
   return QE_OK;
 }
+
+/* Exponential moving average of the weights: average = decay * average + (1 - decay) * w, decay = hyper[AVERAGE] */
+qe_status qe_ref_ema(const qe_call *call) {
+  double rest = 1 - hyper_of(call, QE_HYPER_AVERAGE);
+  const float *w = f32_of(call, 0);
+  float *average = f32_of(call, 2);
+  for (int64_t k = 0; k < qe_count(desc_of(call, 0)); k++)
+    average[k] = (float)((1 - rest) * (double)average[k] + rest * (double)w[k]);
+  return QE_OK;
+}

@@ -50,6 +50,7 @@ static const struct impl_list {
     [QE_OP_clip_norm] = LIST(tiles),
     [QE_OP_sgd] = LIST(tiles),
     [QE_OP_adam] = LIST(tiles),
+    [QE_OP_ema] = LIST(tiles),
     [QE_OP_augment] = LIST(rows),
 };
 

@@ -161,6 +161,13 @@ void CPU_NAME(adam_tile)(const cpu_tile *tile) {
   }
 }
 
+/* params: the decay, 1 - decay */
+void CPU_NAME(ema_tile)(const cpu_tile *tile) {
+  const float *w = tile->operand[0];
+  float *average = tile->operand[2], decay = tile->params[0], rest = tile->params[1];
+  CPU_SIMD for (int64_t k = 0; k < tile->count; k++) average[k] = decay * average[k] + rest * w[k];
+}
+
 /* e = exp(2 |x|) - 1 = 2^n (exp(r) - 1) + 2^n - 1, with 2 |x| = n log 2 + r, by the Taylor series of exp(r) - 1 on
  * |r| < 0.35; |x| is cut at 20, where tanh is 1 even in double precision. */
 CPU_INLINE float exponential_of(float x) {

@@ -31,7 +31,8 @@
   X(square_sum)                                                                                                        \
   X(clip_norm)                                                                                                         \
   X(sgd)                                                                                                               \
-  X(adam)
+  X(adam)                                                                                                              \
+  X(ema)
 
 #define CPU_ROWS_OPS(X)                                                                                                \
   X(concat)                                                                                                            \

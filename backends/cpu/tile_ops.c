@@ -208,6 +208,12 @@ static void adam_begin(const qe_call *call, const cpu_grid *grid, float *params)
   params[QE_HYPERS + 2] = (float)(1 - (double)hyper[QE_HYPER_RATE] * (double)hyper[QE_HYPER_DECAY]);
 }
 
+static void ema_begin(const qe_call *call, const cpu_grid *grid, float *params) {
+  (void)grid;
+  params[0] = f32_of(call, 1)[QE_HYPER_AVERAGE];
+  params[1] = (float)(1 - (double)params[0]);
+}
+
 static const cpu_tile_op table[QE_OPS] = {
     [QE_OP_bias_add] = {.known = true, .vectors = 1, .begin = bias_add_begin},
     [QE_OP_channel_sum] = {.known = true, .channel_sums = 1, .end = channel_sum_end},
@@ -228,6 +234,7 @@ static const cpu_tile_op table[QE_OPS] = {
     [QE_OP_clip_norm] = {.known = true, .scalars = 1, .begin = clip_norm_begin},
     [QE_OP_sgd] = {.known = true, .scalars = QE_HYPERS, .begin = sgd_begin},
     [QE_OP_adam] = {.known = true, .scalars = QE_HYPERS + 3, .begin = adam_begin},
+    [QE_OP_ema] = {.known = true, .scalars = 2, .begin = ema_begin},
 };
 
 const cpu_tile_op *cpu_tile_op_of(const qe_call *call) {
