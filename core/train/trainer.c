@@ -69,9 +69,9 @@ static qe_status new_buffers(qe_trainer *trainer) {
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->params));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->gradients));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->momentum));
-  if (trainer->options.optimizer == QE_OPTIMIZER_ADAM)
-    QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->second));
+  if (trainer->options.optimizer == QE_OPTIMIZER_ADAM) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->second));
   if (trainer->options.accumulate > 1) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->total));
+  if (trainer->options.ema > 0) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->average));
   QE_TRY(qe_buffer_new(trainer->device, 2 * QE_HYPERS * sizeof(float), &trainer->hyper));
   QE_TRY(qe_buffer_new(trainer->device, sizeof(float), &trainer->square));
   return qe_trainer_upload(trainer);
@@ -81,8 +81,8 @@ static qe_value bind(qe_program *program, const char *name, qe_buffer *buffer, s
                      qe_status *status) {
   qe_value value = -1;
   if (*status == QE_OK)
-    *status = qe_program_bind(program, name, qe_vector(QE_F32, (int32_t)((end - start) / sizeof(float))), buffer,
-                              start, &value);
+    *status = qe_program_bind(program, name, qe_vector(QE_F32, (int32_t)((end - start) / sizeof(float))), buffer, start,
+                              &value);
   return value;
 }
 
@@ -113,6 +113,19 @@ static qe_status add_group_update(qe_trainer *trainer, qe_group group) {
   return qe_program_call(program, QE_OP_clamp, &positive, (qe_value[]){values[2], values[2]});
 }
 
+/* The moving average is of the whole vector: running statistics belong to the weights they were gathered under. */
+static qe_status add_average(qe_trainer *trainer) {
+  size_t bytes = qe_graph_param_bytes(trainer->model->graph);
+  qe_status status = QE_OK;
+  qe_value values[3] = {
+      bind(trainer->update, "params", trainer->params, 0, bytes, &status),
+      bind(trainer->update, "hyper", trainer->hyper, 0, QE_HYPERS * sizeof(float), &status),
+      bind(trainer->update, "average", trainer->average, 0, bytes, &status),
+  };
+  QE_TRY(status);
+  return qe_program_call(trainer->update, QE_OP_ema, NULL, values);
+}
+
 static qe_status new_programs(qe_trainer *trainer) {
   size_t end = trainer->trained_bytes;
   qe_status status = QE_OK;
@@ -132,6 +145,7 @@ static qe_status new_programs(qe_trainer *trainer) {
     QE_TRY(qe_program_call(trainer->update, QE_OP_clip_norm, NULL, (qe_value[]){square, hyper, source}));
   }
   for (int group = 0; group < QE_GROUP_STATE; group++) QE_TRY(add_group_update(trainer, (qe_group)group));
+  if (trainer->average) QE_TRY(add_average(trainer));
   QE_TRY(qe_program_plan(trainer->update, NULL));
 
   if (!trainer->total) return QE_OK;
@@ -189,7 +203,7 @@ void qe_trainer_free(qe_trainer *trainer) {
   qe_program_free(trainer->accumulate);
   qe_image_store_free(&trainer->train_images);
   qe_image_store_free(&trainer->test_images);
-  qe_buffer *const buffers[] = {trainer->params,  trainer->gradients, trainer->total, trainer->momentum,
+  qe_buffer *const buffers[] = {trainer->params, trainer->gradients, trainer->total, trainer->momentum,
                                 trainer->second, trainer->average,   trainer->hyper, trainer->square};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) qe_buffer_free(buffers[i]);
   qe_free(trainer->kept);
@@ -215,7 +229,8 @@ static void fill_hyper(const qe_trainer *trainer, double rate, float *hyper) {
     row[QE_HYPER_CORRECTION1] = (float)(1 / (1 - pow(options->momentum, t)));
     row[QE_HYPER_CORRECTION2] = (float)(1 / (1 - pow(options->beta2, t)));
     row[QE_HYPER_CLIP] = (float)options->clip_norm;
-    row[QE_HYPER_AVERAGE] = (float)options->ema;
+    /* Early on a shorter memory, so that the start does not linger in the average. */
+    row[QE_HYPER_AVERAGE] = (float)fmin(options->ema, t / (t + 9));
   }
 }
 
@@ -252,7 +267,9 @@ static double seconds(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-double qe_trainer_loss_limit(const qe_trainer *trainer) { return 100 * log((double)trainer->data->classes); }
+double qe_trainer_loss_limit(const qe_trainer *trainer) {
+  return 100 * log((double)trainer->data->classes);
+}
 
 static size_t state_bytes(const qe_trainer *trainer) {
   return qe_graph_param_bytes(trainer->model->graph) - trainer->trained_bytes;
@@ -270,8 +287,8 @@ static qe_status diverged(qe_trainer *trainer, const int32_t *index, uint64_t po
 static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
   const qe_train_options *options = &trainer->options;
   const int32_t *order = trainer->order + trainer->step * options->batch;
-  uint64_t position = ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
-                      (uint64_t)options->batch;
+  uint64_t position =
+      ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) * (uint64_t)options->batch;
   double loss = 0;
   int64_t hits = 0;
   bool finite = true;
@@ -321,7 +338,9 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
   return QE_OK;
 }
 
-int qe_trainer_epochs_done(const qe_trainer *trainer) { return trainer->epoch; }
+int qe_trainer_epochs_done(const qe_trainer *trainer) {
+  return trainer->epoch;
+}
 
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file) {
   qe_program_explain(trainer->train.lowered.program, file);
@@ -336,9 +355,14 @@ qe_status qe_trainer_profile(qe_trainer *trainer, int runs, FILE *file) {
 }
 
 size_t qe_trainer_bytes(const qe_trainer *trainer) {
-  const qe_buffer *const buffers[] = {trainer->params,  trainer->gradients, trainer->total,
-                                      trainer->momentum, trainer->second,   trainer->average,
-                                      trainer->train_images.pixels, trainer->test_images.pixels};
+  const qe_buffer *const buffers[] = {trainer->params,
+                                      trainer->gradients,
+                                      trainer->total,
+                                      trainer->momentum,
+                                      trainer->second,
+                                      trainer->average,
+                                      trainer->train_images.pixels,
+                                      trainer->test_images.pixels};
   size_t bytes = qe_program_arena_bytes(trainer->train.lowered.program);
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) bytes += buffers[i] ? buffers[i]->bytes : 0;
   return bytes;
