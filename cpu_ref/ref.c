@@ -7,4 +7,6 @@ static const qe_ref_function table[QE_OPS] = {
 #undef QE_OP
 };
 
-qe_ref_function qe_ref_get(qe_op op) { return table[op]; }
+qe_ref_function qe_ref_get(qe_op op) {
+  return table[op];
+}

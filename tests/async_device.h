@@ -33,9 +33,13 @@ typedef struct async_device {
   int fail_write; /* > 0: the write of that number from now fails */
 } async_device;
 
-static inline char *async_memory(const qe_buffer *buffer) { return ((const async_buffer *)(const void *)buffer)->memory; }
+static inline char *async_memory(const qe_buffer *buffer) {
+  return ((const async_buffer *)(const void *)buffer)->memory;
+}
 
-static inline void async_close(qe_device *device) { qe_free(device); }
+static inline void async_close(qe_device *device) {
+  qe_free(device);
+}
 
 static inline qe_status async_buffer_new(qe_device *device, size_t bytes, qe_buffer **out) {
   async_buffer *buffer = QE_NEW(async_buffer);

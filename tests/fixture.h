@@ -32,8 +32,8 @@
   do {                                                                                                                 \
     qe_message_clear();                                                                                                \
     qe_status got_ = (call);                                                                                           \
-    if (got_ != (wanted)) fail_msg("%s gave %s, must be %s: %s", #call, qe_status_name(got_), #wanted, qe_message());   \
-    if (!strstr(qe_message(), text)) fail_msg("%s: the message '%s' lacks '%s'", #call, qe_message(), text);            \
+    if (got_ != (wanted)) fail_msg("%s gave %s, must be %s: %s", #call, qe_status_name(got_), #wanted, qe_message());  \
+    if (!strstr(qe_message(), text)) fail_msg("%s: the message '%s' lacks '%s'", #call, qe_message(), text);           \
   } while (0)
 
 /* ---- devices ---- */
@@ -59,7 +59,9 @@ static inline int fixture_close(void **state) {
 }
 
 /* The fast device when there is one. */
-static inline qe_device *fixture_fast(void) { return fixture_device[1] ? fixture_device[1] : fixture_device[0]; }
+static inline qe_device *fixture_fast(void) {
+  return fixture_device[1] ? fixture_device[1] : fixture_device[0];
+}
 
 #define FOR_EACH_DEVICE(device)                                                                                        \
   for (int device##_at = 0; device##_at < fixture_devices; device##_at++)                                              \

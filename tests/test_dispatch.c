@@ -228,7 +228,8 @@ static void fallback_through_copies(void **state) {
       {QE_OP_bn_stats, {.epsilon = 1e-5f}, qe_map(QE_F32, 2, 3, 3, 5)},
       {QE_OP_sgd, {.scale = 0}, qe_vector(QE_F32, 33)},
       {QE_OP_conv2d, {.window = qe_square(3, 1, 1, 4)}, qe_map(QE_F32, 2, 5, 5, 3)},
-      {QE_OP_quant_grad, {.quant = {.low = -4, .high = 3, .step_grad = QE_STEP_LSQ, .grad_scale = 1}},
+      {QE_OP_quant_grad,
+       {.quant = {.low = -4, .high = 3, .step_grad = QE_STEP_LSQ, .grad_scale = 1}},
        qe_map(QE_F32, 2, 3, 3, 5)},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -373,11 +374,11 @@ static void calls_are_checked_when_bound(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(registry_lists_ref_and_cpu),      cmocka_unit_test(auto_takes_the_most_preferred),
-      cmocka_unit_test(unknown_names_and_numbers),       cmocka_unit_test(without_modules_there_is_ref),
-      cmocka_unit_test(broken_modules_are_listed),       cmocka_unit_test(ranges_are_checked),
-      cmocka_unit_test(fallback_through_copies),         cmocka_unit_test(fallback_reports_a_failed_write),
-      cmocka_unit_test(implementations_in_order),        cmocka_unit_test(calls_are_checked_when_bound),
+      cmocka_unit_test(registry_lists_ref_and_cpu), cmocka_unit_test(auto_takes_the_most_preferred),
+      cmocka_unit_test(unknown_names_and_numbers),  cmocka_unit_test(without_modules_there_is_ref),
+      cmocka_unit_test(broken_modules_are_listed),  cmocka_unit_test(ranges_are_checked),
+      cmocka_unit_test(fallback_through_copies),    cmocka_unit_test(fallback_reports_a_failed_write),
+      cmocka_unit_test(implementations_in_order),   cmocka_unit_test(calls_are_checked_when_bound),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

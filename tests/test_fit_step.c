@@ -1,4 +1,5 @@
-/* Steps of least squared error: known steps found again, the error against brute force, and the fit of a whole model. */
+/* Steps of least squared error: known steps found again, the error against brute force, and the fit of a whole model.
+ */
 #include "core/train/fit_step.h"
 #include "core/train/trainer.h"
 #include "tests/fixture.h"
@@ -37,10 +38,10 @@ typedef struct fit_grid {
   bool odd;
 } fit_grid;
 
-static const fit_grid grids[] = {{-1, 1, true},      {-3, 3, true},      {-15, 15, true},   {-255, 255, true},
-                                 {-1, 1, false},     {-7, 7, false},     {-127, 127, false}, {-2, 1, false},
-                                 {-8, 7, false},     {-128, 127, false}, {0, 1, false},      {0, 3, false},
-                                 {0, 15, false},     {0, 255, false}};
+static const fit_grid grids[] = {{-1, 1, true},  {-3, 3, true},      {-15, 15, true},    {-255, 255, true},
+                                 {-1, 1, false}, {-7, 7, false},     {-127, 127, false}, {-2, 1, false},
+                                 {-8, 7, false}, {-128, 127, false}, {0, 1, false},      {0, 3, false},
+                                 {0, 15, false}, {0, 255, false}};
 enum { GRIDS = sizeof grids / sizeof *grids, COUNT = 1000 };
 
 static void known_steps_are_found_again(void **state) {
@@ -63,7 +64,8 @@ static void known_steps_are_found_again(void **state) {
     }
 }
 
-/* Values on a grid, as of a network quantised before, of which only the middle is used: they are represented exactly. */
+/* Values on a grid, as of a network quantised before, of which only the middle is used: they are represented exactly.
+ */
 static void inner_codes_are_represented(void **state) {
   (void)state;
   for (int g = 0; g < GRIDS; g++) {
@@ -193,9 +195,8 @@ static void steps_of_a_model(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(known_steps_are_found_again), cmocka_unit_test(inner_codes_are_represented),
-      cmocka_unit_test(errors_are_near_the_least),
-      cmocka_unit_test(degenerate_data),             cmocka_unit_test(largest_magnitude),
-      cmocka_unit_test(steps_of_a_model),
+      cmocka_unit_test(errors_are_near_the_least),   cmocka_unit_test(degenerate_data),
+      cmocka_unit_test(largest_magnitude),           cmocka_unit_test(steps_of_a_model),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -82,18 +82,42 @@ typedef struct bad_node {
   const char *text[2]; /* both in the message */
 } bad_node;
 
-static qe_node bad_duplicate(qe_graph *g) { return qe_graph_clamp(g, "c", 0, 0, 1); }
-static qe_node bad_add(qe_graph *g) { return qe_graph_add(g, "sum", 0, 1); }
-static qe_node bad_concat(qe_graph *g) { return qe_graph_concat(g, "join", 1, 2); }
-static qe_node bad_input(qe_graph *g) { return qe_graph_clamp(g, "lost", 99, 0, 1); }
-static qe_node bad_negative(qe_graph *g) { return qe_graph_clamp(g, "lost", -1, 0, 1); }
-static qe_node bad_global(qe_graph *g) { return qe_graph_global_pool(g, "lost", 99); }
-static qe_node bad_sample(qe_graph *g) { return qe_graph_subsample(g, "lost", -1, 2, 8); }
-static qe_node bad_fewer(qe_graph *g) { return qe_graph_subsample(g, "narrow", 1, 2, 5); }
-static qe_node bad_stride(qe_graph *g) { return qe_graph_subsample(g, "still", 1, 0, 6); }
-static qe_node bad_second_input(qe_graph *g) { return qe_graph_input(g, "again", 8, 8, 4); }
-static qe_node bad_linear(qe_graph *g) { return qe_graph_linear(g, "square", 1, 10, true, &floats); }
-static qe_node bad_outputs(qe_graph *g) { return qe_graph_linear(g, "none", 2, 0, true, &floats); }
+static qe_node bad_duplicate(qe_graph *g) {
+  return qe_graph_clamp(g, "c", 0, 0, 1);
+}
+static qe_node bad_add(qe_graph *g) {
+  return qe_graph_add(g, "sum", 0, 1);
+}
+static qe_node bad_concat(qe_graph *g) {
+  return qe_graph_concat(g, "join", 1, 2);
+}
+static qe_node bad_input(qe_graph *g) {
+  return qe_graph_clamp(g, "lost", 99, 0, 1);
+}
+static qe_node bad_negative(qe_graph *g) {
+  return qe_graph_clamp(g, "lost", -1, 0, 1);
+}
+static qe_node bad_global(qe_graph *g) {
+  return qe_graph_global_pool(g, "lost", 99);
+}
+static qe_node bad_sample(qe_graph *g) {
+  return qe_graph_subsample(g, "lost", -1, 2, 8);
+}
+static qe_node bad_fewer(qe_graph *g) {
+  return qe_graph_subsample(g, "narrow", 1, 2, 5);
+}
+static qe_node bad_stride(qe_graph *g) {
+  return qe_graph_subsample(g, "still", 1, 0, 6);
+}
+static qe_node bad_second_input(qe_graph *g) {
+  return qe_graph_input(g, "again", 8, 8, 4);
+}
+static qe_node bad_linear(qe_graph *g) {
+  return qe_graph_linear(g, "square", 1, 10, true, &floats);
+}
+static qe_node bad_outputs(qe_graph *g) {
+  return qe_graph_linear(g, "none", 2, 0, true, &floats);
+}
 static qe_node bad_kernel(qe_graph *g) {
   qe_window window = qe_square(9, 1, 0, 4);
   return qe_graph_conv(g, "large", 0, &window, false, &floats);
@@ -119,9 +143,15 @@ static qe_node bad_bits(qe_graph *g) {
 static qe_node bad_no_bits(qe_graph *g) {
   return qe_graph_quant(g, "bitless", 0, &(qe_quantizer){.grid = QE_GRID_UNSIGNED}, -1);
 }
-static qe_node bad_float_quant(qe_graph *g) { return qe_graph_quant(g, "float", 0, &floats, -1); }
-static qe_node bad_share(qe_graph *g) { return qe_graph_quant(g, "sharing", 0, &act4, 1); }
-static qe_node bad_share_itself(qe_graph *g) { return qe_graph_quant(g, "sharing", 0, &act4, 3); }
+static qe_node bad_float_quant(qe_graph *g) {
+  return qe_graph_quant(g, "float", 0, &floats, -1);
+}
+static qe_node bad_share(qe_graph *g) {
+  return qe_graph_quant(g, "sharing", 0, &act4, 1);
+}
+static qe_node bad_share_itself(qe_graph *g) {
+  return qe_graph_quant(g, "sharing", 0, &act4, 3);
+}
 static qe_node bad_one_bit(qe_graph *g) {
   return qe_graph_linear(g, "single", 2, 4, false, &(qe_quantizer){.bits = 1, .grid = QE_GRID_SYMMETRIC});
 }
@@ -261,9 +291,9 @@ static void ranges_of_grids(void **state) {
     qe_grid grid;
     int bits, low, high;
   } known[] = {
-      {QE_GRID_SYMMETRIC, 2, -1, 1},      {QE_GRID_SYMMETRIC, 8, -127, 127}, {QE_GRID_SIGNED, 2, -2, 1},
-      {QE_GRID_SIGNED, 8, -128, 127},     {QE_GRID_ODD, 1, -1, 1},           {QE_GRID_ODD, 2, -3, 3},
-      {QE_GRID_ODD, 8, -255, 255},        {QE_GRID_UNSIGNED, 1, 0, 1},       {QE_GRID_UNSIGNED, 4, 0, 15},
+      {QE_GRID_SYMMETRIC, 2, -1, 1},  {QE_GRID_SYMMETRIC, 8, -127, 127}, {QE_GRID_SIGNED, 2, -2, 1},
+      {QE_GRID_SIGNED, 8, -128, 127}, {QE_GRID_ODD, 1, -1, 1},           {QE_GRID_ODD, 2, -3, 3},
+      {QE_GRID_ODD, 8, -255, 255},    {QE_GRID_UNSIGNED, 1, 0, 1},       {QE_GRID_UNSIGNED, 4, 0, 15},
       {QE_GRID_UNSIGNED, 8, 0, 255},
   };
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {

@@ -40,7 +40,8 @@ static qe_graph *every_layer(void) {
   x = qe_graph_clamp(g, "clamp1", x, -1.0f, 1.25f);
   qe_node a = conv(g, "conv2", x, strided, false), b = conv(g, "conv3", x, dilated, true);
   qe_node sub = qe_graph_subsample(g, "subsample", x, 2, 11);
-  qe_node most = qe_graph_max_pool(g, "max_pool", x, &halving), mean = qe_graph_avg_pool(g, "avg_pool", x, &overlapping);
+  qe_node most = qe_graph_max_pool(g, "max_pool", x, &halving),
+          mean = qe_graph_avg_pool(g, "avg_pool", x, &overlapping);
   qe_node sum = qe_graph_add(g, "add1", qe_graph_add(g, "add0", most, b), mean);
   sum = qe_graph_add(g, "add2", sum, sum);
   x = qe_graph_concat(g, "concat2", qe_graph_concat(g, "concat1", a, sub), sum);
@@ -62,7 +63,8 @@ static qe_model *quantized_model(const net_options *options) {
   for (size_t i = 0; i < model->graph->params; i++) {
     const qe_param *param = &model->graph->param[i];
     if (strstr(param->name, ".step")) *qe_model_values(model, (int)i) *= 0.375f;
-    if (strstr(param->name, ".bias")) draw_reals(&from, qe_model_values(model, (int)i), qe_count(&param->desc), -0.2f, 0.2f);
+    if (strstr(param->name, ".bias"))
+      draw_reals(&from, qe_model_values(model, (int)i), qe_count(&param->desc), -0.2f, 0.2f);
   }
   return model;
 }
@@ -358,8 +360,7 @@ static void statistics_move_in_training_only(void **state) {
   FOR_EACH_DEVICE(device) {
     for (int training = 0; training < 2; training++) {
       rig r;
-      rig_open(&r, device, model, data,
-               (qe_lower_options){.batch = BATCH, .training = training, .keep_outputs = true});
+      rig_open(&r, device, model, data, (qe_lower_options){.batch = BATCH, .training = training, .keep_outputs = true});
       rig_run(&r);
       float *after = rig_read(&r, r.params);
       int64_t count;

@@ -117,7 +117,7 @@ static void bits_of_every_layer(void **state) {
   (void)state;
   static const struct {
     int weights, activations, edges, edge_weights, edge_inputs;
-  } asked[] = {{4, 4, 8, 8, 8}, {2, 3, 8, 8, 8}, {4, 4, 0, 4, 4}, {5, 2, 6, 6, 6}, {4, 4, 32, 32, 32},
+  } asked[] = {{4, 4, 8, 8, 8},   {2, 3, 8, 8, 8},   {4, 4, 0, 4, 4},     {5, 2, 6, 6, 6}, {4, 4, 32, 32, 32},
                {3, 32, 8, 8, 32}, {32, 4, 8, 32, 8}, {32, 32, 8, 32, 32}, {1, 1, 8, 8, 8}};
   for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
     for (int m = 0; m < 3; m++) {
@@ -203,11 +203,23 @@ static void bad_specs_are_refused(void **state) {
   static const struct {
     const char *layers, *text;
   } lists[] = {
-      {"nosuch=w4", "'nosuch'"},  {"bn1=w4", "'bn1'"},       {"relu1=a4", "'relu1'"},   {"conv1", "'conv1'"},
-      {"conv1=", "'conv1='"},     {"conv1=w", "'conv1=w'"},  {"conv1=x4", "'conv1=x4'"}, {"conv1=4", "'conv1=4'"},
-      {"conv1=w4a", "'conv1=w4a'"}, {"conv1=w9", "9"},       {"conv1=w0", "'conv1=w0'"}, {"fc=a16", "16"},
-      {"conv1=a4", "8 bits"},     {"stage2.0.shortcut=a2", "4 bits"},
-      {"=w4", "''"},              {"fc=w4,,conv1=w4", "''"}, {"conv1=w4 ", "'conv1=w4 '"},
+      {"nosuch=w4", "'nosuch'"},
+      {"bn1=w4", "'bn1'"},
+      {"relu1=a4", "'relu1'"},
+      {"conv1", "'conv1'"},
+      {"conv1=", "'conv1='"},
+      {"conv1=w", "'conv1=w'"},
+      {"conv1=x4", "'conv1=x4'"},
+      {"conv1=4", "'conv1=4'"},
+      {"conv1=w4a", "'conv1=w4a'"},
+      {"conv1=w9", "9"},
+      {"conv1=w0", "'conv1=w0'"},
+      {"fc=a16", "16"},
+      {"conv1=a4", "8 bits"},
+      {"stage2.0.shortcut=a2", "4 bits"},
+      {"=w4", "''"},
+      {"fc=w4,,conv1=w4", "''"},
+      {"conv1=w4 ", "'conv1=w4 '"},
   };
   qe_graph *graph = NULL;
   for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {

@@ -21,7 +21,7 @@ typedef struct drawn_program {
 
 static const qe_desc map_shape = {QE_F32, {1, BATCH, HEIGHT, WIDTH, CHANNELS}};
 static const qe_desc vector_shape = {QE_F32, {1, 1, 1, 1, CHANNELS}};
-static const qe_desc flat_shape = {QE_F32, {1, BATCH, 1, 1, HEIGHT * WIDTH * CHANNELS}};
+static const qe_desc flat_shape = {QE_F32, {1, BATCH, 1, 1, HEIGHT *WIDTH *CHANNELS}};
 
 static qe_value any_map(drawn_program *drawn) {
   /* mostly new ones, so that older ones die */
@@ -39,8 +39,12 @@ static qe_value temp(drawn_program *drawn, qe_desc desc) {
   OK(qe_program_temp(drawn->program, name, desc, &value));
   return value;
 }
-static qe_value new_map(drawn_program *drawn) { return drawn->map[drawn->maps++] = temp(drawn, map_shape); }
-static qe_value new_vector(drawn_program *drawn) { return drawn->vector[drawn->vectors++] = temp(drawn, vector_shape); }
+static qe_value new_map(drawn_program *drawn) {
+  return drawn->map[drawn->maps++] = temp(drawn, map_shape);
+}
+static qe_value new_vector(drawn_program *drawn) {
+  return drawn->vector[drawn->vectors++] = temp(drawn, vector_shape);
+}
 
 static void call(drawn_program *drawn, qe_op op, const qe_attrs *attrs, const qe_value *values) {
   OK(qe_program_call(drawn->program, op, attrs, values));
@@ -104,9 +108,9 @@ static void view_calls(drawn_program *drawn) {
 }
 
 typedef void (*drawn_call)(drawn_program *);
-static const drawn_call drawn_calls[] = {add_call,        clamp_call, clamp_grad_call, bias_call, quant_call,
-                                         quant_grad_call, norm_calls, sum_call,        conv_call, accumulate_call,
-                                         view_calls};
+static const drawn_call drawn_calls[] = {add_call,   clamp_call,      clamp_grad_call, bias_call,
+                                         quant_call, quant_grad_call, norm_calls,      sum_call,
+                                         conv_call,  accumulate_call, view_calls};
 
 static void bind_memory(drawn_program *drawn, qe_device *device) {
   qe_desc weight = qe_map(QE_F32, CHANNELS, 3, 3, CHANNELS), step = qe_map(QE_F32, 1, 1, 1, 1);
@@ -456,7 +460,8 @@ static void views_can_be_written_and_kept(void **state) {
     float values[256], twice[256];
     OK(qe_program_read(small.program, small.queue, unread, values));
     OK(qe_program_read(small.program, small.queue, b, twice));
-    for (int i = 0; i < 256; i++) assert_true(values[i] == (i > 128 ? (float)(i - 128) : 0) && twice[i] == 2 * values[i]);
+    for (int i = 0; i < 256; i++)
+      assert_true(values[i] == (i > 128 ? (float)(i - 128) : 0) && twice[i] == 2 * values[i]);
     close_small(&small);
   }
 }
@@ -532,10 +537,14 @@ static void plans_explain_themselves(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(drawn_plans_never_overlap),           cmocka_unit_test(results_do_not_depend_on_the_plan),
-      cmocka_unit_test(a_chain_needs_little_memory),         cmocka_unit_test(in_place_only_when_the_input_dies),
-      cmocka_unit_test(views_share_memory_and_extend_lives), cmocka_unit_test(views_can_be_written_and_kept),
-      cmocka_unit_test(misuse_is_refused),                   cmocka_unit_test(a_failed_plan_cannot_run),
+      cmocka_unit_test(drawn_plans_never_overlap),
+      cmocka_unit_test(results_do_not_depend_on_the_plan),
+      cmocka_unit_test(a_chain_needs_little_memory),
+      cmocka_unit_test(in_place_only_when_the_input_dies),
+      cmocka_unit_test(views_share_memory_and_extend_lives),
+      cmocka_unit_test(views_can_be_written_and_kept),
+      cmocka_unit_test(misuse_is_refused),
+      cmocka_unit_test(a_failed_plan_cannot_run),
       cmocka_unit_test(plans_explain_themselves),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);

@@ -34,7 +34,8 @@ static void steps_fall_at_milestones(void **state) {
     int64_t step;
     double rate;
   } known[] = {{0, 0.8}, {99, 0.8}, {100, 0.4}, {199, 0.4}, {200, 0.2}, {254, 0.2}, {255, 0.1}, {399, 0.1}};
-  for (size_t i = 0; i < sizeof known / sizeof *known; i++) assert_near(rate_at(&schedule, known[i].step), known[i].rate);
+  for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+    assert_near(rate_at(&schedule, known[i].step), known[i].rate);
 }
 
 /* A milestone is an epoch of the whole training, whatever the warm-up and to the very update. */

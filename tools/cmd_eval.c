@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-static bool is_weighted(const qe_graph *graph, qe_node node) { return qe_graph_cost(graph, node).macs > 0; }
+static bool is_weighted(const qe_graph *graph, qe_node node) {
+  return qe_graph_cost(graph, node).macs > 0;
+}
 
 static void print_text(const qe_setup *setup, const qe_graph *graph, const qe_score *score) {
   printf("%-24s %6s %6s %12s %12s %14s %12s\n", "layer", "weight", "act", "parameters", "MACs", "bit-operations",
@@ -14,8 +16,8 @@ static void print_text(const qe_setup *setup, const qe_graph *graph, const qe_sc
     const qe_node_info *node = &graph->node[i];
     qe_cost cost = qe_graph_cost(graph, (qe_node)i);
     printf("%-24s %6d %6d %12lld %12lld %14lld %12lld\n", node->name, node->quantizer.bits,
-           qe_graph_bits(graph, node->input[0]), (long long)cost.params, (long long)cost.macs,
-           (long long)cost.bit_ops, (long long)((cost.bits + 7) / 8));
+           qe_graph_bits(graph, node->input[0]), (long long)cost.params, (long long)cost.macs, (long long)cost.bit_ops,
+           (long long)((cost.bits + 7) / 8));
   }
   qe_cost cost = qe_graph_cost(graph, -1);
   printf("%-24s %6s %6s %12lld %12lld %14lld %12lld\n", "all layers", "", "", (long long)cost.params,

@@ -38,7 +38,7 @@ static qe_status on_progress(void *context, const char *phase, const qe_train_pr
   (void)phase;
   watch *w = context;
   if (stops) return qe_fail(QE_INTERRUPTED, "interrupted");
-  qe_progress_point point = {at->epoch,         at->epochs,    at->step * w->batch, at->steps * w->batch,
+  qe_progress_point point = {at->epoch,      at->epochs,    at->step * w->batch, at->steps * w->batch,
                              at->train.loss, at->train.top1};
   qe_progress_update(&w->progress, &point);
   return QE_OK;
@@ -113,7 +113,8 @@ static double own_rate(const qe_options *options, bool quantized) {
 static qe_status read_training(const qe_options *options, bool quantized, qe_train_options *train) {
   *train = qe_train_defaults();
   train->seed = (uint64_t)qe_option_int(options, "seed");
-  train->epochs = qe_option_is(options, "epochs", "auto") ? (quantized ? 15 : 30) : (int)qe_option_int(options, "epochs");
+  train->epochs =
+      qe_option_is(options, "epochs", "auto") ? (quantized ? 15 : 30) : (int)qe_option_int(options, "epochs");
   train->batch = (int32_t)qe_option_int(options, "batch");
   train->accumulate = (int32_t)qe_option_int(options, "accumulate");
   train->optimizer = qe_option_is(options, "optimizer", "adam") ? QE_OPTIMIZER_ADAM : QE_OPTIMIZER_SGD;

@@ -9,8 +9,8 @@ qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
   qe_open_options open = {.threads = (int)qe_option_int(options, "threads")};
   qe_status status = qe_registry_open(&setup->registry);
   if (status == QE_OK)
-    status = qe_device_open(setup->registry, qe_option_text(options, "backend"),
-                            (int)qe_option_int(options, "device"), &open, &setup->device);
+    status = qe_device_open(setup->registry, qe_option_text(options, "backend"), (int)qe_option_int(options, "device"),
+                            &open, &setup->device);
   if (status == QE_OK)
     status = qe_dataset_open(qe_option_text(options, "data"), qe_option_text(options, "data-dir"), &setup->data);
   if (status != QE_OK) {

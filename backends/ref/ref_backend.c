@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static void ref_close(qe_device *device) { qe_free(device); }
+static void ref_close(qe_device *device) {
+  qe_free(device);
+}
 
 static qe_status ref_buffer_new(qe_device *device, size_t bytes, qe_buffer **out) {
   qe_buffer *buffer = QE_NEW(qe_buffer);
@@ -36,7 +38,9 @@ static qe_status ref_queue_new(qe_device *device, qe_queue **out) {
   return QE_OK;
 }
 
-static void ref_queue_free(qe_queue *queue) { qe_free(queue); }
+static void ref_queue_free(qe_queue *queue) {
+  qe_free(queue);
+}
 
 static qe_status ref_write(qe_queue *queue, qe_buffer *buffer, size_t offset, const void *source, size_t bytes) {
   (void)queue;
@@ -109,4 +113,6 @@ static qe_status ref_open(int index, const qe_open_options *options, qe_device *
   return QE_OK;
 }
 
-const qe_backend *qe_ref_backend(void) { return &backend; }
+const qe_backend *qe_ref_backend(void) {
+  return &backend;
+}

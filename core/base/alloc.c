@@ -17,7 +17,9 @@ static bool must_fail(void) {
   return atomic_fetch_sub(&countdown, 1) == 1;
 }
 
-static void say_no_memory(size_t bytes) { (void)qe_fail(QE_NO_MEMORY, "out of memory: %zu bytes asked for", bytes); }
+static void say_no_memory(size_t bytes) {
+  (void)qe_fail(QE_NO_MEMORY, "out of memory: %zu bytes asked for", bytes);
+}
 
 void *qe_alloc(size_t bytes) {
   size_t rounded = (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
@@ -46,7 +48,9 @@ void *qe_realloc(void *memory, size_t count, size_t size) {
   return grown;
 }
 
-void qe_free(void *memory) { free(memory); }
+void qe_free(void *memory) {
+  free(memory);
+}
 
 char *qe_strdup(const char *text) {
   size_t bytes = strlen(text) + 1;
@@ -80,6 +84,10 @@ qe_status qe_reserve(void *array_pointer, size_t *capacity, size_t needed, size_
   return QE_OK;
 }
 
-void qe_alloc_fail_nth(int64_t nth) { atomic_store(&countdown, nth); }
+void qe_alloc_fail_nth(int64_t nth) {
+  atomic_store(&countdown, nth);
+}
 
-int64_t qe_alloc_count(void) { return atomic_load(&asked); }
+int64_t qe_alloc_count(void) {
+  return atomic_load(&asked);
+}

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IN(operand_name, kind_id) {QE_READ, QE_KIND_##kind_id, #operand_name}
-#define UP(operand_name, kind_id) {QE_UPDATE, QE_KIND_##kind_id, #operand_name}
-#define OUT(operand_name, kind_id) {QE_WRITE, QE_KIND_##kind_id, #operand_name}
+#define IN(operand_name, kind_id)                                                                                      \
+  { QE_READ, QE_KIND_##kind_id, #operand_name }
+#define UP(operand_name, kind_id)                                                                                      \
+  { QE_UPDATE, QE_KIND_##kind_id, #operand_name }
+#define OUT(operand_name, kind_id)                                                                                     \
+  { QE_WRITE, QE_KIND_##kind_id, #operand_name }
 #define INPLACE QE_FLAG_INPLACE
 #define COUNT_OPERANDS(...) (int)(sizeof((qe_operand_info[]){__VA_ARGS__}) / sizeof(qe_operand_info))
 
@@ -24,7 +27,9 @@ static const qe_op_info table[QE_OPS] = {
 #undef QE_OP
 };
 
-const qe_op_info *qe_op_get_info(qe_op op) { return &table[op]; }
+const qe_op_info *qe_op_get_info(qe_op op) {
+  return &table[op];
+}
 
 qe_op qe_op_find(const char *name) {
   int op = 0;

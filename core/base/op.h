@@ -87,11 +87,11 @@ typedef enum qe_step_grad {
 
 /* A uniform quantiser; see cpu_ref/quant.c. */
 typedef struct qe_quant {
-  int32_t low, high;     /* codes */
-  int32_t odd;           /* 1: only odd codes (DoReFa's grid) */
-  int32_t round_up;      /* 1: halves up (QE_HALF_UP), as the integer requantiser does; 0: halves to even */
-  int32_t step_shift;    /* the effective step is step * 2^-step_shift */
-  int32_t per_channel;   /* 1: a step for each index of axis N (a weight's output channel) */
+  int32_t low, high;   /* codes */
+  int32_t odd;         /* 1: only odd codes (DoReFa's grid) */
+  int32_t round_up;    /* 1: halves up (QE_HALF_UP), as the integer requantiser does; 0: halves to even */
+  int32_t step_shift;  /* the effective step is step * 2^-step_shift */
+  int32_t per_channel; /* 1: a step for each index of axis N (a weight's output channel) */
   qe_step_grad step_grad;
   float grad_scale; /* factor of the step's gradient */
 } qe_quant;

@@ -29,8 +29,7 @@ static qe_status derive_conv(const char *op, const qe_attrs *attrs, const qe_des
       window->channels % window->groups)
     return refuse(op, map, "input and output channels must be multiples of the groups");
   to->result = qe_map(QE_F32, map->dim[QE_N], height, width, window->channels);
-  to->weight =
-      qe_map(QE_F32, window->channels, window->kernel[0], window->kernel[1], map->dim[QE_C] / window->groups);
+  to->weight = qe_map(QE_F32, window->channels, window->kernel[0], window->kernel[1], map->dim[QE_C] / window->groups);
   return QE_OK;
 }
 
@@ -86,12 +85,18 @@ static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_de
 static qe_status derive(qe_shape_class shape_class, const char *op, const qe_attrs *attrs, const qe_desc *map,
                         derived *to) {
   switch (shape_class) {
-  case QE_CLASS_CONV: return derive_conv(op, attrs, map, to);
-  case QE_CLASS_LINEAR: return derive_linear(op, attrs, map, to);
-  case QE_CLASS_POOL: return derive_pool(op, attrs, map, to);
-  case QE_CLASS_CONCAT: return derive_concat(op, attrs, map, to);
-  case QE_CLASS_SUBSAMPLE: return derive_subsample(op, attrs, map, to);
-  case QE_CLASS_QUANT: return derive_quant(op, attrs, map);
+  case QE_CLASS_CONV:
+    return derive_conv(op, attrs, map, to);
+  case QE_CLASS_LINEAR:
+    return derive_linear(op, attrs, map, to);
+  case QE_CLASS_POOL:
+    return derive_pool(op, attrs, map, to);
+  case QE_CLASS_CONCAT:
+    return derive_concat(op, attrs, map, to);
+  case QE_CLASS_SUBSAMPLE:
+    return derive_subsample(op, attrs, map, to);
+  case QE_CLASS_QUANT:
+    return derive_quant(op, attrs, map);
   case QE_CLASS_LOSS:
     if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "logits must have H = W = 1");
     return QE_OK;
@@ -99,29 +104,42 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
       return refuse(op, map, "needs at least one image and padding in 0...1024");
     return QE_OK;
-  default: return QE_OK;
+  default:
+    return QE_OK;
   }
 }
 
 static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, const derived *from) {
   int32_t images = map->dim[QE_N];
   switch (kind) {
-  case QE_KIND_RESULT: return from->result;
-  case QE_KIND_WEIGHT: return from->weight;
-  case QE_KIND_OTHER: return from->other;
+  case QE_KIND_RESULT:
+    return from->result;
+  case QE_KIND_WEIGHT:
+    return from->weight;
+  case QE_KIND_OTHER:
+    return from->other;
   case QE_KIND_CHANNEL:
-  case QE_KIND_VARIANCE: return qe_vector(QE_F32, map->dim[QE_C]);
-  case QE_KIND_STEP: return qe_map(QE_F32, attrs->quant.per_channel ? images : 1, 1, 1, 1);
+  case QE_KIND_VARIANCE:
+    return qe_vector(QE_F32, map->dim[QE_C]);
+  case QE_KIND_STEP:
+    return qe_map(QE_F32, attrs->quant.per_channel ? images : 1, 1, 1, 1);
   case QE_KIND_SCALAR:
-  case QE_KIND_SCALAR_POSITIVE: return qe_vector(QE_F32, 1);
-  case QE_KIND_HYPER: return qe_vector(QE_F32, QE_HYPERS);
-  case QE_KIND_ROW: return qe_map(QE_F32, images, 1, 1, 1);
+  case QE_KIND_SCALAR_POSITIVE:
+    return qe_vector(QE_F32, 1);
+  case QE_KIND_HYPER:
+    return qe_vector(QE_F32, QE_HYPERS);
+  case QE_KIND_ROW:
+    return qe_map(QE_F32, images, 1, 1, 1);
   case QE_KIND_ROW_COUNT:
   case QE_KIND_LABEL:
-  case QE_KIND_INDEX: return qe_map(QE_S32, images, 1, 1, 1);
-  case QE_KIND_IMAGES: return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
-  case QE_KIND_COUNTER: return qe_vector(QE_S32, 4);
-  default: return *map;
+  case QE_KIND_INDEX:
+    return qe_map(QE_S32, images, 1, 1, 1);
+  case QE_KIND_IMAGES:
+    return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
+  case QE_KIND_COUNTER:
+    return qe_vector(QE_S32, 4);
+  default:
+    return *map;
   }
 }
 

@@ -45,9 +45,13 @@ static inline qe_philox qe_philox_draw(uint64_t seed, uint32_t stream, uint64_t 
 }
 
 /* Uniform integer in [0, bound) from one word, by multiply and shift; the bias is below bound / 2^32. */
-static inline uint32_t qe_below(uint32_t word, uint32_t bound) { return (uint32_t)(((uint64_t)word * bound) >> 32); }
+static inline uint32_t qe_below(uint32_t word, uint32_t bound) {
+  return (uint32_t)(((uint64_t)word * bound) >> 32);
+}
 
 /* Uniform real in (0, 1), exact: the middles of 2^23 intervals (24 bits and a half would round up to 1). */
-static inline float qe_uniform(uint32_t word) { return ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f); }
+static inline float qe_uniform(uint32_t word) {
+  return ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
+}
 
 #endif

@@ -54,6 +54,10 @@ qe_status qe_fail_within(qe_status status, const char *format, ...) {
   return status;
 }
 
-const char *qe_message(void) { return message; }
+const char *qe_message(void) {
+  return message;
+}
 
-void qe_message_clear(void) { message[0] = 0; }
+void qe_message_clear(void) {
+  message[0] = 0;
+}

@@ -13,9 +13,13 @@ static const struct {
 #undef X
 };
 
-size_t qe_dtype_bytes(qe_dtype dtype) { return types[dtype].bytes; }
+size_t qe_dtype_bytes(qe_dtype dtype) {
+  return types[dtype].bytes;
+}
 
-const char *qe_dtype_name(qe_dtype dtype) { return types[dtype].name; }
+const char *qe_dtype_name(qe_dtype dtype) {
+  return types[dtype].name;
+}
 
 int64_t qe_count(const qe_desc *desc) {
   int64_t count = 1;
@@ -26,11 +30,17 @@ int64_t qe_count(const qe_desc *desc) {
   return count;
 }
 
-size_t qe_bytes(const qe_desc *desc) { return (size_t)qe_count(desc) * qe_dtype_bytes(desc->dtype); }
+size_t qe_bytes(const qe_desc *desc) {
+  return (size_t)qe_count(desc) * qe_dtype_bytes(desc->dtype);
+}
 
-bool qe_same_shape(const qe_desc *a, const qe_desc *b) { return memcmp(a->dim, b->dim, sizeof a->dim) == 0; }
+bool qe_same_shape(const qe_desc *a, const qe_desc *b) {
+  return memcmp(a->dim, b->dim, sizeof a->dim) == 0;
+}
 
-bool qe_same_desc(const qe_desc *a, const qe_desc *b) { return a->dtype == b->dtype && qe_same_shape(a, b); }
+bool qe_same_desc(const qe_desc *a, const qe_desc *b) {
+  return a->dtype == b->dtype && qe_same_shape(a, b);
+}
 
 char *qe_desc_text(const qe_desc *desc, char *text) {
   const int32_t *dim = desc->dim;

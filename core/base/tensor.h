@@ -39,7 +39,9 @@ typedef struct qe_desc {
 static inline qe_desc qe_map(qe_dtype dtype, int32_t n, int32_t h, int32_t w, int32_t c) {
   return (qe_desc){dtype, {1, n, h, w, c}};
 }
-static inline qe_desc qe_vector(qe_dtype dtype, int32_t c) { return qe_map(dtype, 1, 1, 1, c); }
+static inline qe_desc qe_vector(qe_dtype dtype, int32_t c) {
+  return qe_map(dtype, 1, 1, 1, c);
+}
 
 size_t qe_dtype_bytes(qe_dtype dtype);
 const char *qe_dtype_name(qe_dtype dtype);

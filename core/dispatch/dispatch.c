@@ -15,7 +15,9 @@ void qe_buffer_free(qe_buffer *buffer) {
   if (buffer) buffer->device->table->buffer_free(buffer);
 }
 
-qe_status qe_queue_new(qe_device *device, qe_queue **queue) { return device->table->queue_new(device, queue); }
+qe_status qe_queue_new(qe_device *device, qe_queue **queue) {
+  return device->table->queue_new(device, queue);
+}
 
 void qe_queue_free(qe_queue *queue) {
   if (queue) queue->device->table->queue_free(queue);
@@ -37,7 +39,9 @@ qe_status qe_queue_read(qe_queue *queue, qe_buffer *buffer, size_t offset, void 
   return queue->device->table->read(queue, buffer, offset, target, bytes);
 }
 
-qe_status qe_queue_wait(qe_queue *queue) { return queue->device->table->wait(queue); }
+qe_status qe_queue_wait(qe_queue *queue) {
+  return queue->device->table->wait(queue);
+}
 
 void qe_operand_set(qe_operand *operand, qe_desc desc, qe_buffer *buffer, size_t offset) {
   *operand = (qe_operand){.desc = desc, .buffer = buffer, .offset = offset};

@@ -78,8 +78,9 @@ static void find_lifetimes(qe_program *program) {
 static void elide(qe_program *program) {
   for (size_t i = 0; i < program->values; i++) {
     qe_value_info *value = &program->value[i];
-    value->elided = !value->bound && !value->keep && !value->viewed && value->first >= 0 && value->first == value->last &&
-                    value->first_call != value->last_call && program->step[value->first].fusion;
+    value->elided = !value->bound && !value->keep && !value->viewed && value->first >= 0 &&
+                    value->first == value->last && value->first_call != value->last_call &&
+                    program->step[value->first].fusion;
   }
   for (size_t s = 0; s < program->steps; s++) {
     const qe_step *step = &program->step[s];
@@ -99,7 +100,8 @@ static void share_in_place(qe_program *program) {
     if (out == info->operands) continue;
     const qe_value_info *input = &program->value[program->operand_value[c].at[0]];
     qe_value_info *output = &program->value[program->operand_value[c].at[out]];
-    bool input_dies = !input->bound && !input->keep && !input->viewed && !input->elided && input->last_call == (int32_t)c;
+    bool input_dies =
+        !input->bound && !input->keep && !input->viewed && !input->elided && input->last_call == (int32_t)c;
     bool output_is_new = !output->bound && !output->elided && !output->viewed && output->first_call == (int32_t)c;
     if (!input_dies || !output_is_new || !qe_same_desc(&input->desc, &output->desc)) continue;
     output->root = input->root;
@@ -129,7 +131,7 @@ static int lower_first(const void *a, const void *b) {
 static size_t find_place(const block *new, const block *placed, size_t count, const block **conflict, bool reuse) {
   size_t conflicts = 0;
   for (size_t i = 0; i < count; i++)
-    if (!reuse || (placed[i].first <= new->last && new->first <= placed[i].last)) conflict[conflicts++] = &placed[i];
+    if (!reuse || (placed[i].first <= new->last &&new->first <= placed[i].last)) conflict[conflicts++] = &placed[i];
   qsort(conflict, conflicts, sizeof *conflict, lower_first);
   size_t offset = 0;
   for (size_t i = 0; i < conflicts; i++) {

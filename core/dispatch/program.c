@@ -96,19 +96,26 @@ static qe_value_info *base_of(const qe_program *program, qe_value value) {
   return &program->value[of >= 0 ? of : value];
 }
 
-void qe_program_keep(qe_program *program, qe_value value) { base_of(program, value)->keep = true; }
+void qe_program_keep(qe_program *program, qe_value value) {
+  base_of(program, value)->keep = true;
+}
 
-qe_desc qe_program_desc(const qe_program *program, qe_value value) { return program->value[value].desc; }
+qe_desc qe_program_desc(const qe_program *program, qe_value value) {
+  return program->value[value].desc;
+}
 
-const char *qe_program_value_name(const qe_program *program, qe_value value) { return program->value[value].name; }
+const char *qe_program_value_name(const qe_program *program, qe_value value) {
+  return program->value[value].name;
+}
 
-int qe_program_values(const qe_program *program) { return (int)program->values; }
+int qe_program_values(const qe_program *program) {
+  return (int)program->values;
+}
 
 qe_status qe_program_call(qe_program *program, qe_op op, const qe_attrs *attrs, const qe_value *values) {
   static const qe_attrs none;
   const qe_op_info *info = qe_op_get_info(op);
-  if (program->planned)
-    return qe_fail(QE_USAGE, "program %s is planned; %s comes too late", program->name, info->name);
+  if (program->planned) return qe_fail(QE_USAGE, "program %s is planned; %s comes too late", program->name, info->name);
   qe_call call = {.op = op, .operands = info->operands, .attrs = attrs ? *attrs : none};
   for (int i = 0; i < info->operands; i++) {
     const qe_value_info *value = &program->value[values[i]];
@@ -155,12 +162,15 @@ qe_status qe_program_read(const qe_program *program, qe_queue *queue, qe_value v
   return qe_queue_wait(queue);
 }
 
-size_t qe_program_arena_bytes(const qe_program *program) { return program->arena ? program->arena->bytes : 0; }
+size_t qe_program_arena_bytes(const qe_program *program) {
+  return program->arena ? program->arena->bytes : 0;
+}
 
 size_t qe_program_temp_bytes(const qe_program *program) {
   size_t bytes = 0;
   for (size_t i = 0; i < program->values; i++)
-    if (program->value[i].first >= 0 && !program->value[i].bound && program->value[i].view_of < 0) bytes += qe_bytes(&program->value[i].desc);
+    if (program->value[i].first >= 0 && !program->value[i].bound && program->value[i].view_of < 0)
+      bytes += qe_bytes(&program->value[i].desc);
   return bytes;
 }
 

@@ -25,8 +25,7 @@ QE_CHECKED qe_status qe_program_bind(qe_program *program, const char *name, qe_d
                                      size_t offset, qe_value *value);
 QE_CHECKED qe_status qe_program_temp(qe_program *program, const char *name, qe_desc desc, qe_value *value);
 /* The same memory as `of` under another shape of equally many bytes (flattening). */
-QE_CHECKED qe_status qe_program_view(qe_program *program, qe_value of, const char *name, qe_desc desc,
-                                     qe_value *value);
+QE_CHECKED qe_status qe_program_view(qe_program *program, qe_value of, const char *name, qe_desc desc, qe_value *value);
 void qe_program_keep(qe_program *program, qe_value value);
 qe_desc qe_program_desc(const qe_program *program, qe_value value);
 const char *qe_program_value_name(const qe_program *program, qe_value value);
@@ -54,8 +53,8 @@ size_t qe_program_temp_bytes(const qe_program *program);
 int qe_program_fallbacks(const qe_program *program);
 /* One line a step: the implementation or fusion taken, its calls, where the operands lie. */
 void qe_program_explain(const qe_program *program, FILE *file);
-/* Run it `runs` times, waiting after each step, and write each step's shortest time: summed over steps that do the same,
- * then in their order. What the program updates is updated as often. */
+/* Run it `runs` times, waiting after each step, and write each step's shortest time: summed over steps that do the
+ * same, then in their order. What the program updates is updated as often. */
 QE_CHECKED qe_status qe_program_profile(qe_program *program, qe_queue *queue, int runs, FILE *file);
 
 #ifdef __cplusplus

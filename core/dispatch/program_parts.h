@@ -13,7 +13,7 @@ typedef struct qe_value_info {
   size_t offset;
   int32_t first, last; /* steps that first write and last touch it; -1: unused */
   int32_t first_call, last_call;
-  qe_value root; /* the value whose memory it shares (itself, unless written in place) */
+  qe_value root;    /* the value whose memory it shares (itself, unless written in place) */
   qe_value view_of; /* -1: none */
   bool viewed;      /* is or has a view: neither elided nor written in place */
   bool elided;      /* lives and dies inside one fused run: no memory */

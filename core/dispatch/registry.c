@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 struct qe_registry {
   qe_backend_entry *entry;
   size_t count, capacity;
@@ -29,8 +28,7 @@ static qe_status add_entry(qe_registry *registry, const char *name, const qe_bac
     entry.name = qe_strdup(name);
     if (!entry.name) status = QE_NO_MEMORY;
   }
-  if (status == QE_OK)
-    status = qe_reserve(&registry->entry, &registry->capacity, registry->count + 1, sizeof entry);
+  if (status == QE_OK) status = qe_reserve(&registry->entry, &registry->capacity, registry->count + 1, sizeof entry);
   if (status != QE_OK) {
     entry_free(&entry);
     return status;
@@ -55,8 +53,7 @@ static qe_status add_module(qe_registry *registry, const char *name, const char 
   qe_backend_entry_function function;
   memcpy(&function, &symbol, sizeof function);
   const qe_backend *backend = symbol ? function() : NULL;
-  if (!backend)
-    return add_entry(registry, name, NULL, qe_format("%s exports no %s", path, QE_BACKEND_ENTRY));
+  if (!backend) return add_entry(registry, name, NULL, qe_format("%s exports no %s", path, QE_BACKEND_ENTRY));
   if (backend->api != QE_BACKEND_API)
     return add_entry(registry, name, NULL,
                      qe_format("%s speaks interface %d, this library %d: build both from one source", path,
@@ -75,7 +72,9 @@ static bool module_name(const char *file, char *name, size_t size) {
   return true;
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
+static int by_name(const struct dirent **a, const struct dirent **b) {
+  return strcmp((*a)->d_name, (*b)->d_name);
+}
 
 static qe_status add_modules_of(qe_registry *registry, const char *folder) {
   struct dirent **file;
@@ -131,9 +130,13 @@ void qe_registry_close(qe_registry *registry) {
   qe_free(registry);
 }
 
-int qe_registry_count(const qe_registry *registry) { return (int)registry->count; }
+int qe_registry_count(const qe_registry *registry) {
+  return (int)registry->count;
+}
 
-const qe_backend_entry *qe_registry_get(const qe_registry *registry, int index) { return &registry->entry[index]; }
+const qe_backend_entry *qe_registry_get(const qe_registry *registry, int index) {
+  return &registry->entry[index];
+}
 
 static const qe_backend_entry *most_preferred(const qe_registry *registry) {
   const qe_backend_entry *best = NULL;

@@ -13,8 +13,12 @@ static const char *const rule_names[QE_RULES] = {
 };
 static const char *const grid_names[QE_GRIDS] = {"symmetric", "signed", "odd", "unsigned"};
 
-const char *qe_rule_name(qe_rule rule) { return rule_names[rule]; }
-const char *qe_grid_name(qe_grid grid) { return grid_names[grid]; }
+const char *qe_rule_name(qe_rule rule) {
+  return rule_names[rule];
+}
+const char *qe_grid_name(qe_grid grid) {
+  return grid_names[grid];
+}
 
 void qe_grid_range(qe_grid grid, int bits, int32_t *low, int32_t *high) {
   int32_t half = 1 << (bits - 1);
@@ -281,4 +285,6 @@ qe_node qe_graph_find_node(const qe_graph *graph, const char *name) {
   return -1;
 }
 
-size_t qe_graph_param_bytes(const qe_graph *graph) { return graph->group_offset[QE_GROUPS]; }
+size_t qe_graph_param_bytes(const qe_graph *graph) {
+  return graph->group_offset[QE_GROUPS];
+}

@@ -133,7 +133,9 @@ qe_window qe_square(int32_t kernel, int32_t stride, int32_t pad, int32_t channel
 
 /* ---- asking ---- */
 
-static inline qe_node qe_graph_output(const qe_graph *graph) { return (qe_node)graph->nodes - 1; }
+static inline qe_node qe_graph_output(const qe_graph *graph) {
+  return (qe_node)graph->nodes - 1;
+}
 /* Index of the parameter called `name`, or -1. */
 int qe_graph_find_param(const qe_graph *graph, const char *name);
 /* Node called `name`, or -1. */
@@ -142,10 +144,10 @@ qe_node qe_graph_find_node(const qe_graph *graph, const char *name);
 size_t qe_graph_param_bytes(const qe_graph *graph);
 
 typedef struct qe_cost {
-  int64_t params;   /* trained weights, biases, gammas, betas; steps and running statistics not counted */
-  int64_t macs;     /* multiply-adds an image of convolutions and linear layers */
-  int64_t bit_ops;  /* sum of macs * weight bits * activation bits; 32 x 32 for float */
-  int64_t bits;     /* storage: weights at their bits, all other trained parameters at 32 */
+  int64_t params;  /* trained weights, biases, gammas, betas; steps and running statistics not counted */
+  int64_t macs;    /* multiply-adds an image of convolutions and linear layers */
+  int64_t bit_ops; /* sum of macs * weight bits * activation bits; 32 x 32 for float */
+  int64_t bits;    /* storage: weights at their bits, all other trained parameters at 32 */
 } qe_cost;
 /* Of one node, or of the whole graph for node -1. */
 qe_cost qe_graph_cost(const qe_graph *graph, qe_node node);

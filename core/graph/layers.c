@@ -61,8 +61,7 @@ const qe_layer qe_layer_input = {.name = "input", .infer = input_infer, .forward
 
 /* ---- batch norm ---- */
 
-static qe_status batch_norm_statistics(qe_lowering *lowering, qe_node node, qe_value x, qe_value *mean,
-                                       qe_value *var) {
+static qe_status batch_norm_statistics(qe_lowering *lowering, qe_node node, qe_value x, qe_value *mean, qe_value *var) {
   const qe_node_info *info = &lowering->graph->node[node];
   if (!lowering->training) {
     *mean = lowering->param[info->param[QE_BN_MEAN]];
@@ -98,19 +97,18 @@ static qe_status batch_norm_forward(qe_lowering *lowering, qe_node node, qe_valu
 
 static qe_status batch_norm_backward(qe_lowering *lowering, qe_node node, qe_value gradient) {
   const qe_node_info *info = &lowering->graph->node[node];
-  if (!lowering->training)
-    return qe_fail(QE_USAGE, "gradients need batch statistics: lower with training set");
+  if (!lowering->training) return qe_fail(QE_USAGE, "gradients need batch statistics: lower with training set");
   qe_value x, dgamma, dbeta, dx, mean = lowering->saved[0][node], var = lowering->saved[1][node];
   QE_TRY(input_value(lowering, node, 0, &x));
   QE_TRY(qe_lower_param_gradient(lowering, node, info->param[QE_BN_GAMMA], &dgamma));
   QE_TRY(qe_lower_param_gradient(lowering, node, info->param[QE_BN_BETA], &dbeta));
-  QE_TRY(qe_lower_call(lowering, QE_OP_bn_grad_sums, &info->attrs,
-                       (qe_value[]){gradient, x, mean, var, dgamma, dbeta}));
+  QE_TRY(
+      qe_lower_call(lowering, QE_OP_bn_grad_sums, &info->attrs, (qe_value[]){gradient, x, mean, var, dgamma, dbeta}));
   if (!qe_lower_needs_gradient(lowering, info->input[0])) return QE_OK;
   QE_TRY(qe_lower_temp(lowering, node, "dx", NULL, &dx));
-  QE_TRY(qe_lower_call(lowering, QE_OP_bn_grad_x, &info->attrs,
-                       (qe_value[]){gradient, x, mean, var, lowering->param[info->param[QE_BN_GAMMA]], dgamma, dbeta,
-                                    dx}));
+  QE_TRY(qe_lower_call(
+      lowering, QE_OP_bn_grad_x, &info->attrs,
+      (qe_value[]){gradient, x, mean, var, lowering->param[info->param[QE_BN_GAMMA]], dgamma, dbeta, dx}));
   return qe_lower_add_gradient(lowering, info->input[0], dx);
 }
 
@@ -141,9 +139,11 @@ const qe_layer qe_layer_clamp = {.name = "clamp",
 /* ---- activation quantiser ---- */
 
 qe_attrs qe_quant_attrs(const qe_quantizer *quantizer, const qe_desc *desc) {
-  static const qe_step_grad gradient_of[QE_RULES] = {
-      [QE_RULE_LSQ] = QE_STEP_LSQ, [QE_RULE_PACT] = QE_STEP_PACT, [QE_RULE_DOREFA] = QE_STEP_FIXED,
-      [QE_RULE_L2] = QE_STEP_FIXED, [QE_RULE_MAX] = QE_STEP_FIXED};
+  static const qe_step_grad gradient_of[QE_RULES] = {[QE_RULE_LSQ] = QE_STEP_LSQ,
+                                                     [QE_RULE_PACT] = QE_STEP_PACT,
+                                                     [QE_RULE_DOREFA] = QE_STEP_FIXED,
+                                                     [QE_RULE_L2] = QE_STEP_FIXED,
+                                                     [QE_RULE_MAX] = QE_STEP_FIXED};
   qe_attrs attrs = {.quant = {.odd = quantizer->grid == QE_GRID_ODD,
                               .round_up = quantizer->round_up,
                               .step_shift = quantizer->step_shift,
@@ -210,8 +210,7 @@ static qe_status add_infer(qe_graph *graph, qe_node_info *node) {
   const qe_desc *a = &graph->node[node->input[0]].output, *b = &graph->node[node->input[1]].output;
   if (!qe_same_desc(a, b)) {
     char first[QE_DESC_TEXT], second[QE_DESC_TEXT];
-    return qe_fail(QE_SHAPE, "add of %s and %s: shapes must be equal", qe_desc_text(a, first),
-                   qe_desc_text(b, second));
+    return qe_fail(QE_SHAPE, "add of %s and %s: shapes must be equal", qe_desc_text(a, first), qe_desc_text(b, second));
   }
   return infer_same(graph, node);
 }

@@ -59,8 +59,7 @@ static qe_status weighted_forward(qe_lowering *lowering, qe_node node, qe_op op,
   return qe_lower_call(lowering, QE_OP_bias_add, NULL, (qe_value[]){y, lowering->param[bias], *output});
 }
 
-static qe_status weighted_backward(qe_lowering *lowering, qe_node node, qe_op grad_w, qe_op grad_x,
-                                   qe_value gradient) {
+static qe_status weighted_backward(qe_lowering *lowering, qe_node node, qe_op grad_w, qe_op grad_x, qe_value gradient) {
   const qe_node_info *info = &lowering->graph->node[node];
   int weight = info->param[QE_CONV_WEIGHT], bias = info->params > QE_CONV_BIAS ? info->param[QE_CONV_BIAS] : -1;
   qe_value x, dw, used, dbias, dx;

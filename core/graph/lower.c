@@ -117,8 +117,8 @@ static qe_status lower_batch(qe_lowering *lowering, const qe_lower_options *opti
   qe_desc images = qe_map(QE_U8, options->images, x.dim[QE_H], x.dim[QE_W], x.dim[QE_C]);
   qe_value from, index, counter;
   QE_TRY(qe_program_bind(lowering->program, "images", images, buffers->images, 0, &from));
-  QE_TRY(qe_program_bind(lowering->program, "index", qe_map(QE_S32, lowering->batch, 1, 1, 1), buffers->index, 0,
-                         &index));
+  QE_TRY(
+      qe_program_bind(lowering->program, "index", qe_map(QE_S32, lowering->batch, 1, 1, 1), buffers->index, 0, &index));
   QE_TRY(qe_program_bind(lowering->program, "counter", qe_vector(QE_S32, 4), buffers->counter, 0, &counter));
   QE_TRY(qe_lower_temp(lowering, 0, "x", NULL, &lowering->output[0]));
   qe_attrs attrs = {.images = options->images, .pad = options->pad, .flip = options->flip};
@@ -202,11 +202,12 @@ qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_opti
     return qe_fail(QE_USAGE, "a graph must be finished, and its first node the input, before it is lowered");
   if (options->batch < 1) return qe_fail(QE_USAGE, "batch %d: must be at least 1", options->batch);
   memset(lowered, 0, sizeof *lowered);
-  qe_lowering lowering = {.graph = graph,
-                          .batch = options->batch,
-                          .training = options->training,
-                          .plain = options->plain};
-  QE_TRY(qe_program_new(device, options->backward ? "train" : options->training ? "calibrate" : "eval",
+  qe_lowering lowering = {
+      .graph = graph, .batch = options->batch, .training = options->training, .plain = options->plain};
+  QE_TRY(qe_program_new(device,
+                        options->backward   ? "train"
+                        : options->training ? "calibrate"
+                                            : "eval",
                         &lowering.program));
   qe_status status = lower_all(&lowering, options, buffers);
   if (status == QE_OK) {

@@ -11,14 +11,14 @@ extern "C" {
 
 typedef struct qe_lower_options {
   int32_t batch;
-  bool training;   /* batch norm on batch statistics */
-  bool backward;   /* loss gradient and parameter gradients */
-  bool plain;      /* quantisers off: the float network of the same parameters */
-  float smoothing; /* label smoothing */
-  float scale;     /* factor of the loss gradient; 0: 1 / batch */
-  int32_t images;  /* of the data set from which batches are drawn */
-  int32_t pad;     /* augmentation: zero padding of the random crop */
-  bool flip;       /* augmentation: random horizontal flip */
+  bool training;     /* batch norm on batch statistics */
+  bool backward;     /* loss gradient and parameter gradients */
+  bool plain;        /* quantisers off: the float network of the same parameters */
+  float smoothing;   /* label smoothing */
+  float scale;       /* factor of the loss gradient; 0: 1 / batch */
+  int32_t images;    /* of the data set from which batches are drawn */
+  int32_t pad;       /* augmentation: zero padding of the random crop */
+  bool flip;         /* augmentation: random horizontal flip */
   bool keep_outputs; /* every node's output can be read after a run */
 } qe_lower_options;
 
@@ -36,7 +36,7 @@ typedef struct qe_lower_buffers {
 
 typedef struct qe_lowered {
   qe_program *program;
-  qe_value *output;   /* of each node; readable with keep_outputs only, the logits always */
+  qe_value *output; /* of each node; readable with keep_outputs only, the logits always */
   size_t nodes;
 } qe_lowered;
 

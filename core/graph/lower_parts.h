@@ -9,17 +9,17 @@ typedef struct qe_lowering {
   const qe_graph *graph;
   qe_program *program;
   int32_t batch;
-  bool training;   /* batch statistics in batch norm, and a backward pass follows */
-  bool plain;      /* quantisers off: weights as they are, activation quantisers as ReLU */
-  bool recomputing; /* inside the backward pass: forward functions must not update state */
+  bool training;      /* batch statistics in batch norm, and a backward pass follows */
+  bool plain;         /* quantisers off: weights as they are, activation quantisers as ReLU */
+  bool recomputing;   /* inside the backward pass: forward functions must not update state */
   qe_value *output;   /* of each node; QE_NO_VALUE: not made yet */
   qe_value *gradient; /* of each node's output; QE_NO_VALUE: none yet */
   qe_value *param;    /* bound value of each parameter */
   qe_value *param_gradient;
   bool *param_gradient_used;
-  qe_value *weight;     /* conv, linear: the weights as used (quantised), kept for the backward pass */
-  qe_value *saved[2];   /* batch norm: mean and variance of each node */
-  qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
+  qe_value *weight;   /* conv, linear: the weights as used (quantised), kept for the backward pass */
+  qe_value *saved[2]; /* batch norm: mean and variance of each node */
+  qe_value *late;     /* pairs (from, to) of parameter gradients to be added at the end */
   size_t lates, late_capacity;
 } qe_lowering;
 

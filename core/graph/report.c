@@ -10,8 +10,8 @@ int qe_graph_bits(const qe_graph *graph, qe_node node) {
   const qe_node_info *info = &graph->node[node];
   if (info->layer == &qe_layer_quant) return info->quantizer.bits;
   if (info->layer == &qe_layer_input) return 8;
-  bool carries = info->layer == &qe_layer_max_pool || info->layer == &qe_layer_flatten ||
-                 info->layer == &qe_layer_subsample;
+  bool carries =
+      info->layer == &qe_layer_max_pool || info->layer == &qe_layer_flatten || info->layer == &qe_layer_subsample;
   return carries ? qe_graph_bits(graph, info->input[0]) : QE_FLOAT_BITS;
 }
 
@@ -98,7 +98,8 @@ void qe_graph_dot(const qe_graph *graph, FILE *file) {
     const qe_node_info *info = &graph->node[i];
     fprintf(file, "  n%zu [fillcolor=\"%s\", label=\"%s\\n%s %dx%dx%d", i, colour(info), info->name, info->layer->name,
             info->output.dim[QE_H], info->output.dim[QE_W], info->output.dim[QE_C]);
-    if (info->quantizer.bits && info->quantizer.bits != QE_FLOAT_BITS) fprintf(file, "\\n%d bits", info->quantizer.bits);
+    if (info->quantizer.bits && info->quantizer.bits != QE_FLOAT_BITS)
+      fprintf(file, "\\n%d bits", info->quantizer.bits);
     fputs("\"];\n", file);
     for (int k = 0; k < info->inputs; k++) fprintf(file, "  n%d -> n%zu;\n", info->input[k], i);
   }

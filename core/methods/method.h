@@ -19,8 +19,8 @@ typedef struct qe_setting {
 } qe_setting;
 
 typedef struct qe_result {
-  qe_score start;   /* the network at the method's own bits before training; images 0: there was none to speak of */
-  qe_score final;   /* after it, on the test images */
+  qe_score start; /* the network at the method's own bits before training; images 0: there was none to speak of */
+  qe_score final; /* after it, on the test images */
   bool quantized;
 } qe_result;
 

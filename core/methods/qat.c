@@ -15,8 +15,9 @@ static qe_status take_init(const qe_setting *setting, qe_model *model) {
   QE_TRY(qe_tensors_read(setting->init, &tensors));
   qe_status status = qe_model_read_spec(tensors, setting->init, &spec);
   if (status == QE_OK && (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
-    status = qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
-                     setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
+    status =
+        qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
+                setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
   if (status == QE_OK) status = qe_model_take(model, tensors, setting->init);
   qe_tensors_free(tensors);
   return status;

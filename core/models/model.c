@@ -51,10 +51,10 @@ void qe_model_init(qe_model *model, uint64_t seed) {
     if (param->group == QE_GROUP_WEIGHT)
       fill_normal(values, count, sqrt(2.0 / ((double)dim[QE_H] * dim[QE_W] * dim[QE_C])), seed, param->name);
     else
-      fill(values, count, ends_with(param->name, "bias") || ends_with(param->name, "beta") ||
-                                  ends_with(param->name, "running_mean")
-                              ? 0.0f
-                              : 1.0f);
+      fill(values, count,
+           ends_with(param->name, "bias") || ends_with(param->name, "beta") || ends_with(param->name, "running_mean")
+               ? 0.0f
+               : 1.0f);
   }
 }
 
@@ -67,7 +67,9 @@ static qe_status copy_spec(const qe_model_spec *from, qe_model_spec *to) {
   return QE_OK;
 }
 
-static void free_text(const char *text) { qe_free((void *)(uintptr_t)text); }
+static void free_text(const char *text) {
+  qe_free((void *)(uintptr_t)text);
+}
 
 void qe_model_free(qe_model *model) {
   if (!model) return;
@@ -137,7 +139,9 @@ static qe_status say_shape(const qe_model *model, const qe_param *param, const q
                  qe_dtype_name(tensor->dtype), is, model->spec.name, wanted);
 }
 
-static bool is_step(const qe_param *param) { return ends_with(param->name, "step"); }
+static bool is_step(const qe_param *param) {
+  return ends_with(param->name, "step");
+}
 
 qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *file) {
   for (size_t i = 0; i < model->graph->params; i++) {
@@ -191,8 +195,8 @@ qe_status qe_model_check_spec(const qe_model *model, const qe_tensors *tensors, 
   for (size_t i = 0; status == QE_OK && i < own->meta_count; i++) {
     const char *key = own->meta[i].key, *is = own->meta[i].value, *was = qe_tensors_get_meta(tensors, key);
     if (!was || strcmp(is, was) != 0)
-      status = qe_fail(QE_USAGE, "%s was made with %s '%s', this run has '%s': resume with the options of the run", file,
-                       key, was ? was : "", is);
+      status = qe_fail(QE_USAGE, "%s was made with %s '%s', this run has '%s': resume with the options of the run",
+                       file, key, was ? was : "", is);
   }
   qe_tensors_free(own);
   return status;
@@ -268,8 +272,10 @@ qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_mod
 static qe_status check_steps(const qe_model *model, const char *file) {
   for (size_t i = 0; i < model->graph->params; i++)
     if (!model->graph->param[i].initialised)
-      return qe_fail(QE_FORMAT, "%s has no tensor %s: it was saved before its quantisers had steps; train it further, "
-                     "with --init", file, model->graph->param[i].name);
+      return qe_fail(QE_FORMAT,
+                     "%s has no tensor %s: it was saved before its quantisers had steps; train it further, "
+                     "with --init",
+                     file, model->graph->param[i].name);
   return QE_OK;
 }
 

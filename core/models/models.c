@@ -13,13 +13,15 @@ static const struct {
   qe_status (*build)(const qe_builder *builder, int size);
   int size; /* residual blocks a stage; hidden layers */
 } zoo[] = {
-    {"resnet20", qe_build_resnet_cifar, 3},  {"resnet32", qe_build_resnet_cifar, 5},
-    {"resnet44", qe_build_resnet_cifar, 7},  {"resnet56", qe_build_resnet_cifar, 9},
+    {"resnet20", qe_build_resnet_cifar, 3},   {"resnet32", qe_build_resnet_cifar, 5},
+    {"resnet44", qe_build_resnet_cifar, 7},   {"resnet56", qe_build_resnet_cifar, 9},
     {"resnet110", qe_build_resnet_cifar, 18}, {"mlp", qe_build_mlp, 2},
 };
 enum { ZOO = sizeof zoo / sizeof *zoo };
 
-const char *qe_model_name(int index) { return index >= 0 && index < ZOO ? zoo[index].name : NULL; }
+const char *qe_model_name(int index) {
+  return index >= 0 && index < ZOO ? zoo[index].name : NULL;
+}
 
 qe_model_spec qe_model_default(const char *name) {
   return (qe_model_spec){.name = name,
@@ -63,7 +65,9 @@ int qe_input_bits(const qe_builder *builder, const char *layer, qe_place place) 
   return choose_bits(builder, layer, place, 'a', builder->spec->bits.activations);
 }
 
-static bool valid_bits(long bits) { return (bits >= 1 && bits <= 8) || bits == QE_FLOAT_BITS; }
+static bool valid_bits(long bits) {
+  return (bits >= 1 && bits <= 8) || bits == QE_FLOAT_BITS;
+}
 
 static bool is_weighted(const qe_node_info *node) {
   return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
@@ -83,16 +87,17 @@ static qe_status check_exceptions(const qe_graph *graph, const char *list) {
       if (good && !valid_bits(strtol(digit + 2, &end, 10))) good = false;
       digit = end - 1;
     }
-    if (!good)
-      return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
+    if (!good) return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
     *equals = 0;
     qe_node node = qe_graph_find_node(graph, item);
     if (node < 0 || !is_weighted(&graph->node[node]))
       return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'", item);
     int asked = exception_bits(list, item, 'a'), is = qe_graph_bits(graph, graph->node[node].input[0]);
     if (asked && asked != is)
-      return qe_fail(QE_USAGE, "layer bits: %s=a%d: the input of that layer has %d bits, which other layers or the "
-                     "image decide", item, asked, is);
+      return qe_fail(QE_USAGE,
+                     "layer bits: %s=a%d: the input of that layer has %d bits, which other layers or the "
+                     "image decide",
+                     item, asked, is);
     at += length + (at[length] == ',');
   }
   return QE_OK;

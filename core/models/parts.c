@@ -5,8 +5,10 @@
 #include <stdio.h>
 
 static qe_grid weight_grid(const qe_bits *bits) {
-  static const qe_grid grid_of[QE_RULES] = {[QE_RULE_LSQ] = QE_GRID_SIGNED,     [QE_RULE_PACT] = QE_GRID_SYMMETRIC,
-                                            [QE_RULE_DOREFA] = QE_GRID_ODD,     [QE_RULE_L2] = QE_GRID_SYMMETRIC,
+  static const qe_grid grid_of[QE_RULES] = {[QE_RULE_LSQ] = QE_GRID_SIGNED,
+                                            [QE_RULE_PACT] = QE_GRID_SYMMETRIC,
+                                            [QE_RULE_DOREFA] = QE_GRID_ODD,
+                                            [QE_RULE_L2] = QE_GRID_SYMMETRIC,
                                             [QE_RULE_MAX] = QE_GRID_SYMMETRIC};
   return grid_of[bits->weight_rule];
 }

@@ -11,8 +11,7 @@ static const float epsilon = 1e-5f, momentum = 0.1f;
 static qe_node add_shortcut(const qe_builder *builder, const char *block, qe_stream in, int32_t stride,
                             int32_t channels) {
   char name[NAME], bn[NAME];
-  if (stride == 1 && builder->graph->status == QE_OK &&
-      builder->graph->node[in.wide].output.dim[QE_C] == channels)
+  if (stride == 1 && builder->graph->status == QE_OK && builder->graph->node[in.wide].output.dim[QE_C] == channels)
     return in.wide;
   snprintf(name, sizeof name, "%s.shortcut", block);
   if (builder->spec->shortcut == 'A') return qe_graph_subsample(builder->graph, name, in.wide, stride, channels);
@@ -22,8 +21,8 @@ static qe_node add_shortcut(const qe_builder *builder, const char *block, qe_str
 }
 
 /* `next`: the convolution that reads the block's output; NULL after the last block. */
-static qe_stream add_block(const qe_builder *builder, const char *block, qe_stream in, int32_t stride,
-                           int32_t channels, const char *next) {
+static qe_stream add_block(const qe_builder *builder, const char *block, qe_stream in, int32_t stride, int32_t channels,
+                           const char *next) {
   char name[7][NAME];
   static const char *const part[7] = {"conv1", "bn1", "relu1", "conv2", "bn2", "add", "relu2"};
   for (int i = 0; i < 7; i++) snprintf(name[i], NAME, "%s.%s", block, part[i]);

@@ -10,7 +10,9 @@ static const char *const names[QE_SCHEDULES] = {
 #undef X
 };
 
-const char *qe_schedule_name(qe_schedule_kind kind) { return names[kind]; }
+const char *qe_schedule_name(qe_schedule_kind kind) {
+  return names[kind];
+}
 
 qe_schedule_kind qe_schedule_find(const char *name) {
   int kind = 0;

@@ -28,12 +28,12 @@ enum { QE_MAX_MILESTONES = 16 };
 
 typedef struct qe_schedule {
   qe_schedule_kind kind;
-  double rate;          /* the peak */
-  double min_rate;      /* cosine, cyclical, onecycle: the lowest */
-  double gamma;         /* step: factor at each milestone */
-  double warmup;        /* epochs of linear rise from 0 to the peak; onecycle: its rising part, from rate / 25 */
-  double cycle;         /* cyclical: epochs a cycle; within one, the rate falls linearly from rate to min_rate */
-  int milestones;       /* step */
+  double rate;     /* the peak */
+  double min_rate; /* cosine, cyclical, onecycle: the lowest */
+  double gamma;    /* step: factor at each milestone */
+  double warmup;   /* epochs of linear rise from 0 to the peak; onecycle: its rising part, from rate / 25 */
+  double cycle;    /* cyclical: epochs a cycle; within one, the rate falls linearly from rate to min_rate */
+  int milestones;  /* step */
   double milestone[QE_MAX_MILESTONES]; /* epochs */
 } qe_schedule;
 

@@ -19,8 +19,8 @@ void qe_image_store_free(qe_image_store *store) {
   memset(store, 0, sizeof *store);
 }
 
-static qe_status open_session(qe_session *session, const qe_graph *graph, qe_lower_options options,
-                              qe_buffer *params, qe_buffer *gradients) {
+static qe_status open_session(qe_session *session, const qe_graph *graph, qe_lower_options options, qe_buffer *params,
+                              qe_buffer *gradients) {
   qe_device *device = session->queue->device;
   size_t row = (size_t)session->batch * sizeof(int32_t);
   QE_TRY(qe_buffer_new(device, row, &session->index));
@@ -32,8 +32,7 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
   session->host_labels = QE_NEW_ARRAY(int32_t, session->batch);
   session->host_hits = QE_NEW_ARRAY(int32_t, session->batch);
   session->host_loss = QE_NEW_ARRAY(float, session->batch);
-  if (!session->host_index || !session->host_labels || !session->host_hits || !session->host_loss)
-    return QE_NO_MEMORY;
+  if (!session->host_index || !session->host_labels || !session->host_hits || !session->host_loss) return QE_NO_MEMORY;
   options.images = session->store->images;
   qe_lower_buffers buffers = {.params = params,
                               .gradients = gradients,
@@ -107,7 +106,6 @@ qe_status qe_session_score(qe_session *session, const int32_t *index, int32_t co
     status = qe_session_run(session, row, left, 0, 0, &loss, &hits);
   }
   qe_free(row);
-  if (status == QE_OK)
-    *score = (qe_score){loss / (double)count, 100.0 * (double)hits / (double)count, count};
+  if (status == QE_OK) *score = (qe_score){loss / (double)count, 100.0 * (double)hits / (double)count, count};
   return status;
 }

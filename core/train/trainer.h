@@ -51,7 +51,8 @@ typedef struct qe_train_progress {
   double images_per_second;
 } qe_train_progress;
 
-/* Called after every batch; anything but QE_OK ends the epoch there with that status (QE_INTERRUPTED: state is good). */
+/* Called after every batch; anything but QE_OK ends the epoch there with that status (QE_INTERRUPTED: state is good).
+ */
 typedef qe_status (*qe_progress_function)(void *context, const qe_train_progress *progress);
 
 typedef struct qe_trainer qe_trainer;
@@ -86,7 +87,8 @@ QE_CHECKED qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tens
  * of training images. Changes the model's values; call before training. */
 QE_CHECKED qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *data, uint64_t seed);
 
-/* Evaluate a model on the test images without a trainer. `explain`: the program's plan is written there; may be NULL. */
+/* Evaluate a model on the test images without a trainer. `explain`: the program's plan is written there; may be NULL.
+ */
 QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
                                  FILE *explain, qe_score *score);
 

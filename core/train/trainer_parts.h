@@ -33,7 +33,8 @@ struct qe_trainer {
 /* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
 double qe_trainer_loss_limit(const qe_trainer *trainer);
 
-/* The squared gradient norm or the loss is not finite, or the loss above its limit: say where it began. Returns QE_DIVERGED. */
+/* The squared gradient norm or the loss is not finite, or the loss above its limit: say where it began. Returns
+ * QE_DIVERGED. */
 qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss);
 
 #endif

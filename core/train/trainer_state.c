@@ -16,8 +16,7 @@ qe_status qe_trainer_upload(qe_trainer *trainer) {
 
 qe_status qe_trainer_download(qe_trainer *trainer, bool averaged) {
   qe_buffer *source = averaged && trainer->average ? trainer->average : trainer->params;
-  QE_TRY(qe_queue_read(trainer->queue, source, 0, trainer->model->values,
-                       qe_graph_param_bytes(trainer->model->graph)));
+  QE_TRY(qe_queue_read(trainer->queue, source, 0, trainer->model->values, qe_graph_param_bytes(trainer->model->graph)));
   return qe_queue_wait(trainer->queue);
 }
 
@@ -28,9 +27,8 @@ static qe_status eval_session(qe_trainer *trainer, bool test, bool averaged, qe_
   if (session->queue) return QE_OK;
   qe_lower_options lower = {.batch = trainer->options.eval_batch > 0 ? trainer->options.eval_batch : 200,
                             .plain = trainer->options.plain};
-  return qe_session_new(trainer->queue, trainer->model->graph, &lower,
-                        averaged ? trainer->average : trainer->params, NULL,
-                        test ? &trainer->test_images : &trainer->train_images, session);
+  return qe_session_new(trainer->queue, trainer->model->graph, &lower, averaged ? trainer->average : trainer->params,
+                        NULL, test ? &trainer->test_images : &trainer->train_images, session);
 }
 
 qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool averaged, qe_score *score) {
@@ -40,8 +38,7 @@ qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool aver
   qe_session *session;
   QE_TRY(eval_session(trainer, part == QE_PART_TEST, averaged, &session));
   if (part == QE_PART_TEST) return qe_session_score(session, NULL, trainer->data->test_images, score);
-  if (part == QE_PART_HELD_OUT)
-    return qe_session_score(session, trainer->held, trainer->options.held_out, score);
+  if (part == QE_PART_HELD_OUT) return qe_session_score(session, trainer->held, trainer->options.held_out, score);
   return qe_session_score(session, trainer->kept, trainer->kept_count, score);
 }
 
@@ -51,8 +48,8 @@ static qe_status give_buffer(qe_trainer *trainer, qe_tensors *tensors, const cha
   if (!buffer) return QE_OK;
   int64_t shape[1] = {(int64_t)(buffer->bytes / sizeof(float))};
   QE_TRY(qe_tensors_add(tensors, name, QE_F32, 1, shape, NULL));
-  QE_TRY(qe_queue_read(trainer->queue, buffer, 0, qe_tensors_find(tensors, name)->data,
-                       (size_t)shape[0] * sizeof(float)));
+  QE_TRY(
+      qe_queue_read(trainer->queue, buffer, 0, qe_tensors_find(tensors, name)->data, (size_t)shape[0] * sizeof(float)));
   return qe_queue_wait(trainer->queue);
 }
 
@@ -116,10 +113,11 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
   const char *seed = qe_tensors_get_meta(tensors, "position.seed");
   snprintf(own_seed, sizeof own_seed, "%llu", (unsigned long long)trainer->options.seed);
   if (!seed || strcmp(seed, own_seed) != 0 || epoch_steps != trainer->epoch_steps)
-    return qe_fail(QE_USAGE,
-                   "%s was made with seed %s and %lld steps an epoch, this run has %s and %lld: resume with the options "
-                   "of the run (seed, batch, data, held-out)",
-                   file, seed ? seed : "unknown", (long long)epoch_steps, own_seed, (long long)trainer->epoch_steps);
+    return qe_fail(
+        QE_USAGE,
+        "%s was made with seed %s and %lld steps an epoch, this run has %s and %lld: resume with the options "
+        "of the run (seed, batch, data, held-out)",
+        file, seed ? seed : "unknown", (long long)epoch_steps, own_seed, (long long)trainer->epoch_steps);
   const char *loss = qe_tensors_get_meta(tensors, "position.loss_sum");
   trainer->loss_sum = loss ? strtod(loss, NULL) : 0;
   trainer->epoch = (int)epoch;

@@ -74,8 +74,9 @@ static qe_status build(const bench *on, const variant *form, qe_buffer *buffer, 
   for (int i = 0; i < script->values; i++) {
     const script_value *value = &script->value[i];
     qe_value id = -1;
-    QE_TRY(value->bound ? qe_program_bind(program, value->name, value->desc, buffer, value->at, &id)
-                        : qe_program_temp(program, value->name, value->desc, &id));
+    QE_TRY(value->view_of >= 0 ? qe_program_view(program, value->view_of, value->name, value->desc, &id)
+           : value->bound      ? qe_program_bind(program, value->name, value->desc, buffer, value->at, &id)
+                               : qe_program_temp(program, value->name, value->desc, &id));
     if (id != i) return qe_fail(QE_FORMAT, "values are not numbered in order");
     if (value->keep) qe_program_keep(program, id);
   }
@@ -215,7 +216,8 @@ static qe_status check_reference(bench *on, const qe_program *program) {
     const script_call *from = &script->call[c];
     qe_call call = {.op = from->op, .operands = qe_op_get_info(from->op)->operands, .attrs = from->attrs};
     for (int i = 0; i < call.operands; i++)
-      call.operand[i] = (qe_operand){.desc = script->value[from->value[i]].desc, .data = on->current[from->value[i]]};
+      call.operand[i] = (qe_operand){.desc = script->value[from->value[i]].desc,
+                                     .data = on->current[script_base(script, from->value[i])]};
     void *magnitudes[QE_MAX_OPERANDS];
     qe_status status = parity_magnitudes(&call, magnitudes);
     if (status == QE_OK) status = qe_ref_get(from->op)(&call);

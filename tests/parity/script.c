@@ -57,15 +57,15 @@ static bool readable(const script_value *value, qe_kind kind) {
   return kind == QE_KIND_STEP ? value->input && !value->writes : value->input || value->writes;
 }
 
-static bool in_call(const script_call *call, int operands, qe_value value) {
+static bool in_call(const parity_script *of, const script_call *call, int operands, qe_value value) {
   for (int i = 0; i < operands; i++)
-    if (call->value[i] == value) return true;
+    if (script_base(of, call->value[i]) == script_base(of, value)) return true;
   return false;
 }
 
 static qe_value add_value(parity_script *to, const qe_desc *desc, qe_kind kind, int operand) {
   script_value *value = &to->value[to->values];
-  *value = (script_value){.desc = *desc, .kind = kind, .operand = operand, .unread = true};
+  *value = (script_value){.desc = *desc, .kind = kind, .view_of = -1, .operand = operand, .unread = true};
   snprintf(value->name, sizeof value->name, "v%d", to->values);
   return to->values++;
 }
@@ -77,7 +77,7 @@ static qe_value add_input(parity_script *to, const script_call *call, const qe_d
   value->filler = (parity_case){.op = call->op,
                                 .seed = to->seed ^ ((uint64_t)(to->calls + 1) << 40),
                                 .fill = PARITY_FILL_RANDOM,
-                                .principal = to->map,
+                                .principal = call->principal,
                                 .attrs = call->attrs};
   return id;
 }
@@ -89,7 +89,9 @@ static qe_value find_value(parity_draws *draws, const parity_script *from, const
     qe_value id = parity_range(draws, 0, from->values - 1);
     for (int i = 0; i < from->values; i++, id = (id + 1) % from->values) {
       const script_value *value = &from->value[id];
-      if (!readable(value, kind) || !qe_same_desc(&value->desc, desc) || !fits(value->kind, kind)) continue;
+      if (!readable(&from->value[script_base(from, id)], kind) || !qe_same_desc(&value->desc, desc) ||
+          !fits(value->kind, kind))
+        continue;
       if (id > found) found = id;
       break;
     }
@@ -110,11 +112,28 @@ static qe_value find_updated(parity_draws *draws, parity_script *from, const scr
     for (qe_value id = from->values - 1; id >= 0; id--) {
       const script_value *value = &from->value[id];
       if (can_be_written(value) && qe_same_desc(&value->desc, desc) && value->kind == kind &&
-          !in_call(call, operand, id) && parity_chance(draws, 50))
+          !in_call(from, call, operand, id) && parity_chance(draws, 50))
         return id;
     }
   }
   return add_input(from, call, desc, kind, operand);
+}
+
+/* The map with all of an image on one axis. */
+static qe_desc flat(const parity_script *of) {
+  const int32_t *dim = of->map.dim;
+  return qe_map(QE_F32, dim[QE_N], 1, 1, dim[QE_H] * dim[QE_W] * dim[QE_C]);
+}
+
+/* A new view, in shape `desc`, of `link` or of any map in the other shape; -1 when there is none. */
+static qe_value find_view(parity_draws *draws, parity_script *to, const qe_desc *desc, qe_kind kind, qe_value link) {
+  qe_desc other = qe_same_desc(desc, &to->map) ? flat(to) : to->map;
+  bool linked = link >= 0 && qe_same_desc(&to->value[link].desc, &other) && fits(to->value[link].kind, kind);
+  qe_value of = linked ? link : find_value(draws, to, &other, kind);
+  if (of < 0 || qe_same_desc(desc, &other) || !is_map(kind)) return -1;
+  qe_value id = add_value(to, desc, to->value[of].kind, 0);
+  to->value[id].view_of = script_base(to, of);
+  return id;
 }
 
 static qe_value choose(parity_draws *draws, parity_script *to, const script_call *call, const qe_desc *desc,
@@ -124,17 +143,18 @@ static qe_value choose(parity_draws *draws, parity_script *to, const script_call
   if (info->role == QE_WRITE) {
     qe_value old = parity_range(draws, 0, to->values - 1);
     if (to->value[old].input && !to->value[old].writes && qe_same_desc(&to->value[old].desc, desc) &&
-        to->value[old].kind == info->kind && !in_call(call, operand, old))
+        to->value[old].kind == info->kind && !in_call(to, call, operand, old))
       return old; /* overwrites what earlier calls read */
     qe_value id = add_value(to, desc, info->kind, operand);
     to->value[id].bound = parity_chance(draws, 15);
     to->value[id].keep = !to->value[id].bound && parity_chance(draws, 20);
     return id;
   }
-  if (link >= 0 && !in_call(call, operand, link) && qe_same_desc(&to->value[link].desc, desc) &&
+  if (link >= 0 && !in_call(to, call, operand, link) && qe_same_desc(&to->value[link].desc, desc) &&
       fits(to->value[link].kind, info->kind))
     return link;
-  qe_value found = parity_chance(draws, 60) ? find_value(draws, to, desc, info->kind) : -1;
+  qe_value found = parity_chance(draws, 20) ? find_view(draws, to, desc, info->kind, link) : -1;
+  if (found < 0 && parity_chance(draws, 60)) found = find_value(draws, to, desc, info->kind);
   return found >= 0 ? found : add_input(to, call, desc, info->kind, operand);
 }
 
@@ -143,11 +163,11 @@ static qe_status append(parity_draws *draws, parity_script *to, qe_op op, qe_val
   const qe_op_info *info = qe_op_get_info(op);
   if (to->calls == SCRIPT_CALLS) return QE_OK;
   script_call *call = &to->call[to->calls];
-  *call = (script_call){.op = op};
-  parity_attrs_draw(info->shape_class, draws, &to->map, &call->attrs);
+  *call = (script_call){.op = op, .principal = to->map};
+  if (info->shape_class == QE_CLASS_ELEMENT && parity_chance(draws, 15)) call->principal = flat(to);
+  parity_attrs_draw(info->shape_class, draws, &call->principal, &call->attrs);
   qe_desc desc[QE_MAX_OPERANDS];
-  QE_TRY(qe_op_shapes(op, &call->attrs, &to->map, desc));
-  for (int i = 0; i < info->operands; i++) call->value[i] = -1;
+  QE_TRY(qe_op_shapes(op, &call->attrs, &call->principal, desc));
   qe_value next = *link;
   bool made = false;
   for (int i = 0; i < info->operands; i++) {
@@ -156,11 +176,11 @@ static qe_status append(parity_draws *draws, parity_script *to, qe_op op, qe_val
     if (info->operand[i].role != QE_READ && is_map(info->operand[i].kind) && !made) next = id, made = true;
   }
   for (int i = 0; i < info->operands; i++) {
-    script_value *value = &to->value[call->value[i]];
+    script_value *value = &to->value[script_base(to, call->value[i])];
     if (info->operand[i].role == QE_READ && info->operand[i].kind != QE_KIND_SHAPE) value->unread = false;
   }
   for (int i = 0; i < info->operands; i++) {
-    script_value *value = &to->value[call->value[i]];
+    script_value *value = &to->value[script_base(to, call->value[i])];
     if (info->operand[i].role != QE_READ) value->writes++, value->unread = true;
   }
   *link = next;
