@@ -32,8 +32,7 @@ qe_status qe_ref_int_gather(const qe_call *call) {
   int64_t each = qe_count(&x->desc) / x->desc.dim[QE_N];
   for (int32_t n = 0; n < x->desc.dim[QE_N]; n++) {
     if (index[n] < 0 || index[n] >= images->desc.dim[QE_N])
-      return qe_fail(QE_SHAPE, "int_gather: index %d at %d is outside 0...%d", index[n], n,
-                     images->desc.dim[QE_N] - 1);
+      return qe_fail(QE_SHAPE, "int_gather: index %d at %d is outside 0...%d", index[n], n, images->desc.dim[QE_N] - 1);
     for (int64_t i = 0; i < each; i++) store_at(x, n * each + i, value_at(images, index[n] * each + i) - 128);
   }
   return QE_OK;
@@ -58,7 +57,8 @@ static int64_t accumulate(const qe_call *call, int64_t p, int64_t n, int64_t i, 
   return sum;
 }
 
-/* acc[p][n][i][j][o] = sum of codes x times codes w over the window; s32, which the shape rule keeps from overflowing. */
+/* acc[p][n][i][j][o] = sum of codes x times codes w over the window; s32, which the shape rule keeps from overflowing.
+ */
 qe_status qe_ref_int_conv2d(const qe_call *call) {
   const qe_operand *acc = &call->operand[2];
   const int32_t *dim = acc->desc.dim;
@@ -100,7 +100,9 @@ qe_status qe_ref_int_requant_add(const qe_call *call) {
 
 typedef int64_t (*pool_step)(int64_t so_far, int64_t value, bool first);
 
-static int64_t step_sum(int64_t so_far, int64_t value, bool first) { return first ? value : so_far + value; }
+static int64_t step_sum(int64_t so_far, int64_t value, bool first) {
+  return first ? value : so_far + value;
+}
 static int64_t step_max(int64_t so_far, int64_t value, bool first) {
   return first || value > so_far ? value : so_far;
 }
@@ -135,10 +137,14 @@ static qe_status pool(const qe_call *call, pool_step step) {
 }
 
 /* Sum of the window's codes inside the image. The mean's division belongs to the requantiser that follows. */
-qe_status qe_ref_int_sum_pool(const qe_call *call) { return pool(call, step_sum); }
+qe_status qe_ref_int_sum_pool(const qe_call *call) {
+  return pool(call, step_sum);
+}
 
 /* Largest code of the window inside the image. */
-qe_status qe_ref_int_max_pool(const qe_call *call) { return pool(call, step_max); }
+qe_status qe_ref_int_max_pool(const qe_call *call) {
+  return pool(call, step_max);
+}
 
 /* y[p][n][i][j][c + pad_channels[0]] = x[p][n][i stride][j stride][c]; padded channels hold code 0. */
 qe_status qe_ref_int_subsample(const qe_call *call) {

@@ -17,19 +17,19 @@ typedef enum qe_op {
 
 /* Shape classes (first argument of a row) and operand kinds; core/base/op_shape.c says what each means. */
 typedef enum qe_shape_class {
-  QE_CLASS_ELEMENT,   /* any shape, all operands alike */
-  QE_CLASS_CHANNEL,   /* a map and vectors over its channels */
-  QE_CLASS_CONV,      /* attrs.window */
-  QE_CLASS_LINEAR,    /* attrs.window.channels outputs; the map's H = W = 1 */
-  QE_CLASS_POOL,      /* attrs.window, channels and groups unused */
-  QE_CLASS_CONCAT,    /* attrs.other: channels of the second map */
-  QE_CLASS_SUBSAMPLE, /* attrs.window.stride, attrs.pad_channels */
-  QE_CLASS_QUANT,     /* attrs.quant */
-  QE_CLASS_LOSS,      /* logits: a map with H = W = 1 */
-  QE_CLASS_AUGMENT,   /* attrs.images, attrs.pad, attrs.flip */
-  QE_CLASS_INT_CONV,  /* codes; attrs.window, attrs.population */
-  QE_CLASS_REQUANT,   /* codes or sums; attrs.requant */
-  QE_CLASS_INT_POOL,  /* codes; attrs.window */
+  QE_CLASS_ELEMENT,       /* any shape, all operands alike */
+  QE_CLASS_CHANNEL,       /* a map and vectors over its channels */
+  QE_CLASS_CONV,          /* attrs.window */
+  QE_CLASS_LINEAR,        /* attrs.window.channels outputs; the map's H = W = 1 */
+  QE_CLASS_POOL,          /* attrs.window, channels and groups unused */
+  QE_CLASS_CONCAT,        /* attrs.other: channels of the second map */
+  QE_CLASS_SUBSAMPLE,     /* attrs.window.stride, attrs.pad_channels */
+  QE_CLASS_QUANT,         /* attrs.quant */
+  QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
+  QE_CLASS_AUGMENT,       /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASS_INT_CONV,      /* codes; attrs.window, attrs.population */
+  QE_CLASS_REQUANT,       /* codes or sums; attrs.requant */
+  QE_CLASS_INT_POOL,      /* codes; attrs.window */
   QE_CLASS_INT_SUBSAMPLE, /* codes; as QE_CLASS_SUBSAMPLE */
   QE_CLASS_INT_GATHER,    /* codes of images; attrs.images */
   QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */
@@ -102,11 +102,11 @@ typedef enum qe_step_grad {
 
 /* A uniform quantiser; see cpu_ref/quant.c. */
 typedef struct qe_quant {
-  int32_t low, high;     /* codes */
-  int32_t odd;           /* 1: only odd codes (DoReFa's grid) */
-  int32_t round_up;      /* 1: halves up (QE_HALF_UP), as the integer requantiser does; 0: halves to even */
-  int32_t step_shift;    /* the effective step is step * 2^-step_shift */
-  int32_t per_channel;   /* 1: a step for each index of axis N (a weight's output channel) */
+  int32_t low, high;   /* codes */
+  int32_t odd;         /* 1: only odd codes (DoReFa's grid) */
+  int32_t round_up;    /* 1: halves up (QE_HALF_UP), as the integer requantiser does; 0: halves to even */
+  int32_t step_shift;  /* the effective step is step * 2^-step_shift */
+  int32_t per_channel; /* 1: a step for each index of axis N (a weight's output channel) */
   qe_step_grad step_grad;
   float grad_scale; /* factor of the step's gradient */
 } qe_quant;

@@ -29,8 +29,7 @@ static qe_status derive_conv(const char *op, const qe_attrs *attrs, const qe_des
       window->channels % window->groups)
     return refuse(op, map, "input and output channels must be multiples of the groups");
   to->result = qe_map(QE_F32, map->dim[QE_N], height, width, window->channels);
-  to->weight =
-      qe_map(QE_F32, window->channels, window->kernel[0], window->kernel[1], map->dim[QE_C] / window->groups);
+  to->weight = qe_map(QE_F32, window->channels, window->kernel[0], window->kernel[1], map->dim[QE_C] / window->groups);
   return QE_OK;
 }
 
@@ -85,7 +84,9 @@ static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_de
 
 /* ---- integer classes: the float class's rule for the extents, with integer types and a population ---- */
 
-static bool is_codes(const qe_desc *map) { return map->dtype == QE_U8 || map->dtype == QE_S8; }
+static bool is_codes(const qe_desc *map) {
+  return map->dtype == QE_U8 || map->dtype == QE_S8;
+}
 
 static qe_status derive_int_conv(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
   int32_t population = attrs->population > 0 ? attrs->population : 1;
@@ -131,21 +132,33 @@ static qe_status derive_int_subsample(const char *op, const qe_attrs *attrs, con
   return QE_OK;
 }
 
-static bool is_integer_class(qe_shape_class shape_class) { return shape_class >= QE_CLASS_INT_CONV; }
+static bool is_integer_class(qe_shape_class shape_class) {
+  return shape_class >= QE_CLASS_INT_CONV;
+}
 
 static qe_status derive(qe_shape_class shape_class, const char *op, const qe_attrs *attrs, const qe_desc *map,
                         derived *to) {
   switch (shape_class) {
-  case QE_CLASS_CONV: return derive_conv(op, attrs, map, to);
-  case QE_CLASS_LINEAR: return derive_linear(op, attrs, map, to);
-  case QE_CLASS_POOL: return derive_pool(op, attrs, map, to);
-  case QE_CLASS_CONCAT: return derive_concat(op, attrs, map, to);
-  case QE_CLASS_SUBSAMPLE: return derive_subsample(op, attrs, map, to);
-  case QE_CLASS_QUANT: return derive_quant(op, attrs, map);
-  case QE_CLASS_INT_CONV: return derive_int_conv(op, attrs, map, to);
-  case QE_CLASS_REQUANT: return derive_requant(op, attrs, map);
-  case QE_CLASS_INT_POOL: return derive_int_pool(op, attrs, map, to);
-  case QE_CLASS_INT_SUBSAMPLE: return derive_int_subsample(op, attrs, map, to);
+  case QE_CLASS_CONV:
+    return derive_conv(op, attrs, map, to);
+  case QE_CLASS_LINEAR:
+    return derive_linear(op, attrs, map, to);
+  case QE_CLASS_POOL:
+    return derive_pool(op, attrs, map, to);
+  case QE_CLASS_CONCAT:
+    return derive_concat(op, attrs, map, to);
+  case QE_CLASS_SUBSAMPLE:
+    return derive_subsample(op, attrs, map, to);
+  case QE_CLASS_QUANT:
+    return derive_quant(op, attrs, map);
+  case QE_CLASS_INT_CONV:
+    return derive_int_conv(op, attrs, map, to);
+  case QE_CLASS_REQUANT:
+    return derive_requant(op, attrs, map);
+  case QE_CLASS_INT_POOL:
+    return derive_int_pool(op, attrs, map, to);
+  case QE_CLASS_INT_SUBSAMPLE:
+    return derive_int_subsample(op, attrs, map, to);
   case QE_CLASS_INT_GATHER:
     if (map->dtype != QE_S8 || map->dim[QE_P] != 1 || attrs->images < 1)
       return refuse(op, map, "gives s8 codes of at least one image, shared by all candidates");
@@ -161,7 +174,8 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
       return refuse(op, map, "needs at least one image and padding in 0...1024");
     return QE_OK;
-  default: return QE_OK;
+  default:
+    return QE_OK;
   }
 }
 
@@ -174,30 +188,52 @@ static qe_desc with_type(const qe_desc *desc, qe_dtype dtype) {
 static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, const derived *from) {
   int32_t images = map->dim[QE_N];
   switch (kind) {
-  case QE_KIND_RESULT: return from->result;
-  case QE_KIND_WEIGHT: return from->weight;
-  case QE_KIND_OTHER: return from->other;
+  case QE_KIND_RESULT:
+    return from->result;
+  case QE_KIND_WEIGHT:
+    return from->weight;
+  case QE_KIND_OTHER:
+    return from->other;
   case QE_KIND_CHANNEL:
-  case QE_KIND_VARIANCE: return qe_vector(QE_F32, map->dim[QE_C]);
-  case QE_KIND_STEP: return qe_map(QE_F32, attrs->quant.per_channel ? images : 1, 1, 1, 1);
+  case QE_KIND_VARIANCE:
+    return qe_vector(QE_F32, map->dim[QE_C]);
+  case QE_KIND_STEP:
+    return qe_map(QE_F32, attrs->quant.per_channel ? images : 1, 1, 1, 1);
   case QE_KIND_SCALAR:
-  case QE_KIND_SCALAR_POSITIVE: return qe_vector(QE_F32, 1);
-  case QE_KIND_HYPER: return qe_vector(QE_F32, QE_HYPERS);
-  case QE_KIND_ROW: return qe_map(QE_F32, images, 1, 1, 1);
+  case QE_KIND_SCALAR_POSITIVE:
+    return qe_vector(QE_F32, 1);
+  case QE_KIND_HYPER:
+    return qe_vector(QE_F32, QE_HYPERS);
+  case QE_KIND_ROW:
+    return qe_map(QE_F32, images, 1, 1, 1);
   case QE_KIND_ROW_COUNT:
   case QE_KIND_LABEL:
-  case QE_KIND_INDEX: return qe_map(QE_S32, images, 1, 1, 1);
-  case QE_KIND_IMAGES: return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
-  case QE_KIND_COUNTER: return qe_vector(QE_S32, 4);
-  case QE_KIND_CODE_WEIGHT: return from->weight;
-  case QE_KIND_SUMS: return (qe_desc){QE_S32, {from->result.dim[QE_P], images, from->result.dim[QE_H], from->result.dim[QE_W], from->result.dim[QE_C]}};
-  case QE_KIND_CODE_RESULT: return from->result;
-  case QE_KIND_BRANCH: return with_type(map, attrs->requant.from);
-  case QE_KIND_REQUANTISED: return with_type(map, attrs->requant.to);
-  case QE_KIND_MULTIPLIER: return (qe_desc){QE_S32, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
-  case QE_KIND_OFFSET: return (qe_desc){QE_S64, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
-  case QE_KIND_INT_ROW: return (qe_desc){QE_S32, {map->dim[QE_P], images, 1, 1, 1}};
-  default: return *map;
+  case QE_KIND_INDEX:
+    return qe_map(QE_S32, images, 1, 1, 1);
+  case QE_KIND_IMAGES:
+    return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
+  case QE_KIND_COUNTER:
+    return qe_vector(QE_S32, 4);
+  case QE_KIND_CODE_WEIGHT:
+    return from->weight;
+  case QE_KIND_SUMS:
+    return (qe_desc){
+        QE_S32,
+        {from->result.dim[QE_P], images, from->result.dim[QE_H], from->result.dim[QE_W], from->result.dim[QE_C]}};
+  case QE_KIND_CODE_RESULT:
+    return from->result;
+  case QE_KIND_BRANCH:
+    return with_type(map, attrs->requant.from);
+  case QE_KIND_REQUANTISED:
+    return with_type(map, attrs->requant.to);
+  case QE_KIND_MULTIPLIER:
+    return (qe_desc){QE_S32, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+  case QE_KIND_OFFSET:
+    return (qe_desc){QE_S64, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+  case QE_KIND_INT_ROW:
+    return (qe_desc){QE_S32, {map->dim[QE_P], images, 1, 1, 1}};
+  default:
+    return *map;
   }
 }
 

@@ -26,7 +26,9 @@ typedef struct lowering {
   form *form; /* of each node */
 } lowering;
 
-static int32_t channels_of(const lowering *l, qe_node node) { return l->graph->node[node].output.dim[QE_C]; }
+static int32_t channels_of(const lowering *l, qe_node node) {
+  return l->graph->node[node].output.dim[QE_C];
+}
 
 static void form_free(form *f) {
   for (int b = 0; b < BRANCHES; b++) qe_free(f->scale[b]);
@@ -73,8 +75,9 @@ static bool is_codes(const form *f, int32_t channels) {
 static qe_status need_codes(const lowering *l, qe_node node, const form **f) {
   *f = &l->form[node];
   if (is_codes(*f, channels_of(l, node))) return QE_OK;
-  return qe_fail(QE_REFUSED, "reads the output of %s, which is not on an integer grid: quantise it (act-bits, "
-                             "residual-bits below 32)",
+  return qe_fail(QE_REFUSED,
+                 "reads the output of %s, which is not on an integer grid: quantise it (act-bits, "
+                 "residual-bits below 32)",
                  l->graph->node[node].name);
 }
 
@@ -162,8 +165,8 @@ static qe_status lower_weighted(lowering *l, qe_node at, form *out) {
   const qe_int_layer *source = &l->integer->layer[in->tensor[0]];
   if (source->output.dtype == QE_S32)
     return qe_fail(QE_REFUSED, "reads sums (of a pool) directly; quantise between them (first-last-bits below 32)");
-  qe_int_layer layer = {.op = QE_OP_int_conv2d, .inputs = 1, .input = {in->tensor[0]}, .attrs = node->attrs,
-                        .output = node->output};
+  qe_int_layer layer = {
+      .op = QE_OP_int_conv2d, .inputs = 1, .input = {in->tensor[0]}, .attrs = node->attrs, .output = node->output};
   int32_t low = source->low, high = source->high, channels = channels_of(l, at);
   if (node->layer == &qe_layer_linear) layer.attrs.window = qe_square(1, 1, 0, node->attrs.window.channels);
   layer.output.dtype = QE_S32;
@@ -260,8 +263,13 @@ static qe_status lower_moving(lowering *l, qe_node at, qe_op op, double scale, f
   int64_t low = source->low * window, high = source->high * window;
   if (low < INT32_MIN || high > INT32_MAX) return qe_fail(QE_REFUSED, "its sums can pass 32 bits");
   if (op == QE_OP_int_subsample && low > 0) low = 0;
-  qe_int_layer layer = {.op = op, .inputs = 1, .input = {in->tensor[0]}, .attrs = node->attrs, .output = node->output,
-                        .low = (int32_t)low, .high = (int32_t)high};
+  qe_int_layer layer = {.op = op,
+                        .inputs = 1,
+                        .input = {in->tensor[0]},
+                        .attrs = node->attrs,
+                        .output = node->output,
+                        .low = (int32_t)low,
+                        .high = (int32_t)high};
   layer.output.dtype = op == QE_OP_int_sum_pool ? QE_S32 : source->output.dtype;
   double step = in->scale[0][0] * scale;
   int tensor;
@@ -329,11 +337,13 @@ static double rounding_error(const form *f, const qe_integer *integer, int s) {
   return ldexp(error, -s);
 }
 
-/* Narrow where 16-bit multipliers are exact enough: an eighth of a code; else wide. */
+/* Narrow where 16-bit multipliers are exact enough, else wide: at two bits the network magnifies every flipped code. */
+static const double NARROW_ERROR = 1.0 / 128; /* of an output code */
+
 static qe_status choose_shift(const form *f, const qe_integer *integer, int32_t channels, double step,
                               qe_requant *requant) {
   int s = largest_shift(f, integer, channels, step, 30, 32767, 2147483647.0);
-  requant->narrow = s >= 0 && requant->to != QE_S32 && rounding_error(f, integer, s) <= 0.125;
+  requant->narrow = s >= 0 && requant->to != QE_S32 && rounding_error(f, integer, s) <= NARROW_ERROR;
   if (!requant->narrow) s = largest_shift(f, integer, channels, step, 46, 2147483647.0, 4.6e18);
   if (s < 0) return qe_fail(QE_REFUSED, "its multipliers do not fit 32 bits; is a step or batch norm degenerate?");
   requant->shift = s;
@@ -407,8 +417,8 @@ static qe_status lower_quant(lowering *l, qe_node at, form *out) {
     return qe_fail(QE_REFUSED, "a signed quantiser after a float ReLU has no integer form");
   double step = ldexp((double)*param_values(l, node->param[QE_QUANT_STEP]), -attrs.quant.step_shift);
   int tensor;
-  QE_TRY(add_requant(l, node, in, step, attrs.quant.low, attrs.quant.high, attrs.quant.low < 0 ? QE_S8 : QE_U8,
-                     &tensor));
+  QE_TRY(
+      add_requant(l, node, in, step, attrs.quant.low, attrs.quant.high, attrs.quant.low < 0 ? QE_S8 : QE_U8, &tensor));
   return form_codes(out, tensor, step, channels_of(l, at));
 }
 
@@ -427,10 +437,17 @@ static const struct {
   const qe_layer *layer;
   qe_status (*lower)(lowering *l, qe_node node, form *out);
 } rules[] = {
-    {&qe_layer_input, lower_input},       {&qe_layer_conv, lower_weighted},     {&qe_layer_linear, lower_weighted},
-    {&qe_layer_batch_norm, lower_batch_norm}, {&qe_layer_clamp, lower_clamp},   {&qe_layer_quant, lower_quant},
-    {&qe_layer_add, lower_add},           {&qe_layer_max_pool, lower_max_pool}, {&qe_layer_avg_pool, lower_sum_pool},
-    {&qe_layer_flatten, lower_flatten},   {&qe_layer_subsample, lower_subsample},
+    {&qe_layer_input, lower_input},
+    {&qe_layer_conv, lower_weighted},
+    {&qe_layer_linear, lower_weighted},
+    {&qe_layer_batch_norm, lower_batch_norm},
+    {&qe_layer_clamp, lower_clamp},
+    {&qe_layer_quant, lower_quant},
+    {&qe_layer_add, lower_add},
+    {&qe_layer_max_pool, lower_max_pool},
+    {&qe_layer_avg_pool, lower_sum_pool},
+    {&qe_layer_flatten, lower_flatten},
+    {&qe_layer_subsample, lower_subsample},
 };
 
 static qe_status lower_node(lowering *l, qe_node node) {

@@ -1,8 +1,8 @@
 /* The integer network of a trained graph: codes, s32 sums, and one requantiser of integer multiply-adds where branches
  * meet. What is evaluated with it is what runs on small hardware, the same bits on every backend.
  *
- * Batch norm, biases, steps, ReLU, average pool and the logits' scale are folded into multipliers (M), offsets (B) and a
- * shift (S) for each requantiser: y = clamp((sum_i v_i M_i[c] + B[c]) >> S), the rounding half folded into B. */
+ * Batch norm, biases, steps, ReLU, average pool and the logits' scale are folded into multipliers (M), offsets (B) and
+ * a shift (S) for each requantiser: y = clamp((sum_i v_i M_i[c] + B[c]) >> S), the rounding half folded into B. */
 #ifndef QE_GRAPH_INTEGER_H
 #define QE_GRAPH_INTEGER_H
 
@@ -21,8 +21,8 @@ typedef struct qe_int_layer {
   int input[2]; /* tensors; the input image is tensor 0 */
   qe_attrs attrs;
   qe_desc output;
-  int32_t low, high;      /* range that the output's values are proven to lie in */
-  int8_t *weight;         /* int_conv2d: codes [outputs, kernel h, kernel w, inputs] */
+  int32_t low, high; /* range that the output's values are proven to lie in */
+  int8_t *weight;    /* int_conv2d: codes [outputs, kernel h, kernel w, inputs] */
   qe_desc weight_desc;
   int weight_bits;
   int32_t *multiplier[2]; /* requantisers: [C] of each branch */
@@ -34,8 +34,8 @@ typedef struct qe_integer {
   size_t layers, capacity;
 } qe_integer;
 
-/* `values`: the graph's flat parameter vector. QE_REFUSED with the node's name where the network is not on integer grids
- * throughout, where a sum could overflow, or where a layer has no integer form. */
+/* `values`: the graph's flat parameter vector. QE_REFUSED with the node's name where the network is not on integer
+ * grids throughout, where a sum could overflow, or where a layer has no integer form. */
 QE_CHECKED qe_status qe_integer_new(const qe_graph *graph, const float *values, qe_integer **integer);
 void qe_integer_free(qe_integer *integer); /* NULL is fine */
 

@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-static size_t aligned(size_t bytes) { return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT; }
+static size_t aligned(size_t bytes) {
+  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
+}
 
 typedef struct constant {
   const void *data;
@@ -38,8 +40,8 @@ typedef struct emitter {
   const qe_integer *integer;
   const qe_integer_buffers *buffers;
   int32_t batch, images;
-  size_t offset;     /* into the constants */
-  qe_value *tensor;  /* of each layer */
+  size_t offset;    /* into the constants */
+  qe_value *tensor; /* of each layer */
 } emitter;
 
 static qe_status bind_constant(emitter *e, const qe_int_layer *layer, const constant *c, qe_value *value) {
