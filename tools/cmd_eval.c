@@ -45,7 +45,7 @@ static void write_layers(qe_json *json, const qe_graph *graph) {
   qe_json_close(json);
 }
 
-static qe_status print_json(const qe_setup *setup, const qe_model *model, const qe_score *score) {
+static qe_status print_json(const qe_setup *setup, const qe_model *model, const qe_score *score, bool integer) {
   qe_cost cost = qe_graph_cost(model->graph, -1);
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
@@ -53,7 +53,7 @@ static qe_status print_json(const qe_setup *setup, const qe_model *model, const 
   qe_json_real(&json, "loss", score->loss);
   qe_json_int(&json, "images", score->images);
   qe_json_text(&json, "backend", setup->device->backend->name);
-  qe_json_bool(&json, "integer", false);
+  qe_json_bool(&json, "integer", integer);
   qe_json_text(&json, "model", model->spec.name);
   qe_json_text(&json, "data", setup->data->source);
   qe_json_int(&json, "params", cost.params);
@@ -90,9 +90,12 @@ static qe_status evaluate(const qe_options *options, const qe_setup *setup, cons
   QE_TRY(check_data(model, setup->data, file));
   QE_TRY(check_complete(model, file));
   QE_TRY(qe_dump_graph(options, model->graph));
-  QE_TRY(qe_evaluate(setup->device, model, setup->data, (int32_t)qe_option_int(options, "batch"),
-                     qe_option_flag(options, "explain") ? stderr : NULL, &score));
-  if (qe_option_flag(options, "json")) return print_json(setup, model, &score);
+  FILE *explain = qe_option_flag(options, "explain") ? stderr : NULL;
+  int32_t batch = (int32_t)qe_option_int(options, "batch");
+  bool integer = qe_option_flag(options, "integer");
+  QE_TRY(integer ? qe_evaluate_integer(setup->device, model, setup->data, batch, explain, &score)
+                 : qe_evaluate(setup->device, model, setup->data, batch, explain, &score));
+  if (qe_option_flag(options, "json")) return print_json(setup, model, &score, integer);
   print_text(setup, model->graph, &score);
   return QE_OK;
 }

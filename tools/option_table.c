@@ -115,6 +115,8 @@ const qe_option qe_option_table[] = {
      .help = "epochs between checkpoints; 0: only at the end"},
     {.name = "log-every", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000000}, .metavar = "STEPS", .group = RUN, .commands = "train",
      .help = "steps between lines of metrics.jsonl; 0: a line an epoch"},
+    {.name = "integer", .type = QE_OPTION_FLAG, .group = RUN, .commands = "eval",
+     .help = "evaluate the integer network rather than the float one with fake quantisers"},
     {.name = "dry-run", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "check everything, print the resolved config, train nothing"},
     {.name = "dump", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,

@@ -43,6 +43,7 @@ const qe_impl *const *cpu_impls(const qe_device *device, qe_op op, int *count);
 
 extern const qe_impl cpu_impl_conv;      /* conv.c */
 extern const qe_impl cpu_impl_linear;    /* conv.c */
+extern const qe_impl cpu_impl_int_conv;  /* int_conv.c */
 extern const qe_impl cpu_impl_tiles;     /* tiles.c */
 extern const qe_impl cpu_impl_rows;      /* rows.c */
 extern const qe_impl cpu_impl_tanh;      /* tanh.c */

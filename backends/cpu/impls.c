@@ -3,6 +3,7 @@
 
 static const qe_impl *const conv[] = {&cpu_impl_conv};
 static const qe_impl *const linear[] = {&cpu_impl_linear};
+static const qe_impl *const int_conv[] = {&cpu_impl_int_conv};
 static const qe_impl *const tiles[] = {&cpu_impl_tiles};
 static const qe_impl *const tiles_or_rows[] = {&cpu_impl_tiles, &cpu_impl_rows};
 static const qe_impl *const rows[] = {&cpu_impl_rows};
@@ -52,6 +53,9 @@ static const struct impl_list {
     [QE_OP_adam] = LIST(tiles),
     [QE_OP_ema] = LIST(tiles),
     [QE_OP_augment] = LIST(rows),
+    [QE_OP_int_conv2d] = LIST(int_conv),
+    [QE_OP_int_requant] = LIST(rows),
+    [QE_OP_int_requant_add] = LIST(rows),
 };
 
 const qe_impl *const *cpu_impls(const qe_device *device, qe_op op, int *count) {

@@ -6,6 +6,7 @@
 #ifndef QE_BACKENDS_CPU_KERNELS_H
 #define QE_BACKENDS_CPU_KERNELS_H
 
+#include "backends/cpu/int_conv.h"
 #include "core/base/op.h"
 
 enum { CPU_WORK_VECTORS = 4 };
@@ -29,6 +30,7 @@ typedef struct cpu_kernels {
   const char *name;
   const cpu_tile_kernel *tile;                     /* QE_OPS entries; NULL: the op has no tile kernel */
   const cpu_rows_kernel *rows;                     /* QE_OPS entries; NULL: the op has no kernel by rows */
+  cpu_int_conv_kernel int_conv;
   float (*largest)(const float *x, int64_t count); /* largest |x|, NaN passed over; 0 when there is none */
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */
   /* dx = dy * (1 - tanh(x)^2) * factor */

@@ -47,7 +47,9 @@
   X(quant_grad)                                                                                                        \
   X(softmax_xent)                                                                                                      \
   X(softmax_xent_grad)                                                                                                 \
-  X(augment)
+  X(augment)                                                                                                           \
+  X(int_requant)                                                                                                       \
+  X(int_requant_add)
 
 #define X(op) void CPU_NAME(op##_tile)(const cpu_tile *tile);
 CPU_TILE_OPS(X)
@@ -55,6 +57,7 @@ CPU_TILE_OPS(X)
 #define X(op) void CPU_NAME(op##_rows)(const qe_call *call, int64_t first, int64_t last);
 CPU_ROWS_OPS(X)
 #undef X
+void CPU_NAME(int_conv)(const qe_call *call, const cpu_int_conv *conv, int64_t first, int64_t last);
 float CPU_NAME(largest)(const float *x, int64_t count);
 void CPU_NAME(tanh)(const float *x, float *y, float factor, int64_t count);
 void CPU_NAME(tanh_grad)(const float *dy, const float *x, float *dx, float factor, int64_t count);

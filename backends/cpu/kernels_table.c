@@ -20,6 +20,7 @@ const cpu_kernels CPU_NAME(kernels) = {
     .name = TEXT(CPU_ISA),
     .tile = tile_table,
     .rows = rows_table,
+    .int_conv = CPU_NAME(int_conv),
     .largest = CPU_NAME(largest),
     .tanh = CPU_NAME(tanh),
     .tanh_grad = CPU_NAME(tanh_grad),

@@ -19,6 +19,10 @@ static int64_t pixels(const qe_call *call, int operand) {
   return lines(call, operand) * desc_of(call, operand)->dim[QE_W];
 }
 
+static int64_t population_pixels(const qe_call *call, int operand) {
+  return pixels(call, operand) * desc_of(call, operand)->dim[QE_P];
+}
+
 static qe_status check_below(const qe_call *call, int operand, int32_t limit) {
   const int32_t *value = (const int32_t *)call->operand[operand].data;
   for (int32_t n = 0; n < desc_of(call, operand)->dim[QE_N]; n++)
@@ -57,6 +61,8 @@ static const struct rows_op {
     [QE_OP_softmax_xent] = {images, 0, check_labels},
     [QE_OP_softmax_xent_grad] = {images, 0, check_labels},
     [QE_OP_augment] = {images, 3, check_indices},
+    [QE_OP_int_requant] = {population_pixels, 0, NULL},
+    [QE_OP_int_requant_add] = {population_pixels, 0, NULL},
 };
 
 typedef struct rows_run {
@@ -79,7 +85,7 @@ static qe_status rows_run_call(qe_queue *queue, const qe_call *call, void *state
   for (int i = 0; i < call->operands; i++) {
     /* Data sets are not read whole: all else is. */
     int64_t count = qe_count(&call->operand[i].desc);
-    if (call->operand[i].desc.dtype == QE_F32 && count > work) work = count;
+    if (qe_op_get_info(call->op)->operand[i].kind != QE_KIND_IMAGES && count > work) work = count;
   }
   int64_t chunk = rows * CHUNK / work;
   cpu_parallel(cpu_device_of(queue), rows, chunk < 1 ? 1 : chunk, work, run_some, &run);

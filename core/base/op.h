@@ -17,16 +17,22 @@ typedef enum qe_op {
 
 /* Shape classes (first argument of a row) and operand kinds; core/base/op_shape.c says what each means. */
 typedef enum qe_shape_class {
-  QE_CLASS_ELEMENT,   /* any shape, all operands alike */
-  QE_CLASS_CHANNEL,   /* a map and vectors over its channels */
-  QE_CLASS_CONV,      /* attrs.window */
-  QE_CLASS_LINEAR,    /* attrs.window.channels outputs; the map's H = W = 1 */
-  QE_CLASS_POOL,      /* attrs.window, channels and groups unused */
-  QE_CLASS_CONCAT,    /* attrs.other: channels of the second map */
-  QE_CLASS_SUBSAMPLE, /* attrs.window.stride, attrs.pad_channels */
-  QE_CLASS_QUANT,     /* attrs.quant */
-  QE_CLASS_LOSS,      /* logits: a map with H = W = 1 */
-  QE_CLASS_AUGMENT,   /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASS_ELEMENT,       /* any shape, all operands alike */
+  QE_CLASS_CHANNEL,       /* a map and vectors over its channels */
+  QE_CLASS_CONV,          /* attrs.window */
+  QE_CLASS_LINEAR,        /* attrs.window.channels outputs; the map's H = W = 1 */
+  QE_CLASS_POOL,          /* attrs.window, channels and groups unused */
+  QE_CLASS_CONCAT,        /* attrs.other: channels of the second map */
+  QE_CLASS_SUBSAMPLE,     /* attrs.window.stride, attrs.pad_channels */
+  QE_CLASS_QUANT,         /* attrs.quant */
+  QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
+  QE_CLASS_AUGMENT,       /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASS_INT_CONV,      /* codes; attrs.window, attrs.population */
+  QE_CLASS_REQUANT,       /* codes or sums; attrs.requant */
+  QE_CLASS_INT_POOL,      /* codes; attrs.window */
+  QE_CLASS_INT_SUBSAMPLE, /* codes; as QE_CLASS_SUBSAMPLE */
+  QE_CLASS_INT_GATHER,    /* codes of images; attrs.images */
+  QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */
   QE_CLASSES
 } qe_shape_class;
 
@@ -49,6 +55,15 @@ typedef enum qe_kind {
   QE_KIND_INDEX,           /* s32, [1,N,1,1,1], 0 <= index < attrs.images */
   QE_KIND_IMAGES,          /* u8, [1,attrs.images,H,W,C] */
   QE_KIND_COUNTER,         /* s32, [1,1,1,1,4]: seed low, seed high, position low, position high */
+  QE_KIND_CODES,           /* the principal operand itself, of its own integer type */
+  QE_KIND_CODE_WEIGHT,     /* s8, [population, outputs, kernel h, kernel w, inputs of a group] */
+  QE_KIND_SUMS,            /* s32, what the class makes of the codes */
+  QE_KIND_CODE_RESULT,     /* codes of the same type, what the class makes of them */
+  QE_KIND_BRANCH,          /* attrs.requant.from, the principal operand's shape */
+  QE_KIND_REQUANTISED,     /* attrs.requant.to, the principal operand's shape */
+  QE_KIND_MULTIPLIER,      /* s32, [P,1,1,1,C] */
+  QE_KIND_OFFSET,          /* s64, [P,1,1,1,C] */
+  QE_KIND_INT_ROW,         /* s32, [P,N,1,1,1] */
   QE_KINDS
 } qe_kind;
 
@@ -96,10 +111,21 @@ typedef struct qe_quant {
   float grad_scale; /* factor of the step's gradient */
 } qe_quant;
 
+/* An integer requantiser: clamp((sum of branches * multipliers + offset) >> shift, low, high). */
+typedef struct qe_requant {
+  int32_t shift; /* 0...62, arithmetic */
+  int32_t low, high;
+  int32_t narrow; /* proven: multipliers fit s16; offset, every product and their sum fit s32 */
+  qe_dtype from;  /* type of the second branch */
+  qe_dtype to;    /* type of the result */
+} qe_requant;
+
 /* The union of all attributes; an op reads those that its class and its reference name, the rest stay 0. */
 typedef struct qe_attrs {
   qe_window window;
   qe_quant quant;
+  qe_requant requant;
+  int32_t population;      /* integer ops: candidates; 0 means 1 */
   int32_t other;           /* concat: channels of the second map */
   int32_t pad_channels[2]; /* subsample: zero channels before and after */
   int32_t images;          /* augment: images in the data set */

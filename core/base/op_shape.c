@@ -82,6 +82,60 @@ static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_de
   return QE_OK;
 }
 
+/* ---- integer classes: the float class's rule for the extents, with integer types and a population ---- */
+
+static bool is_codes(const qe_desc *map) {
+  return map->dtype == QE_U8 || map->dtype == QE_S8;
+}
+
+static qe_status derive_int_conv(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  int32_t population = attrs->population > 0 ? attrs->population : 1;
+  if (!is_codes(map)) return refuse(op, map, "needs codes, u8 or s8");
+  if (map->dim[QE_P] != 1 && map->dim[QE_P] != population)
+    return refuse(op, map, "its P must be 1, shared by all candidates, or the population");
+  QE_TRY(derive_conv(op, attrs, map, to));
+  int64_t inputs = (int64_t)to->weight.dim[QE_H] * to->weight.dim[QE_W] * to->weight.dim[QE_C];
+  if (inputs > INT32_MAX / (255 * 128)) return refuse(op, map, "a sum of so many products can pass 2^31");
+  to->weight.dtype = QE_S8;
+  to->result.dtype = QE_S32;
+  to->weight.dim[QE_P] = to->result.dim[QE_P] = population;
+  return QE_OK;
+}
+
+static qe_status derive_requant(const char *op, const qe_attrs *attrs, const qe_desc *map) {
+  const qe_requant *requant = &attrs->requant;
+  bool wide = requant->to == QE_S32;
+  int32_t least = requant->to == QE_U8 ? 0 : -128, most = requant->to == QE_U8 ? 255 : 127;
+  if (!is_codes(map) && map->dtype != QE_S32) return refuse(op, map, "needs codes or s32 sums");
+  if (requant->shift < 0 || requant->shift > 62) return refuse(op, map, "the shift must be in 0...62");
+  if (requant->low > requant->high || (!wide && (requant->low < least || requant->high > most)))
+    return refuse(op, map, "the clamp's range is empty, or outside the result's type");
+  if ((requant->from != QE_U8 && requant->from != QE_S8 && requant->from != QE_S32) ||
+      (requant->to != QE_U8 && requant->to != QE_S8 && !wide))
+    return refuse(op, map, "branches and results are u8, s8 or s32");
+  return QE_OK;
+}
+
+static qe_status derive_int_pool(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (!is_codes(map)) return refuse(op, map, "needs codes, u8 or s8");
+  QE_TRY(derive_pool(op, attrs, map, to));
+  to->result.dim[QE_P] = map->dim[QE_P];
+  to->result.dtype = map->dtype;
+  return QE_OK;
+}
+
+static qe_status derive_int_subsample(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (!is_codes(map)) return refuse(op, map, "needs codes, u8 or s8");
+  QE_TRY(derive_subsample(op, attrs, map, to));
+  to->result.dim[QE_P] = map->dim[QE_P];
+  to->result.dtype = map->dtype;
+  return QE_OK;
+}
+
+static bool is_integer_class(qe_shape_class shape_class) {
+  return shape_class >= QE_CLASS_INT_CONV;
+}
+
 static qe_status derive(qe_shape_class shape_class, const char *op, const qe_attrs *attrs, const qe_desc *map,
                         derived *to) {
   switch (shape_class) {
@@ -97,6 +151,22 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     return derive_subsample(op, attrs, map, to);
   case QE_CLASS_QUANT:
     return derive_quant(op, attrs, map);
+  case QE_CLASS_INT_CONV:
+    return derive_int_conv(op, attrs, map, to);
+  case QE_CLASS_REQUANT:
+    return derive_requant(op, attrs, map);
+  case QE_CLASS_INT_POOL:
+    return derive_int_pool(op, attrs, map, to);
+  case QE_CLASS_INT_SUBSAMPLE:
+    return derive_int_subsample(op, attrs, map, to);
+  case QE_CLASS_INT_GATHER:
+    if (map->dtype != QE_S8 || map->dim[QE_P] != 1 || attrs->images < 1)
+      return refuse(op, map, "gives s8 codes of at least one image, shared by all candidates");
+    return QE_OK;
+  case QE_CLASS_INT_LOSS:
+    if (map->dtype != QE_S32 || map->dim[QE_H] != 1 || map->dim[QE_W] != 1)
+      return refuse(op, map, "logits must be s32 with H = W = 1");
+    return QE_OK;
   case QE_CLASS_LOSS:
     if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "logits must have H = W = 1");
     return QE_OK;
@@ -107,6 +177,12 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
   default:
     return QE_OK;
   }
+}
+
+static qe_desc with_type(const qe_desc *desc, qe_dtype dtype) {
+  qe_desc typed = *desc;
+  typed.dtype = dtype;
+  return typed;
 }
 
 static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, const derived *from) {
@@ -138,6 +214,24 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
     return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
   case QE_KIND_COUNTER:
     return qe_vector(QE_S32, 4);
+  case QE_KIND_CODE_WEIGHT:
+    return from->weight;
+  case QE_KIND_SUMS:
+    return (qe_desc){
+        QE_S32,
+        {from->result.dim[QE_P], images, from->result.dim[QE_H], from->result.dim[QE_W], from->result.dim[QE_C]}};
+  case QE_KIND_CODE_RESULT:
+    return from->result;
+  case QE_KIND_BRANCH:
+    return with_type(map, attrs->requant.from);
+  case QE_KIND_REQUANTISED:
+    return with_type(map, attrs->requant.to);
+  case QE_KIND_MULTIPLIER:
+    return (qe_desc){QE_S32, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+  case QE_KIND_OFFSET:
+    return (qe_desc){QE_S64, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+  case QE_KIND_INT_ROW:
+    return (qe_desc){QE_S32, {map->dim[QE_P], images, 1, 1, 1}};
   default:
     return *map;
   }
@@ -145,9 +239,10 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
 
 qe_status qe_op_shapes(qe_op op, const qe_attrs *attrs, const qe_desc *principal, qe_desc *desc) {
   const qe_op_info *info = qe_op_get_info(op);
-  if (principal->dtype != QE_F32 || qe_count(principal) == 0)
-    return refuse(info->name, principal, "needs f32 and positive extents");
-  if (principal->dim[QE_P] != 1) return refuse(info->name, principal, "float ops take a population of 1");
+  bool integer = is_integer_class(info->shape_class);
+  if ((!integer && principal->dtype != QE_F32) || qe_count(principal) == 0)
+    return refuse(info->name, principal, integer ? "needs positive extents" : "needs f32 and positive extents");
+  if (!integer && principal->dim[QE_P] != 1) return refuse(info->name, principal, "float ops take a population of 1");
   derived from;
   memset(&from, 0, sizeof from);
   QE_TRY(derive(info->shape_class, info->name, attrs, principal, &from));

@@ -92,6 +92,10 @@ QE_CHECKED qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_d
 QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
                                  FILE *explain, qe_score *score);
 
+/* The same of the model's integer network (core/graph/integer.h), exactly as it would run on small hardware. */
+QE_CHECKED qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data,
+                                         int32_t batch, FILE *explain, qe_score *score);
+
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file);
 /* Where a step's time goes: the programs of a step, on the batch last trained on, each profiled by `runs` runs (see
  * qe_program_profile). Parameters and running statistics are updated as often; the position stays. */

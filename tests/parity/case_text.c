@@ -19,6 +19,8 @@ typedef struct case_field {
   { name, offsetof(parity_case, member), true }
 
 static const case_field fields[] = {
+    INTEGER("type", principal.dtype),
+    INTEGER("p", principal.dim[QE_P]),
     INTEGER("n", principal.dim[QE_N]),
     INTEGER("h", principal.dim[QE_H]),
     INTEGER("w", principal.dim[QE_W]),
@@ -43,6 +45,13 @@ static const case_field fields[] = {
     INTEGER("per_channel", attrs.quant.per_channel),
     INTEGER("step_grad", attrs.quant.step_grad),
     REAL("grad_scale", attrs.quant.grad_scale),
+    INTEGER("population", attrs.population),
+    INTEGER("shift", attrs.requant.shift),
+    INTEGER("clamp_low", attrs.requant.low),
+    INTEGER("clamp_high", attrs.requant.high),
+    INTEGER("narrow", attrs.requant.narrow),
+    INTEGER("from", attrs.requant.from),
+    INTEGER("to", attrs.requant.to),
     INTEGER("other", attrs.other),
     INTEGER("pad_before", attrs.pad_channels[0]),
     INTEGER("pad_after", attrs.pad_channels[1]),
@@ -64,7 +73,8 @@ static const char *const fill_names[PARITY_FILLS] = {
 #undef X
 };
 
-_Static_assert(sizeof(qe_step_grad) == sizeof(int32_t), "an enum field is set as an int32_t");
+_Static_assert(sizeof(qe_dtype) == sizeof(int32_t) && sizeof(qe_step_grad) == sizeof(int32_t),
+               "an enum field is set as an int32_t");
 
 static int32_t get_integer(const parity_case *from, const case_field *field) {
   int32_t value;

@@ -325,14 +325,86 @@ static void draw_augment(parity_draws *draws, parity_case *drawn) {
   drawn->attrs.flip = parity_chance(draws, 60);
 }
 
+/* ---- the integer network: the float classes' extents with integer types and a population ---- */
+
+static qe_dtype draw_code_type(parity_draws *draws) {
+  return parity_chance(draws, 50) ? QE_U8 : QE_S8;
+}
+
+/* Half of the cases have one candidate; `shared`: the map may be one for all candidates. */
+static void draw_population(parity_draws *draws, parity_case *drawn, bool shared) {
+  int32_t population = parity_chance(draws, 50) ? 1 : parity_range(draws, 2, 4);
+  drawn->attrs.population = population;
+  drawn->principal.dim[QE_P] = shared && parity_chance(draws, 50) ? 1 : population;
+}
+
+static void draw_int_conv(parity_draws *draws, parity_case *drawn) {
+  draw_conv(draws, drawn);
+  drawn->principal.dtype = draw_code_type(draws);
+  draw_population(draws, drawn, true);
+}
+
+static void draw_requant(parity_draws *draws, parity_case *drawn) {
+  static const int32_t types[] = {QE_S32, QE_U8, QE_S8}, shifts[] = {0, 1, 4, 15, 20, 24, 30};
+  qe_requant *requant = &drawn->attrs.requant;
+  drawn->principal = parity_map_draw(draws, drawn->seed, 30000);
+  drawn->principal.dtype = parity_chance(draws, 60) ? QE_S32 : (qe_dtype)PARITY_PICK(draws, types);
+  requant->from = (qe_dtype)PARITY_PICK(draws, types);
+  requant->to = (qe_dtype)PARITY_PICK(draws, types);
+  requant->narrow = parity_chance(draws, 50);
+  requant->shift =
+      requant->narrow || parity_chance(draws, 50) ? PARITY_PICK(draws, shifts) : parity_range(draws, 31, 62);
+  int32_t least = requant->to == QE_U8 ? 0 : requant->to == QE_S8 ? -128 : -(1 << 24);
+  int32_t most = requant->to == QE_U8 ? 255 : requant->to == QE_S8 ? 127 : 1 << 24;
+  requant->low = parity_chance(draws, 70) ? least : parity_range(draws, least, most);
+  requant->high = parity_chance(draws, 70) ? most : parity_range(draws, requant->low, most);
+  draw_population(draws, drawn, false);
+}
+
+static void draw_int_pool(parity_draws *draws, parity_case *drawn) {
+  draw_pool(draws, drawn);
+  drawn->principal.dtype = draw_code_type(draws);
+  draw_population(draws, drawn, false);
+}
+
+static void draw_int_subsample(parity_draws *draws, parity_case *drawn) {
+  draw_subsample(draws, drawn);
+  drawn->principal.dtype = draw_code_type(draws);
+  draw_population(draws, drawn, false);
+}
+
+static void draw_int_gather(parity_draws *draws, parity_case *drawn) {
+  draw_augment(draws, drawn);
+  drawn->attrs.pad = drawn->attrs.flip = 0;
+  drawn->principal.dtype = QE_S8;
+}
+
+static void draw_int_loss(parity_draws *draws, parity_case *drawn) {
+  draw_loss(draws, drawn);
+  drawn->principal.dtype = QE_S32;
+  draw_population(draws, drawn, false);
+}
+
 static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
-    [QE_CLASS_ELEMENT] = draw_map_class, [QE_CLASS_CHANNEL] = draw_map_class,   [QE_CLASS_QUANT] = draw_map_class,
-    [QE_CLASS_CONV] = draw_conv,         [QE_CLASS_LINEAR] = draw_linear,       [QE_CLASS_POOL] = draw_pool,
-    [QE_CLASS_CONCAT] = draw_concat,     [QE_CLASS_SUBSAMPLE] = draw_subsample, [QE_CLASS_LOSS] = draw_loss,
+    [QE_CLASS_ELEMENT] = draw_map_class,
+    [QE_CLASS_CHANNEL] = draw_map_class,
+    [QE_CLASS_QUANT] = draw_map_class,
+    [QE_CLASS_CONV] = draw_conv,
+    [QE_CLASS_LINEAR] = draw_linear,
+    [QE_CLASS_POOL] = draw_pool,
+    [QE_CLASS_CONCAT] = draw_concat,
+    [QE_CLASS_SUBSAMPLE] = draw_subsample,
+    [QE_CLASS_LOSS] = draw_loss,
     [QE_CLASS_AUGMENT] = draw_augment,
+    [QE_CLASS_INT_CONV] = draw_int_conv,
+    [QE_CLASS_REQUANT] = draw_requant,
+    [QE_CLASS_INT_POOL] = draw_int_pool,
+    [QE_CLASS_INT_SUBSAMPLE] = draw_int_subsample,
+    [QE_CLASS_INT_GATHER] = draw_int_gather,
+    [QE_CLASS_INT_LOSS] = draw_int_loss,
 };
 
-_Static_assert(QE_CLASSES == 10, "a new shape class needs a generator above");
+_Static_assert(QE_CLASSES == 16, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,

@@ -136,16 +136,53 @@ static void fill_integers(parity_draws *draws, const parity_case *from, qe_kind 
   }
 }
 
+/* ---- the integer network ---- */
+
+/* Uniform in [-reach, reach], or near one of its ends. */
+static int64_t integer_value(parity_draws *draws, const parity_case *from, int64_t reach) {
+  uint64_t word = (uint64_t)parity_word(draws) << 32 | parity_word(draws);
+  if (from->fill == PARITY_FILL_LOW) return -reach + (int64_t)(word % 3 < (uint64_t)reach ? word % 3 : 0);
+  if (from->fill == PARITY_FILL_HIGH) return reach - (int64_t)(word % 3 < (uint64_t)reach ? word % 3 : 0);
+  if (from->fill == PARITY_FILL_SMALL) return (int64_t)(word % 5) - 2;
+  return (int64_t)(word % (2 * (uint64_t)reach + 1)) - reach;
+}
+
+/* How far values of an s32 or s64 operand may reach, so that no sum leaves its type: s32 for narrow requantisers. */
+static int64_t reach_of_kind(const parity_case *from, qe_kind kind) {
+  bool narrow = from->attrs.requant.narrow != 0, loss = qe_op_get_info(from->op)->shape_class == QE_CLASS_INT_LOSS;
+  if (kind == QE_KIND_MULTIPLIER) return narrow ? 32767 : INT64_C(1) << 30;
+  if (kind == QE_KIND_OFFSET) return narrow ? INT64_C(1) << 29 : INT64_C(1) << 60;
+  return loss ? 1 << 20 : narrow ? 20000 : INT32_MAX;
+}
+
+static void fill_codes(parity_draws *draws, const parity_case *from, const qe_desc *desc, void *target) {
+  uint8_t least = desc->dtype == QE_S8 ? 0x80 : 0, most = desc->dtype == QE_S8 ? 0x7F : 0xFF;
+  for (int64_t i = 0, count = qe_count(desc); i < count; i++)
+    ((uint8_t *)target)[i] = from->fill == PARITY_FILL_LOW    ? least
+                             : from->fill == PARITY_FILL_HIGH ? most
+                                                              : (uint8_t)parity_word(draws);
+}
+
+static bool fill_integer_network(parity_draws *draws, const parity_case *from, qe_kind kind, const qe_desc *desc,
+                                 void *target) {
+  if (kind < QE_KIND_CODES && desc->dtype != QE_U8) return false;
+  int64_t count = qe_count(desc);
+  if (desc->dtype == QE_S64)
+    for (int64_t i = 0; i < count; i++) ((int64_t *)target)[i] = integer_value(draws, from, reach_of_kind(from, kind));
+  else if (desc->dtype == QE_S32)
+    for (int64_t i = 0; i < count; i++)
+      ((int32_t *)target)[i] = (int32_t)integer_value(draws, from, reach_of_kind(from, kind));
+  else
+    fill_codes(draws, from, desc, target);
+  return true;
+}
+
 void parity_fill_operand(const parity_case *from, int operand, const qe_desc *desc, uint32_t variant, void *target) {
   const qe_op_info *info = qe_op_get_info(from->op);
   qe_kind kind = info->operand[operand].kind;
   parity_draws draws = parity_draws_start(from->seed, 1 + (uint32_t)operand + 16 * variant);
-  if (desc->dtype == QE_U8) {
-    for (int64_t i = 0, count = qe_count(desc); i < count; i++)
-      ((uint8_t *)target)[i] = from->fill == PARITY_FILL_LOW    ? 0
-                               : from->fill == PARITY_FILL_HIGH ? 255
-                                                                : (uint8_t)parity_word(&draws);
-  } else if (desc->dtype == QE_S32) {
+  if (fill_integer_network(&draws, from, kind, desc, target)) return;
+  if (desc->dtype == QE_S32) {
     fill_integers(&draws, from, kind, desc, target);
   } else if (kind == QE_KIND_HYPER) {
     fill_hyper(&draws, target);
