@@ -246,6 +246,16 @@ static void the_best_model_is_kept(void **state) {
   assert_string_equal(fact, wanted);
   qe_free(fact);
   folder_remove(path_of("best"));
+
+  setting.spec = small_spec(1); /* worse than its full-precision start, yet the best of its own phase */
+  setting.float_options.held_out = 16;
+  setting.options.epochs = 1;
+  setting.options.schedule.rate = 0;
+  OK(train(setting, "best", false, &(watcher){0}, &result));
+  OK(qe_tensors_read(in_run("best", "best.safetensors"), &tensors));
+  assert_string_equal(qe_tensors_get_meta(tensors, "phase"), "qat");
+  qe_tensors_free(tensors);
+  folder_remove(path_of("best"));
 }
 
 static void a_run_that_diverges(void **state) {

@@ -315,6 +315,75 @@ static void straight_through_weights(void **state) {
   }
 }
 
+/* DoReFa: the gradient goes on through tanh(w) / max |tanh(w)|. */
+static void straight_through_dorefa_weights(void **state) {
+  (void)state;
+  net_options options = {.weight_bits = 3, .weight_rule = QE_RULE_DOREFA}, floats = {0};
+  qe_model *model = quantized_model(&options), *plain = model_of(residual_net(data, &floats), 3);
+  copy_values(model, plain);
+  static const char *const names[] = {"conv1.weight", "conv2.weight", "fc.weight"};
+  double largest[3] = {0};
+  for (int l = 0; l < 3; l++) {
+    int64_t count = qe_count(&plain->graph->param[qe_graph_find_param(plain->graph, names[l])].desc);
+    float *w = param_values(plain, plain->values, names[l]);
+    for (int64_t i = 0; i < count; i++) largest[l] = fmax(largest[l], fabs(tanh((double)w[i])));
+    for (int64_t i = 0; i < count; i++) {
+      double code = 2 * rint((tanh((double)w[i]) / largest[l] * 7 + 7) / 2) - 7;
+      w[i] = (float)(code / 7);
+    }
+  }
+  float *through = gradients_of(fixture_device[0], model, (qe_lower_options){.smoothing = 0});
+  float *used = gradients_of(fixture_device[0], plain, (qe_lower_options){.smoothing = 0});
+  for (int l = 0; l < 3; l++) {
+    int64_t count = qe_count(&plain->graph->param[qe_graph_find_param(plain->graph, names[l])].desc);
+    const float *w = param_values(model, model->values, names[l]), *dw = param_values(model, through, names[l]);
+    const float *dq = param_values(plain, used, names[l]);
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < count; i++) {
+      double t = tanh((double)w[i]), wanted = (double)dq[i] * (1 - t * t) / largest[l];
+      if (fabs(t) >= largest[l]) continue; /* on the bound */
+      error += ((double)dw[i] - wanted) * ((double)dw[i] - wanted);
+      norm += wanted * wanted;
+    }
+    assert_true(norm > 0 && error < 1e-8 * norm);
+  }
+  qe_free(through);
+  qe_free(used);
+  qe_model_free(model);
+  qe_model_free(plain);
+}
+
+/* A step with a shift of 2 is a step of a quarter; it learns a quarter of what that learns. */
+static void shifted_steps(void **state) {
+  (void)state;
+  float *gradients[2];
+  qe_model *models[2];
+  for (int shift = 0; shift < 2; shift++) {
+    qe_graph *graph;
+    OK(qe_graph_new(&graph));
+    net_options floats = {0};
+    qe_quantizer weights = net_weights(&floats);
+    qe_quantizer act = {.bits = 5, .rule = QE_RULE_LSQ, .grid = QE_GRID_UNSIGNED, .step_shift = 2 * shift};
+    qe_node x = qe_graph_input(graph, "input", data->height, data->width, data->channels);
+    x = qe_graph_quant(graph, "act", net_conv(graph, "conv1", x, 8, &floats), &act, -1);
+    qe_graph_linear(graph, "fc", qe_graph_global_pool(graph, "pool", x), data->classes, true, &weights);
+    OK(qe_graph_finish(graph));
+    models[shift] = model_of(graph, 3);
+    *param_values(models[shift], models[shift]->values, "act.step") = shift ? 0.25f : 0.0625f;
+    gradients[shift] = gradients_of(fixture_device[0], models[shift], (qe_lower_options){.smoothing = 0});
+  }
+  float whole = *param_values(models[0], gradients[0], "act.step");
+  float shifted = *param_values(models[1], gradients[1], "act.step");
+  assert_true(whole > 0 || whole < 0);
+  assert_true(fabsf(shifted - whole / 4) <= 1e-6f * fabsf(whole));
+  assert_memory_equal(param_values(models[0], gradients[0], "conv1.weight"),
+                      param_values(models[1], gradients[1], "conv1.weight"), 8 * 9 * 4 * sizeof(float));
+  for (int i = 0; i < 2; i++) {
+    qe_free(gradients[i]);
+    qe_model_free(models[i]);
+  }
+}
+
 /* All pairs of rules lower, have finite gradients and train a step, which moves learned steps and no fixed one. */
 static void every_rule_trains_a_step(void **state) {
   (void)state;
@@ -329,6 +398,7 @@ static void every_rule_trains_a_step(void **state) {
       qe_train_options train = qe_train_defaults();
       train.epochs = 1;
       train.batch = 12;
+      train.weight_decay = 0;
       train.pad = 0;
       qe_trainer *trainer;
       OK(qe_trainer_new(device, model, data, &train, &trainer));
@@ -469,6 +539,8 @@ int main(void) {
       cmocka_unit_test(lowered_for_a_device_without_host_memory),
       cmocka_unit_test(a_shared_step_learns_from_both),
       cmocka_unit_test(straight_through_weights),
+      cmocka_unit_test(straight_through_dorefa_weights),
+      cmocka_unit_test(shifted_steps),
       cmocka_unit_test(every_rule_trains_a_step),
       cmocka_unit_test(statistics_move_in_training_only),
       cmocka_unit_test(statistics_move_once_a_step),

@@ -137,6 +137,53 @@ static void augmentation_in_any_number_of_threads(void **state) {
   qe_free(pixels);
 }
 
+/* The same image all over and a rate of 0: only the draws of crop and flip tell two epochs apart. */
+static void augmentation_differs_between_epochs(void **state) {
+  (void)state;
+  qe_dataset *same = small_data(8, 3, 4, 16, 4);
+  for (int i = 1; i < 16; i++) memcpy(same->train_pixels + i * 192, same->train_pixels, 192);
+  for (int i = 0; i < 16; i++) same->train_labels[i] = 0;
+  for (int augmented = 0; augmented < 2; augmented++) {
+    qe_train_options options = bare_options();
+    options.epochs = 3;
+    options.pad = augmented ? 2 : 0;
+    options.flip = augmented;
+    options.schedule.rate = 0;
+    qe_model *model = new_model(&no_norm_net);
+    qe_trainer *trainer;
+    double loss[3];
+    OK(qe_trainer_new(fixture_fast(), model, same, &options, &trainer));
+    for (int epoch = 0; epoch < 3; epoch++) {
+      stop_at seen = {0};
+      OK(qe_trainer_epoch(trainer, count_down, &seen));
+      loss[epoch] = seen.last.train.loss;
+    }
+    for (int epoch = 0; epoch < 2; epoch++)
+      assert_true((fabs(loss[epoch + 1] - loss[epoch]) > 1e-5) == (augmented == 1));
+    qe_trainer_free(trainer);
+    qe_model_free(model);
+  }
+  qe_dataset_free(same);
+}
+
+/* A batch that the images do not fill counts only those that are there. */
+static void scores_do_not_depend_on_the_batch(void **state) {
+  (void)state;
+  static const int32_t batches[] = {1, 7, 16, 40, 64};
+  FOR_EACH_DEVICE(device) {
+    qe_model *model = new_model(&low_bit_net);
+    qe_score wanted, score;
+    OK(qe_evaluate(device, model, data, 20, NULL, &wanted));
+    assert_int_equal(wanted.images, 40);
+    for (int i = 0; i < 5; i++) {
+      OK(qe_evaluate(device, model, data, batches[i], NULL, &score));
+      assert_true(fabs(score.loss - wanted.loss) < 1e-6 && fabs(score.top1 - wanted.top1) < 1e-9);
+      assert_int_equal(score.images, 40);
+    }
+    qe_model_free(model);
+  }
+}
+
 /* ---- interruptions ---- */
 
 static void check_resume(qe_device *device, const net_options *net, const qe_train_options *options, int64_t stop) {
@@ -237,6 +284,8 @@ int main(void) {
       cmocka_unit_test(same_seed_same_bits),
       cmocka_unit_test(same_bits_without_host_memory),
       cmocka_unit_test(augmentation_in_any_number_of_threads),
+      cmocka_unit_test(augmentation_differs_between_epochs),
+      cmocka_unit_test(scores_do_not_depend_on_the_batch),
       cmocka_unit_test(resumed_is_uninterrupted),
       cmocka_unit_test(foreign_states_are_refused),
   };

@@ -28,8 +28,8 @@ typedef void (*cpu_rows_kernel)(const qe_call *call, int64_t first, int64_t last
 
 typedef struct cpu_kernels {
   const char *name;
-  const cpu_tile_kernel *tile;                     /* QE_OPS entries; NULL: the op has no tile kernel */
-  const cpu_rows_kernel *rows;                     /* QE_OPS entries; NULL: the op has no kernel by rows */
+  const cpu_tile_kernel *tile; /* QE_OPS entries; NULL: the op has no tile kernel */
+  const cpu_rows_kernel *rows; /* QE_OPS entries; NULL: the op has no kernel by rows */
   cpu_int_conv_kernel int_conv;
   float (*largest)(const float *x, int64_t count); /* largest |x|, NaN passed over; 0 when there is none */
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */
