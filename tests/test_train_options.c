@@ -211,6 +211,50 @@ static qe_status check_progress(void *context, const qe_train_progress *progress
   return QE_OK;
 }
 
+/* ---- moving average ---- */
+
+typedef struct averaging {
+  qe_trainer *trainer;
+  qe_model *model;
+  float *wanted; /* the average as it should be */
+  int steps;
+} averaging;
+
+/* After each update: average = d average + (1 - d) parameters, d = min(ema, t / (t + 9)). */
+static qe_status follow_average(void *context, const qe_train_progress *progress) {
+  (void)progress;
+  averaging *a = context;
+  double t = ++a->steps, decay = fmin(0.5, t / (t + 9));
+  QE_TRY(qe_trainer_download(a->trainer, false));
+  for (int64_t i = 0; i < model_count(a->model); i++)
+    a->wanted[i] = (float)(decay * (double)a->wanted[i] + (1 - decay) * (double)a->model->values[i]);
+  return QE_OK;
+}
+
+static void the_average_follows_the_parameters(void **state) {
+  (void)state;
+  FOR_EACH_DEVICE(device) {
+    averaging a = {.model = new_model(&float_net)};
+    qe_train_options options = usual_options();
+    options.epochs = 2;
+    options.ema = 0.5;
+    OK(qe_trainer_new(device, a.model, data, &options, &a.trainer));
+    a.wanted = qe_alloc(qe_graph_param_bytes(a.model->graph));
+    assert_non_null(a.wanted);
+    memcpy(a.wanted, a.model->values, qe_graph_param_bytes(a.model->graph));
+    for (int epoch = 0; epoch < options.epochs; epoch++) OK(qe_trainer_epoch(a.trainer, follow_average, &a));
+    OK(qe_trainer_download(a.trainer, false));
+    assert_true(normalised_error(a.model->values, a.wanted, model_count(a.model)) > 1e-8); /* not the parameters */
+    OK(qe_trainer_download(a.trainer, true));
+    assert_true(normalised_error(a.model->values, a.wanted, model_count(a.model)) < 1e-12);
+    qe_score score;
+    OK(qe_trainer_evaluate(a.trainer, QE_PART_TEST, true, &score));
+    qe_trainer_free(a.trainer);
+    qe_free(a.wanted);
+    qe_model_free(a.model);
+  }
+}
+
 static void progress_is_told(void **state) {
   (void)state;
   qe_train_options options = usual_options();
@@ -366,6 +410,7 @@ int main(void) {
       cmocka_unit_test(steps_stay_positive),
       cmocka_unit_test(held_out_images_are_not_trained_on),
       cmocka_unit_test(labels_are_smoothed),
+      cmocka_unit_test(the_average_follows_the_parameters),
       cmocka_unit_test(progress_is_told),
       cmocka_unit_test(a_planted_nan_is_named),
       cmocka_unit_test(a_huge_rate_diverges),

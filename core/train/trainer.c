@@ -326,6 +326,10 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
   qe_shuffle(trainer->options.seed, (uint64_t)trainer->epoch, trainer->order, trainer->kept_count);
   for (int32_t i = 0; i < trainer->kept_count; i++) trainer->order[i] = trainer->kept[trainer->order[i]];
   double since = seconds();
+  if (trainer->step == trainer->epoch_steps) { /* resumed behind the last batch: its score is all there is to tell */
+    fill_progress(trainer, since, 0, &progress);
+    if (report) QE_TRY(report(context, &progress));
+  }
   for (int64_t done = 1; trainer->step < trainer->epoch_steps; done++) {
     QE_TRY(run_step(trainer, &progress));
     fill_progress(trainer, since, done, &progress);
