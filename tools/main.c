@@ -19,6 +19,7 @@ int qe_exit_code(qe_status status) {
   case QE_FORMAT:
   case QE_NOT_FOUND:
   case QE_SHAPE:
+  case QE_REFUSED:
     return 2;
   case QE_INTERRUPTED:
     return 130;
