@@ -71,16 +71,22 @@ qe_status qe_ref_int_conv2d(const qe_call *call) {
   return QE_OK;
 }
 
+/* Index of the value that result index i meets: a population of 1 is shared by all. */
+static int64_t shared_index(const qe_desc *desc, int64_t i, int64_t each) {
+  return desc->dim[QE_P] == 1 ? i % each : i;
+}
+
 /* y = clamp((v m[c] + u n[c] + offset[c]) >> shift, low, high); the second branch is left out when `u` is NULL. */
 static qe_status requant(const qe_call *call, const qe_operand *u, const int32_t *n, const int64_t *offset,
                          const qe_operand *y) {
   const qe_operand *v = &call->operand[0];
   const int32_t *m = call->operand[1].data;
   const qe_requant *requant = &call->attrs.requant;
-  int64_t channels = v->desc.dim[QE_C], count = qe_count(&v->desc), each = count / v->desc.dim[QE_P];
+  int64_t channels = y->desc.dim[QE_C], count = qe_count(&y->desc), each = count / y->desc.dim[QE_P];
   for (int64_t i = 0; i < count; i++) {
     int64_t c = i / each * channels + i % channels;
-    int64_t sum = value_at(v, i) * m[c] + (u ? value_at(u, i) * n[c] : 0) + offset[c];
+    int64_t sum = value_at(v, shared_index(&v->desc, i, each)) * m[c] + offset[c];
+    if (u) sum += value_at(u, shared_index(&u->desc, i, each)) * n[c];
     int64_t code = sum >> requant->shift;
     code = code < requant->low ? requant->low : code > requant->high ? requant->high : code;
     store_at(y, i, code);
@@ -181,6 +187,39 @@ qe_status qe_ref_int_loss(const qe_call *call) {
     int64_t loss = qe_log2_q30(sum) + (top - value_at(logits, row * dim[QE_C] + truth)) * 256;
     store_at(&call->operand[2], row, loss > INT32_MAX ? INT32_MAX : loss);
     store_at(&call->operand[3], row, best == truth);
+  }
+  return QE_OK;
+}
+
+/* Each candidate's codes, in the order of their axes, as the fields of one packed row (core/base/pack.h). A code that
+ * is not on the grid gives the bits of its distance from `low`, divided by the spacing. */
+qe_status qe_ref_int_pack(const qe_call *call) {
+  const qe_operand *codes = &call->operand[0], *packed = &call->operand[1];
+  const qe_code_grid *grid = &call->attrs.grid;
+  int64_t each = qe_count(&codes->desc) / codes->desc.dim[QE_P], bytes = packed->desc.dim[QE_C];
+  for (int64_t i = 0; i < bytes * packed->desc.dim[QE_P]; i++) store_at(packed, i, 0);
+  for (int64_t i = 0; i < qe_count(&codes->desc); i++) {
+    uint32_t distance = (uint32_t)(value_at(codes, i) - grid->low) / (uint32_t)grid->spacing;
+    for (int64_t bit = 0; bit < grid->bits; bit++) {
+      int64_t to = i % each * grid->bits + bit, byte = i / each * bytes + to / 8;
+      store_at(packed, byte, value_at(packed, byte) | (int64_t)(distance >> bit & 1) << to % 8);
+    }
+  }
+  return QE_OK;
+}
+
+/* The inverse: code = low + spacing * field modulo 2^8, whatever the field. */
+qe_status qe_ref_int_unpack(const qe_call *call) {
+  const qe_operand *packed = &call->operand[0], *codes = &call->operand[1];
+  const qe_code_grid *grid = &call->attrs.grid;
+  int64_t each = qe_count(&codes->desc) / codes->desc.dim[QE_P], bytes = packed->desc.dim[QE_C];
+  for (int64_t i = 0; i < qe_count(&codes->desc); i++) {
+    int64_t field = 0;
+    for (int64_t bit = 0; bit < grid->bits; bit++) {
+      int64_t from = i % each * grid->bits + bit;
+      field |= (value_at(packed, i / each * bytes + from / 8) >> from % 8 & 1) << bit;
+    }
+    store_at(codes, i, (int8_t)(uint8_t)(grid->low + grid->spacing * field));
   }
   return QE_OK;
 }

@@ -1,6 +1,9 @@
 /* Every allocation of a small training fails once, stage by stage: a status with a message comes back, nothing crashes
  * or leaks (seen under AddressSanitizer), and afterwards all works. */
 #include "core/base/file.h"
+#include "core/dispatch/network_file.h"
+#include "core/dispatch/population.h"
+#include "core/graph/integer.h"
 #include "core/methods/method.h"
 #include "tests/fixture.h"
 
@@ -29,11 +32,12 @@ static qe_status open_device(scene *s) {
   return status;
 }
 
-/* Convolution, batch norm, wide and low code, skip connection, linear; per-channel steps. */
+/* Convolution, batch norm, wide and low code, skip connection, linear; per-channel steps; all on integer grids. */
 static qe_status fill_graph(qe_graph *g, const qe_dataset *data) {
   qe_quantizer weights = {.bits = 3, .rule = QE_RULE_LSQ, .grid = QE_GRID_SIGNED, .per_channel = true};
   qe_quantizer tanhed = {.bits = 3, .rule = QE_RULE_DOREFA, .grid = QE_GRID_ODD};
-  qe_quantizer wide = {.bits = 6, .rule = QE_RULE_LSQ, .grid = QE_GRID_UNSIGNED, .step_shift = 2}, low = wide;
+  qe_quantizer wide = {.bits = 6, .rule = QE_RULE_LSQ, .grid = QE_GRID_UNSIGNED, .step_shift = 2}, low = wide,
+               act = wide;
   low.bits = 4;
   low.step_shift = 0;
   low.round_up = true;
@@ -42,7 +46,9 @@ static qe_status fill_graph(qe_graph *g, const qe_dataset *data) {
   x = qe_graph_batch_norm(g, "norm", qe_graph_conv(g, "conv1", x, &window, false, &weights), 1e-5f, 0.1f);
   qe_node skip = qe_graph_quant(g, "wide", x, &wide, -1);
   x = qe_graph_conv(g, "conv2", qe_graph_quant(g, "low", skip, &low, skip), &window, true, &tanhed);
-  x = qe_graph_flatten(g, "flatten", qe_graph_global_pool(g, "pool", qe_graph_add(g, "add", x, skip)));
+  x = qe_graph_quant(g, "act", qe_graph_add(g, "add", x, skip), &act, -1);
+  x = qe_graph_quant(g, "pooled", qe_graph_global_pool(g, "pool", x), &act, -1);
+  x = qe_graph_flatten(g, "flatten", x);
   qe_graph_linear(g, "fc", x, data->classes, true, &weights);
   return qe_graph_finish(g);
 }
@@ -150,6 +156,51 @@ static qe_status diverge(scene *s) {
   return status == QE_DIVERGED ? QE_OK : status;
 }
 
+/* A population of two on the images, op by op, one of them the parent. */
+static qe_status run_population(const scene *s, qe_queue *queue, const qe_network *network) {
+  const int32_t index[3] = {0, 1, 2}, labels[3] = {0, 1, 2};
+  int64_t loss[2], hits[2];
+  size_t bytes = (size_t)s->data->test_images * (size_t)(s->data->height * s->data->width * s->data->channels);
+  qe_genome_layout *layout = NULL;
+  qe_population *population = NULL;
+  qe_buffer *images = NULL;
+  char *genomes = NULL;
+  qe_population_options options = {.op_by_op = true, .batch = 2};
+  qe_status status = qe_genome_layout_new(network, NULL, &layout);
+  if (status == QE_OK) status = qe_buffer_new(s->device, bytes, &images);
+  if (status == QE_OK) status = qe_queue_write(queue, images, 0, s->data->test_pixels, bytes);
+  if (status == QE_OK) status = qe_population_new(queue, network, layout, &options, &population);
+  if (status == QE_OK && !(genomes = qe_alloc(2 * layout->bytes))) status = QE_NO_MEMORY;
+  if (status == QE_OK) {
+    for (int i = 0; i < 2; i++) qe_genome_from_network(layout, network, genomes + (size_t)i * layout->bytes);
+    genomes[layout->bytes + layout->gene[1].offset] ^= 1;
+    qe_population_call call = {images, s->data->test_images, index, labels, 3, genomes, 2, genomes, INT64_MAX};
+    status = qe_population_run(population, &call, &(qe_population_result){loss, hits, NULL});
+  }
+  qe_population_free(population);
+  qe_buffer_free(images);
+  qe_genome_layout_free(layout);
+  qe_free(genomes);
+  return status;
+}
+
+/* The model's integer network, through a file, and a population of it. */
+static qe_status integer_network(scene *s) {
+  char path[FIXTURE_PATH + 32];
+  qe_network *network = NULL, *back = NULL;
+  qe_queue *queue = NULL;
+  snprintf(path, sizeof path, "%s/network", s->folder);
+  qe_status status = qe_network_from_graph(s->model->graph, s->model->values, &network);
+  if (status == QE_OK) status = qe_network_write(network, path);
+  if (status == QE_OK) status = qe_network_read(path, &back);
+  if (status == QE_OK) status = qe_queue_new(s->device, &queue);
+  if (status == QE_OK) status = run_population(s, queue, back);
+  qe_network_free(network);
+  qe_network_free(back);
+  qe_queue_free(queue);
+  return status;
+}
+
 /* The whole of a small run with its folder. */
 static qe_status run_method(scene *s) {
   char folder[FIXTURE_PATH + 8];
@@ -210,6 +261,7 @@ static void every_allocation_fails_once(void **state) {
     fail_each(&s, "build", build_model, free_model, 30);
     fail_each(&s, "zoo", build_and_free_zoo_model, NULL, 30);
     fail_each(&s, "fit", fit, NULL, 50);
+    fail_each(&s, "integer", integer_network, NULL, 200);
     fail_each(&s, "train", train_and_score, NULL, 200);
     fail_each(&s, "diverge", diverge, NULL, 200);
     fail_each(&s, "save", save_and_load, NULL, 200);

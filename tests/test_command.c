@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { OUTPUT = 1 << 16 };
 static char out[OUTPUT];
@@ -88,11 +89,40 @@ static void test_devices_json(void **state) {
   cJSON_Delete(list);
 }
 
+/* A model's integer network as a file, evaluated without further options; what is no such file is bad input. */
+static void test_export_and_eval(void **state) {
+  (void)state;
+  char command[1024];
+  const char *model = QE_SOURCE_DIR "/models/resnet20-cifar10-w4a4-qat.safetensors";
+  char path[] = "/tmp/qevo-test-XXXXXX";
+  int file = mkstemp(path);
+  assert_true(file >= 0);
+  close(file);
+  assert_run("export --help", 0, "usage: qevo-gpu export MODEL [options]\n");
+  snprintf(command, sizeof command, "export %s 2>&1", model);
+  assert_run(command, 2, "needs --out FILE");
+  snprintf(command, sizeof command, "export %s --out /no/such/folder/file 2>&1", model);
+  assert_run(command, 2, "/no/such/folder/file");
+  snprintf(command, sizeof command, "export %s --out %s", model, path);
+  assert_run(command, 0, "\nall layers ");
+  snprintf(command, sizeof command, "eval %s --data cifar10-subset 2>/dev/null", path);
+  assert_run(command, 0, "\ntop-1 90.80 %, loss 0.3300, 500 test images"); /* exact, so the same everywhere */
+  assert_non_null(strstr(out, "\nrequantisers "));
+  snprintf(command, sizeof command, "eval %s --data cifar10-subset --dump-dot x 2>&1", path);
+  assert_run(command, 2, "has no Graphviz form");
+  snprintf(command, sizeof command, "export %s --out %s 2>&1", path, path);
+  assert_run(command, 2, "qevo-gpu network 1");
+  assert_int_equal(truncate(path, 5000), 0);
+  snprintf(command, sizeof command, "eval %s 2>&1", path);
+  assert_run(command, 2, "not a safetensors file");
+  unlink(path);
+}
+
 /* The table is sound for every command, and a dumped config gives the same values again. */
 static void test_option_table(void **state) {
   (void)state;
-  static const char *const commands[] = {"train", "eval", "devices"};
-  for (int i = 0; i < 3; i++) {
+  static const char *const commands[] = {"train", "eval", "export", "devices"};
+  for (int i = 0; i < 4; i++) {
     qe_options *options, *again;
     if (qe_options_new(qe_option_table, qe_option_table_rows, commands[i], &options) != QE_OK)
       fail_msg("%s", qe_message());
@@ -117,7 +147,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_bad_usage),
       cmocka_unit_test(test_devices_table),    cmocka_unit_test(test_devices_json),
-      cmocka_unit_test(test_option_table),
+      cmocka_unit_test(test_export_and_eval),  cmocka_unit_test(test_option_table),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

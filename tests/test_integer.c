@@ -115,6 +115,11 @@ static void check_twins(qe_model_spec spec, double top1_bound, double loss_bound
   if (fabs(floats.top1 - integers.top1) > top1_bound || fabs(floats.loss - integers.loss) > loss_bound * floats.loss)
     fail_msg("%s w%da%d: float %.2f %% %.4f, integer %.2f %% %.4f", spec.name, spec.bits.weights, spec.bits.activations,
              floats.top1, floats.loss, integers.top1, integers.loss);
+  qe_twins twins;
+  OK(qe_evaluate_twins(fixture_fast(), model, data, 50, &twins));
+  assert_memory_equal(&twins.real, &floats, sizeof floats);
+  assert_memory_equal(&twins.integer, &integers, sizeof integers);
+  assert_true(twins.agreement >= 100 - 4 * top1_bound && twins.agreement <= 100);
   assert_true(floats.top1 > 30); /* better than chance: logits differ between images */
   OK(qe_evaluate_integer(fixture_device[0], model, data, 7, NULL, &reference));
   assert_memory_equal(&integers, &reference, sizeof integers); /* the same bits, whatever the backend and the batch */
@@ -149,9 +154,9 @@ static void test_mlp_dorefa(void **state) {
 
 static void check_refused(qe_model_spec spec, const char *text) {
   qe_model *model;
-  qe_integer *integer;
+  qe_network *network;
   OK(qe_model_new(&spec, 1, &model));
-  FAILS(QE_REFUSED, qe_integer_new(model->graph, model->values, &integer), text);
+  FAILS(QE_REFUSED, qe_network_from_graph(model->graph, model->values, &network), text);
   qe_model_free(model);
 }
 

@@ -1,69 +1,47 @@
-/* qevo-gpu eval: accuracy, loss and cost of a model. */
+/* qevo-gpu eval: accuracy, loss and cost of a model or of an integer network. */
+#include "core/dispatch/network_file.h"
 #include "core/train/trainer.h"
+#include "tools/cost_table.h"
 #include "tools/setup.h"
 
+#include <errno.h>
 #include <string.h>
 
-static bool is_weighted(const qe_graph *graph, qe_node node) {
-  return qe_graph_cost(graph, node).macs > 0;
-}
+/* What was evaluated, for the report. */
+typedef struct subject {
+  const char *name;
+  bool integer;
+  qe_cost_table cost;
+  qe_score score;
+  bool twins;
+  double agreement; /* per cent, with `twins` */
+} subject;
 
-static void print_text(const qe_setup *setup, const qe_graph *graph, const qe_score *score) {
-  printf("%-24s %6s %6s %12s %12s %14s %12s\n", "layer", "weight", "act", "parameters", "MACs", "bit-operations",
-         "bytes");
-  for (size_t i = 0; i < graph->nodes; i++) {
-    if (!is_weighted(graph, (qe_node)i)) continue;
-    const qe_node_info *node = &graph->node[i];
-    qe_cost cost = qe_graph_cost(graph, (qe_node)i);
-    printf("%-24s %6d %6d %12lld %12lld %14lld %12lld\n", node->name, node->quantizer.bits,
-           qe_graph_bits(graph, node->input[0]), (long long)cost.params, (long long)cost.macs, (long long)cost.bit_ops,
-           (long long)((cost.bits + 7) / 8));
+static qe_status report(const qe_options *options, const qe_setup *setup, const subject *of) {
+  const qe_score *score = &of->score;
+  if (!qe_option_flag(options, "json")) {
+    qe_cost_table_print(&of->cost, stdout);
+    printf("top-1 %.2f %%, loss %.4f, %lld test images (%s, backend %s)\n", score->top1, score->loss,
+           (long long)score->images, setup->data->source, setup->device->backend->name);
+    if (of->twins) printf("the float and the integer network predict the same class for %.2f %%\n", of->agreement);
+    return QE_OK;
   }
-  qe_cost cost = qe_graph_cost(graph, -1);
-  printf("%-24s %6s %6s %12lld %12lld %14lld %12lld\n", "all layers", "", "", (long long)cost.params,
-         (long long)cost.macs, (long long)cost.bit_ops, (long long)((cost.bits + 7) / 8));
-  printf("top-1 %.2f %%, loss %.4f, %lld test images (%s, backend %s)\n", score->top1, score->loss,
-         (long long)score->images, setup->data->source, setup->device->backend->name);
-}
-
-static void write_layers(qe_json *json, const qe_graph *graph) {
-  qe_json_open_array(json, "layers");
-  for (size_t i = 0; i < graph->nodes; i++) {
-    if (!is_weighted(graph, (qe_node)i)) continue;
-    const qe_node_info *node = &graph->node[i];
-    qe_cost cost = qe_graph_cost(graph, (qe_node)i);
-    qe_json_open_object(json, NULL);
-    qe_json_text(json, "layer", node->name);
-    qe_json_int(json, "weight_bits", node->quantizer.bits);
-    qe_json_int(json, "act_bits", qe_graph_bits(graph, node->input[0]));
-    qe_json_int(json, "params", cost.params);
-    qe_json_int(json, "macs", cost.macs);
-    qe_json_int(json, "bit_operations", cost.bit_ops);
-    qe_json_int(json, "bytes", (cost.bits + 7) / 8);
-    qe_json_close(json);
-  }
-  qe_json_close(json);
-}
-
-static qe_status print_json(const qe_setup *setup, const qe_model *model, const qe_score *score, bool integer) {
-  qe_cost cost = qe_graph_cost(model->graph, -1);
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
   qe_json_real(&json, "top1", score->top1);
   qe_json_real(&json, "loss", score->loss);
   qe_json_int(&json, "images", score->images);
   qe_json_text(&json, "backend", setup->device->backend->name);
-  qe_json_bool(&json, "integer", integer);
-  qe_json_text(&json, "model", model->spec.name);
+  qe_json_bool(&json, "integer", of->integer);
+  if (of->twins) qe_json_real(&json, "agreement", of->agreement);
+  qe_json_text(&json, "model", of->name);
   qe_json_text(&json, "data", setup->data->source);
-  qe_json_int(&json, "params", cost.params);
-  qe_json_int(&json, "macs", cost.macs);
-  qe_json_int(&json, "bit_operations", cost.bit_ops);
-  qe_json_int(&json, "bytes", (cost.bits + 7) / 8);
-  write_layers(&json, model->graph);
+  qe_cost_table_json(&of->cost, &json);
   qe_json_close(&json);
   return qe_print_json(&json);
 }
+
+/* ---- models ---- */
 
 static qe_status check_data(const qe_model *model, const qe_dataset *data, const char *file) {
   const qe_model_spec *spec = &model->spec;
@@ -84,31 +62,93 @@ static qe_status check_complete(const qe_model *model, const char *file) {
   return QE_OK;
 }
 
-static qe_status evaluate(const qe_options *options, const qe_setup *setup, const qe_model *model) {
+/* The score reported is that of the network asked for. */
+static qe_status evaluate_twins(const qe_setup *setup, const qe_model *model, int32_t batch, subject *of) {
+  qe_twins twins;
+  QE_TRY(qe_evaluate_twins(setup->device, model, setup->data, batch, &twins));
+  of->score = of->integer ? twins.integer : twins.real;
+  of->agreement = twins.agreement;
+  return QE_OK;
+}
+
+static qe_status evaluate_model(const qe_options *options, const qe_setup *setup, const qe_model *model) {
   const char *file = qe_options_positional(options, 0);
-  qe_score score;
+  subject of = {.name = model->spec.name,
+                .integer = qe_option_flag(options, "integer"),
+                .twins = qe_option_flag(options, "agreement")};
   QE_TRY(check_data(model, setup->data, file));
   QE_TRY(check_complete(model, file));
   QE_TRY(qe_dump_graph(options, model->graph));
   FILE *explain = qe_option_flag(options, "explain") ? stderr : NULL;
   int32_t batch = (int32_t)qe_option_int(options, "batch");
-  bool integer = qe_option_flag(options, "integer");
-  QE_TRY(integer ? qe_evaluate_integer(setup->device, model, setup->data, batch, explain, &score)
-                 : qe_evaluate(setup->device, model, setup->data, batch, explain, &score));
-  if (qe_option_flag(options, "json")) return print_json(setup, model, &score, integer);
-  print_text(setup, model->graph, &score);
-  return QE_OK;
+  QE_TRY(of.twins     ? evaluate_twins(setup, model, batch, &of)
+         : of.integer ? qe_evaluate_integer(setup->device, model, setup->data, batch, explain, &of.score)
+                      : qe_evaluate(setup->device, model, setup->data, batch, explain, &of.score));
+  QE_TRY(qe_cost_of_graph(model->graph, &of.cost));
+  qe_status status = report(options, setup, &of);
+  qe_cost_table_free(&of.cost);
+  return status;
 }
 
-qe_status qe_cmd_eval(qe_options *options) {
+static qe_status eval_model(const qe_options *options) {
   qe_model *model;
   qe_setup setup;
   QE_TRY(qe_model_read(qe_options_positional(options, 0), &model, NULL));
   qe_status status = qe_setup_open(options, &setup);
   if (status == QE_OK) {
-    status = evaluate(options, &setup, model);
+    status = evaluate_model(options, &setup, model);
     qe_setup_close(&setup);
   }
   qe_model_free(model);
   return status;
+}
+
+/* ---- integer networks ---- */
+
+static qe_status dump_network(const qe_options *options, const qe_network *network) {
+  const char *path = qe_option_text(options, "dump"), *dot = qe_option_text(options, "dump-dot");
+  if (dot && *dot) return qe_fail(QE_USAGE, "--dump-dot: an integer network has no Graphviz form; --dump writes it");
+  if (!path || !*path) return QE_OK;
+  FILE *file = fopen(path, "w");
+  if (!file) return qe_fail(QE_IO, "cannot write %s: %s", path, strerror(errno));
+  qe_network_dump(network, file);
+  bool failed = ferror(file) != 0;
+  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "cannot write %s", path);
+  return QE_OK;
+}
+
+static qe_status evaluate_network(const qe_options *options, const qe_setup *setup, const qe_network *network) {
+  subject of = {.name = "integer network", .integer = true};
+  FILE *explain = qe_option_flag(options, "explain") ? stderr : NULL;
+  if (qe_option_flag(options, "agreement"))
+    return qe_fail(QE_USAGE, "--agreement compares with a float network, which an exported file does not have");
+  QE_TRY(dump_network(options, network));
+  QE_TRY(qe_evaluate_network(setup->device, network, setup->data, (int32_t)qe_option_int(options, "batch"), explain,
+                             &of.score));
+  QE_TRY(qe_cost_of_network(network, &of.cost));
+  qe_status status = report(options, setup, &of);
+  qe_cost_table_free(&of.cost);
+  return status;
+}
+
+static qe_status eval_network(const qe_options *options, const qe_tensors *tensors) {
+  qe_network *network;
+  qe_setup setup;
+  QE_TRY(qe_network_take(tensors, qe_options_positional(options, 0), &network));
+  qe_status status = qe_setup_open(options, &setup);
+  if (status == QE_OK) {
+    status = evaluate_network(options, &setup, network);
+    qe_setup_close(&setup);
+  }
+  qe_network_free(network);
+  return status;
+}
+
+qe_status qe_cmd_eval(qe_options *options) {
+  qe_tensors *tensors;
+  QE_TRY(qe_tensors_read(qe_options_positional(options, 0), &tensors));
+  bool network = qe_network_is_file(tensors);
+  qe_status status = network ? eval_network(options, tensors) : QE_OK;
+  qe_tensors_free(tensors);
+  return network ? status : eval_model(options);
 }

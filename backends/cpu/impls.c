@@ -56,6 +56,8 @@ static const struct impl_list {
     [QE_OP_int_conv2d] = LIST(int_conv),
     [QE_OP_int_requant] = LIST(rows),
     [QE_OP_int_requant_add] = LIST(rows),
+    [QE_OP_int_pack] = LIST(rows),
+    [QE_OP_int_unpack] = LIST(rows),
 };
 
 const qe_impl *const *cpu_impls(const qe_device *device, qe_op op, int *count) {

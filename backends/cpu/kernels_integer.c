@@ -127,20 +127,25 @@ CPU_INLINE void requant_wide(const qe_requant *requant, int32_t *v, const int32_
   }
 }
 
-/* Pixels first...last-1 of [P, N, H, W]. */
+/* Index of the pixel that pixel `at` of the result meets: a population of 1 is shared by all. */
+CPU_INLINE int64_t shared_pixel(const qe_operand *operand, int64_t at, int64_t each) {
+  return operand->desc.dim[QE_P] == 1 ? at % each : at;
+}
+
+/* Pixels first...last-1 of the result [P, N, H, W]. */
 CPU_INLINE void requant_pixels(const qe_call *call, const qe_operand *u, const qe_operand *n, const qe_operand *offset,
                                const qe_operand *y, int64_t first, int64_t last) {
   const qe_operand *v = &call->operand[0], *m = &call->operand[1];
   const qe_requant *requant = &call->attrs.requant;
-  const int32_t *dim = v->desc.dim;
+  const int32_t *dim = y->desc.dim;
   int64_t channels = dim[QE_C], each = (int64_t)dim[QE_N] * dim[QE_H] * dim[QE_W];
   int32_t values[BLOCK], others[BLOCK];
   for (int64_t pixel = first; pixel < last; pixel++) {
     int64_t constants = pixel / each * channels;
     for (int64_t c = 0; c < channels; c += BLOCK) {
-      int64_t count = smaller(BLOCK, channels - c), at = pixel * channels + c, k = constants + c;
-      load(v, at, count, values);
-      if (u) load(u, at, count, others);
+      int64_t count = smaller(BLOCK, channels - c), k = constants + c;
+      load(v, shared_pixel(v, pixel, each) * channels + c, count, values);
+      if (u) load(u, shared_pixel(u, pixel, each) * channels + c, count, others);
       const int32_t *second = u ? others : NULL, *by = n ? (const int32_t *)n->data + k : NULL;
       if (requant->narrow)
         requant_narrow(requant, values, (const int32_t *)m->data + k, second, by, (const int64_t *)offset->data + k,
@@ -148,7 +153,7 @@ CPU_INLINE void requant_pixels(const qe_call *call, const qe_operand *u, const q
       else
         requant_wide(requant, values, (const int32_t *)m->data + k, second, by, (const int64_t *)offset->data + k,
                      count);
-      store(y, at, count, values);
+      store(y, pixel * channels + c, count, values);
     }
   }
 }

@@ -49,7 +49,9 @@
   X(softmax_xent_grad)                                                                                                 \
   X(augment)                                                                                                           \
   X(int_requant)                                                                                                       \
-  X(int_requant_add)
+  X(int_requant_add)                                                                                                   \
+  X(int_pack)                                                                                                          \
+  X(int_unpack)
 
 #define X(op) void CPU_NAME(op##_tile)(const cpu_tile *tile);
 CPU_TILE_OPS(X)

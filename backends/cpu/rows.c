@@ -23,6 +23,13 @@ static int64_t population_pixels(const qe_call *call, int operand) {
   return pixels(call, operand) * desc_of(call, operand)->dim[QE_P];
 }
 
+/* Blocks of a candidate's codes. */
+static int64_t code_blocks(const qe_call *call, int operand) {
+  const qe_desc *codes = desc_of(call, operand);
+  int64_t each = qe_count(codes) / codes->dim[QE_P];
+  return codes->dim[QE_P] * ((each + CPU_PACK_BLOCK - 1) / CPU_PACK_BLOCK);
+}
+
 static qe_status check_below(const qe_call *call, int operand, int32_t limit) {
   const int32_t *value = (const int32_t *)call->operand[operand].data;
   for (int32_t n = 0; n < desc_of(call, operand)->dim[QE_N]; n++)
@@ -42,7 +49,7 @@ static qe_status check_indices(const qe_call *call) {
   return check_below(call, 1, desc_of(call, 0)->dim[QE_N]);
 }
 
-/* What a row is: a pixel, line, image of an operand, or an index of axis N. */
+/* What a row is: a pixel, line, image, block of codes of an operand, or an index of axis N. */
 static const struct rows_op {
   int64_t (*rows)(const qe_call *call, int operand);
   int operand;
@@ -61,8 +68,10 @@ static const struct rows_op {
     [QE_OP_softmax_xent] = {images, 0, check_labels},
     [QE_OP_softmax_xent_grad] = {images, 0, check_labels},
     [QE_OP_augment] = {images, 3, check_indices},
-    [QE_OP_int_requant] = {population_pixels, 0, NULL},
-    [QE_OP_int_requant_add] = {population_pixels, 0, NULL},
+    [QE_OP_int_requant] = {population_pixels, 3, NULL},
+    [QE_OP_int_requant_add] = {population_pixels, 5, NULL},
+    [QE_OP_int_pack] = {code_blocks, 0, NULL},
+    [QE_OP_int_unpack] = {code_blocks, 1, NULL},
 };
 
 typedef struct rows_run {

@@ -91,6 +91,9 @@ char *qe_call_text(const qe_call *call, char *text) {
     append(&to, " codes=%d..%d odd=%d up=%d shift=%d per_channel=%d rule=%d grad_scale=%g", attrs->quant.low,
            attrs->quant.high, attrs->quant.odd, attrs->quant.round_up, attrs->quant.step_shift,
            attrs->quant.per_channel, (int)attrs->quant.step_grad, (double)attrs->quant.grad_scale);
+  if (info->shape_class == QE_CLASS_PACK)
+    append(&to, " bits=%d codes=%d..%d spacing=%d", attrs->grid.bits, attrs->grid.low, attrs->grid.high,
+           attrs->grid.spacing);
   append_number(&to, "stride_h", info->shape_class == QE_CLASS_SUBSAMPLE ? window->stride[0] : 0);
   append_number(&to, "pad_before", attrs->pad_channels[0]);
   append_number(&to, "pad_after", attrs->pad_channels[1]);

@@ -2,6 +2,7 @@
 #ifndef QE_BASE_OP_H
 #define QE_BASE_OP_H
 
+#include "core/base/pack.h"
 #include "core/base/tensor.h"
 
 #ifdef __cplusplus
@@ -28,11 +29,12 @@ typedef enum qe_shape_class {
   QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
   QE_CLASS_AUGMENT,       /* attrs.images, attrs.pad, attrs.flip */
   QE_CLASS_INT_CONV,      /* codes; attrs.window, attrs.population */
-  QE_CLASS_REQUANT,       /* codes or sums; attrs.requant */
+  QE_CLASS_REQUANT,       /* codes or sums; attrs.requant, attrs.population */
   QE_CLASS_INT_POOL,      /* codes; attrs.window */
   QE_CLASS_INT_SUBSAMPLE, /* codes; as QE_CLASS_SUBSAMPLE */
   QE_CLASS_INT_GATHER,    /* codes of images; attrs.images */
   QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */
+  QE_CLASS_PACK,          /* s8 codes, [P, ...]; attrs.grid */
   QE_CLASSES
 } qe_shape_class;
 
@@ -59,11 +61,12 @@ typedef enum qe_kind {
   QE_KIND_CODE_WEIGHT,     /* s8, [population, outputs, kernel h, kernel w, inputs of a group] */
   QE_KIND_SUMS,            /* s32, what the class makes of the codes */
   QE_KIND_CODE_RESULT,     /* codes of the same type, what the class makes of them */
-  QE_KIND_BRANCH,          /* attrs.requant.from, the principal operand's shape */
-  QE_KIND_REQUANTISED,     /* attrs.requant.to, the principal operand's shape */
-  QE_KIND_MULTIPLIER,      /* s32, [P,1,1,1,C] */
-  QE_KIND_OFFSET,          /* s64, [P,1,1,1,C] */
+  QE_KIND_BRANCH,          /* attrs.requant.from, [population or 1 (attrs.requant.shared), N,H,W,C] */
+  QE_KIND_REQUANTISED,     /* attrs.requant.to, [population,N,H,W,C] */
+  QE_KIND_MULTIPLIER,      /* s32, [population,1,1,1,C] */
+  QE_KIND_OFFSET,          /* s64, [population,1,1,1,C] */
   QE_KIND_INT_ROW,         /* s32, [P,N,1,1,1] */
+  QE_KIND_PACKED,          /* u8, [P,1,1,1,bytes of the packed codes of one candidate] */
   QE_KINDS
 } qe_kind;
 
@@ -115,7 +118,9 @@ typedef struct qe_quant {
 typedef struct qe_requant {
   int32_t shift; /* 0...62, arithmetic */
   int32_t low, high;
-  int32_t narrow; /* proven: multipliers fit s16; offset, every product and their sum fit s32 */
+  int32_t
+      narrow; /* proven: multipliers fit s16; offset, every product and their sum fit s32; the shift is at most 31 */
+  int32_t shared; /* 1: the second branch has P = 1, the same for all candidates */
   qe_dtype from;  /* type of the second branch */
   qe_dtype to;    /* type of the result */
 } qe_requant;
@@ -125,6 +130,7 @@ typedef struct qe_attrs {
   qe_window window;
   qe_quant quant;
   qe_requant requant;
+  qe_code_grid grid;       /* packing */
   int32_t population;      /* integer ops: candidates; 0 means 1 */
   int32_t other;           /* concat: channels of the second map */
   int32_t pad_channels[2]; /* subsample: zero channels before and after */

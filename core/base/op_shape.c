@@ -102,11 +102,17 @@ static qe_status derive_int_conv(const char *op, const qe_attrs *attrs, const qe
   return QE_OK;
 }
 
-static qe_status derive_requant(const char *op, const qe_attrs *attrs, const qe_desc *map) {
+static qe_status derive_requant(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
   const qe_requant *requant = &attrs->requant;
+  int32_t population = attrs->population > 0 ? attrs->population : 1;
   bool wide = requant->to == QE_S32;
   int32_t least = requant->to == QE_U8 ? 0 : -128, most = requant->to == QE_U8 ? 255 : 127;
   if (!is_codes(map) && map->dtype != QE_S32) return refuse(op, map, "needs codes or s32 sums");
+  if (map->dim[QE_P] != 1 && map->dim[QE_P] != population)
+    return refuse(op, map, "its P must be 1, shared by all candidates, or the population");
+  to->result = to->other = *map;
+  to->result.dim[QE_P] = population;
+  to->other.dim[QE_P] = requant->shared ? 1 : population;
   if (requant->shift < 0 || requant->shift > 62) return refuse(op, map, "the shift must be in 0...62");
   if (requant->low > requant->high || (!wide && (requant->low < least || requant->high > most)))
     return refuse(op, map, "the clamp's range is empty, or outside the result's type");
@@ -132,6 +138,16 @@ static qe_status derive_int_subsample(const char *op, const qe_attrs *attrs, con
   return QE_OK;
 }
 
+static qe_status derive_pack(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  const qe_code_grid *grid = &attrs->grid;
+  if (map->dtype != QE_S8) return refuse(op, map, "codes are s8");
+  if (!qe_grid_is_sound(grid)) return refuse(op, map, "no grid of s8 codes of 1 to 8 bits");
+  size_t bytes = qe_packed_bytes(qe_count(map) / map->dim[QE_P], grid->bits);
+  if (bytes > INT32_MAX) return refuse(op, map, "the packed codes are too many");
+  to->other = (qe_desc){QE_U8, {map->dim[QE_P], 1, 1, 1, (int32_t)bytes}};
+  return QE_OK;
+}
+
 static bool is_integer_class(qe_shape_class shape_class) {
   return shape_class >= QE_CLASS_INT_CONV;
 }
@@ -154,7 +170,7 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
   case QE_CLASS_INT_CONV:
     return derive_int_conv(op, attrs, map, to);
   case QE_CLASS_REQUANT:
-    return derive_requant(op, attrs, map);
+    return derive_requant(op, attrs, map, to);
   case QE_CLASS_INT_POOL:
     return derive_int_pool(op, attrs, map, to);
   case QE_CLASS_INT_SUBSAMPLE:
@@ -167,6 +183,8 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (map->dtype != QE_S32 || map->dim[QE_H] != 1 || map->dim[QE_W] != 1)
       return refuse(op, map, "logits must be s32 with H = W = 1");
     return QE_OK;
+  case QE_CLASS_PACK:
+    return derive_pack(op, attrs, map, to);
   case QE_CLASS_LOSS:
     if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "logits must have H = W = 1");
     return QE_OK;
@@ -223,13 +241,15 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_CODE_RESULT:
     return from->result;
   case QE_KIND_BRANCH:
-    return with_type(map, attrs->requant.from);
+    return with_type(&from->other, attrs->requant.from);
   case QE_KIND_REQUANTISED:
-    return with_type(map, attrs->requant.to);
+    return with_type(&from->result, attrs->requant.to);
   case QE_KIND_MULTIPLIER:
-    return (qe_desc){QE_S32, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+    return (qe_desc){QE_S32, {from->result.dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
   case QE_KIND_OFFSET:
-    return (qe_desc){QE_S64, {map->dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+    return (qe_desc){QE_S64, {from->result.dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
+  case QE_KIND_PACKED:
+    return from->other;
   case QE_KIND_INT_ROW:
     return (qe_desc){QE_S32, {map->dim[QE_P], images, 1, 1, 1}};
   default:

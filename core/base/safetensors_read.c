@@ -2,17 +2,16 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/base/json_read.h"
 #include "core/base/safetensors.h"
 
 #include <cjson/cJSON.h>
-#include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { HEADER_LIMIT = 16 << 20, NAME_TEXT = 96 };
 static const size_t file_limit = (size_t)1 << 36;
-static const double whole_limit = 9007199254740992.0; /* 2^53: JSON numbers are exact integers up to here */
+static const int64_t whole_limit = INT64_C(1) << 53; /* JSON numbers are exact integers up to here */
 
 /* A tensor as the header gives it; the data lies at data[begin, end). */
 typedef struct entry {
@@ -63,27 +62,8 @@ static qe_status bad_tensor(const reader *r, const char *name, const char *reaso
 
 /* ---- header ---- */
 
-/* cJSON keeps the place of the last error in a global; one parse at a time. */
-static cJSON *parse_json(const char *text, size_t length) {
-  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-  const char *end = NULL;
-  pthread_mutex_lock(&lock);
-  cJSON *root = cJSON_ParseWithLengthOpts(text, length, &end, 0);
-  pthread_mutex_unlock(&lock);
-  for (; root && end < text + length; end++) {
-    if (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r') continue;
-    cJSON_Delete(root);
-    return NULL;
-  }
-  return root;
-}
-
 static bool whole_number(const cJSON *item, int64_t *value) {
-  if (!cJSON_IsNumber(item)) return false;
-  double number = item->valuedouble;
-  if (!(number >= 0 && number <= whole_limit) || number != floor(number)) return false;
-  *value = (int64_t)number;
-  return true;
+  return qe_json_whole(item, 0, whole_limit, value);
 }
 
 static qe_status read_shape(const reader *r, const cJSON *item, entry *e) {
@@ -232,7 +212,7 @@ static qe_status read_list(reader *r, const char *file, size_t bytes, qe_tensors
   if (length > HEADER_LIMIT) return bad_file(r, "its header is longer than 16 MiB");
   r->data = file + sizeof length + length;
   r->data_bytes = (int64_t)(bytes - sizeof length - (size_t)length);
-  cJSON *root = parse_json(file + sizeof length, (size_t)length);
+  cJSON *root = qe_json_parse(file + sizeof length, (size_t)length);
   if (!root) return bad_file(r, "its header is not JSON");
   qe_status status = read_header(r, root, list);
   if (status == QE_OK) status = check_places(r);

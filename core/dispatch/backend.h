@@ -7,6 +7,8 @@
 
 #include "core/base/op.h"
 
+#include <stdio.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -52,6 +54,25 @@ typedef struct qe_fusion {
   void (*release)(void *state);
 } qe_fusion;
 
+struct qe_network;
+struct qe_genome_layout;
+struct qe_population_options;
+struct qe_population_call;
+struct qe_population_result;
+
+/* A backend's own way to run whole integer networks (core/dispatch/population.h says what the parts mean). */
+typedef struct qe_network_engine {
+  const char *name;
+  /* NULL when it takes the network; else the reason why not (static text). */
+  const char *(*refuse)(const qe_device *device, const struct qe_network *network);
+  qe_status (*open)(qe_queue *queue, const struct qe_network *network, const struct qe_genome_layout *layout,
+                    const struct qe_population_options *options, void **state);
+  void (*close)(void *state);
+  /* Genomes, indices and labels have been checked; op by op runs give the same results. */
+  qe_status (*run)(void *state, const struct qe_population_call *call, const struct qe_population_result *result);
+  void (*explain)(const void *state, FILE *file);
+} qe_network_engine;
+
 typedef struct qe_device_table {
   void (*close)(qe_device *device);
   qe_status (*buffer_new)(qe_device *device, size_t bytes, qe_buffer **buffer); /* zeroed, QE_ALIGNMENT or better */
@@ -66,6 +87,7 @@ typedef struct qe_device_table {
   const qe_impl *const *(*impls)(const qe_device *device, qe_op op, int *count);
   /* Fused kernels, best first; NULL: none. */
   const qe_fusion *const *(*fusions)(const qe_device *device, int *count);
+  const qe_network_engine *network_engine; /* NULL: networks run op by op */
 } qe_device_table;
 
 /* First member of a backend's own device type. */

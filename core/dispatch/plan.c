@@ -196,9 +196,7 @@ static qe_status prepare(qe_program *program) {
   return QE_OK;
 }
 
-qe_status qe_program_plan(qe_program *program, const qe_plan_options *options) {
-  static const qe_plan_options defaults;
-  if (!options) options = &defaults;
+static qe_status place(qe_program *program, const qe_plan_options *options, size_t *arena_bytes) {
   if (program->planned) return qe_fail(QE_USAGE, "program %s is planned already", program->name);
   program->planned = true;
   set_identities(program);
@@ -208,12 +206,32 @@ qe_status qe_program_plan(qe_program *program, const qe_plan_options *options) {
     elide(program);
     share_in_place(program);
   }
+  return lay_out(program, !options->keep_all, arena_bytes);
+}
+
+qe_status qe_program_measure(qe_program *program, size_t *bytes) {
+  static const qe_plan_options defaults;
+  return place(program, &defaults, bytes);
+}
+
+static qe_status find_arena(qe_program *program, qe_buffer *given, size_t bytes) {
+  program->borrowed = given && given->bytes >= bytes;
+  if (program->borrowed) {
+    program->arena = given;
+    return QE_OK;
+  }
+  qe_status status = qe_buffer_new(program->device, bytes, &program->arena);
+  if (status == QE_OK) return QE_OK;
+  return qe_fail_within(status, "program %s needs %zu MiB for its arena (a smaller batch needs less)", program->name,
+                        bytes >> 20);
+}
+
+qe_status qe_program_plan(qe_program *program, const qe_plan_options *options) {
+  static const qe_plan_options defaults;
+  if (!options) options = &defaults;
   size_t arena_bytes = 0;
-  QE_TRY(lay_out(program, !options->keep_all, &arena_bytes));
-  qe_status status = qe_buffer_new(program->device, arena_bytes, &program->arena);
-  if (status != QE_OK)
-    return qe_fail_within(status, "program %s needs %zu MiB for its arena (a smaller batch needs less)", program->name,
-                          arena_bytes >> 20);
+  QE_TRY(place(program, options, &arena_bytes));
+  QE_TRY(find_arena(program, options->arena, arena_bytes));
   set_addresses(program);
   QE_TRY(prepare(program));
   program->ready = true;

@@ -35,7 +35,7 @@ void qe_program_free(qe_program *program) {
   if (!program) return;
   release_steps(program);
   for (size_t i = 0; i < program->values; i++) qe_free(program->value[i].name);
-  qe_buffer_free(program->arena);
+  if (!program->borrowed) qe_buffer_free(program->arena);
   qe_free(program->value);
   qe_free(program->call);
   qe_free(program->operand_value);

@@ -43,8 +43,9 @@ struct qe_program {
   qe_step *step;
   size_t steps, step_capacity;
   qe_buffer *arena;
-  bool planned; /* or tried to be */
-  bool ready;   /* planned with success: can be run */
+  bool borrowed; /* the arena is the caller's */
+  bool planned;  /* or tried to be */
+  bool ready;    /* planned with success: can be run */
 };
 
 #endif

@@ -1,96 +1,119 @@
-/* Evaluation of a model's integer network on the test images. */
+/* Evaluation of integer networks on the test images. */
 #include "core/base/alloc.h"
+#include "core/dispatch/population.h"
 #include "core/graph/integer.h"
 #include "core/train/session.h"
-
-#include <string.h>
+#include "core/train/trainer_parts.h"
 
 enum { INTEGER_BATCH = 250 };
 
 typedef struct evaluation {
   qe_queue *queue;
-  qe_integer *integer;
   qe_image_store store;
-  qe_buffer *constants, *index, *labels, *loss, *hits;
-  int32_t batch;
-  int32_t *row; /* host: index, labels, loss, hits, each `batch` long */
-  qe_program *program;
+  qe_population *population;
+  int32_t *index;
 } evaluation;
 
 static void close_evaluation(evaluation *e) {
-  qe_program_free(e->program);
-  qe_buffer *const buffers[] = {e->constants, e->index, e->labels, e->loss, e->hits};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) qe_buffer_free(buffers[i]);
+  qe_population_free(e->population);
   qe_image_store_free(&e->store);
-  qe_integer_free(e->integer);
   qe_queue_free(e->queue);
-  qe_free(e->row);
+  qe_free(e->index);
 }
 
-static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_model *model, const qe_dataset *data) {
-  size_t row = (size_t)e->batch * sizeof(int32_t);
-  QE_TRY(qe_integer_new(model->graph, model->values, &e->integer));
+static qe_status check_images(const qe_network *network, const qe_dataset *data) {
+  QE_TRY(qe_network_check(network));
+  const int32_t *image = network->layer[0].output.dim;
+  int32_t classes = network->layer[network->layers - 1].output.dim[QE_C];
+  if (image[QE_H] == data->height && image[QE_W] == data->width && image[QE_C] == data->channels &&
+      classes == data->classes)
+    return QE_OK;
+  return qe_fail(QE_SHAPE, "the network takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d", image[QE_H],
+                 image[QE_W], image[QE_C], classes, data->height, data->width, data->channels, data->classes);
+}
+
+static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_network *network, const qe_dataset *data,
+                                 int32_t batch) {
+  qe_population_options options = {.batch = batch > 0 ? batch : INTEGER_BATCH};
+  QE_TRY(check_images(network, data));
   QE_TRY(qe_queue_new(device, &e->queue));
   QE_TRY(qe_image_store_new(e->queue, data, true, &e->store));
-  QE_TRY(qe_buffer_new(device, qe_integer_bytes(e->integer), &e->constants));
-  QE_TRY(qe_buffer_new(device, row, &e->index));
-  QE_TRY(qe_buffer_new(device, row, &e->labels));
-  QE_TRY(qe_buffer_new(device, row, &e->loss));
-  QE_TRY(qe_buffer_new(device, row, &e->hits));
-  e->row = QE_NEW_ARRAY(int32_t, 4 * (int64_t)e->batch);
-  if (!e->row) return QE_NO_MEMORY;
-  qe_integer_buffers buffers = {.constants = e->constants,
-                                .images = e->store.pixels,
-                                .index = e->index,
-                                .labels = e->labels,
-                                .loss = e->loss,
-                                .hits = e->hits};
-  return qe_integer_lower(e->integer, e->queue, e->batch, e->store.images, &buffers, &e->program, NULL);
+  e->index = QE_NEW_ARRAY(int32_t, data->test_images);
+  if (!e->index) return QE_NO_MEMORY;
+  for (int32_t i = 0; i < data->test_images; i++) e->index[i] = i;
+  return qe_population_new(e->queue, network, NULL, &options, &e->population);
 }
 
-/* Images start...start + count; the rest of the batch is filled with the first of them. */
-static qe_status run_batch(evaluation *e, int32_t start, int32_t count, int64_t *loss, int64_t *hits) {
-  size_t row = (size_t)e->batch * sizeof(int32_t);
-  int32_t *index = e->row, *labels = index + e->batch, *losses = labels + e->batch, *hit = losses + e->batch;
-  for (int32_t i = 0; i < e->batch; i++) {
-    index[i] = start + (i < count ? i : 0);
-    labels[i] = e->store.labels[index[i]];
-  }
-  QE_TRY(qe_queue_write(e->queue, e->index, 0, index, row));
-  QE_TRY(qe_queue_write(e->queue, e->labels, 0, labels, row));
-  QE_TRY(qe_program_run(e->program, e->queue));
-  QE_TRY(qe_queue_read(e->queue, e->loss, 0, losses, row));
-  QE_TRY(qe_queue_read(e->queue, e->hits, 0, hit, row));
-  QE_TRY(qe_queue_wait(e->queue));
-  for (int32_t i = 0; i < count; i++) {
-    *loss += losses[i];
-    *hits += hit[i];
-  }
+static qe_status run_evaluation(const evaluation *e, FILE *explain, int64_t *loss, int64_t *hits, int32_t *logits) {
+  qe_population_call call = {.images = e->store.pixels,
+                             .image_count = e->store.images,
+                             .index = e->index,
+                             .labels = e->store.labels,
+                             .count = e->store.images,
+                             .candidates = 1,
+                             .bound = INT64_MAX};
+  qe_population_result result = {.loss = loss, .hits = hits, .logits = logits};
+  QE_TRY(qe_population_run(e->population, &call, &result));
+  if (explain) qe_population_explain(e->population, explain);
   return QE_OK;
 }
 
-qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
-                              FILE *explain, qe_score *score) {
-  evaluation e = {.batch = batch > 0 ? batch : INTEGER_BATCH};
+/* `logits`: NULL, or [test images, classes] to be filled. */
+static qe_status evaluate(qe_device *device, const qe_network *network, const qe_dataset *data, int32_t batch,
+                          FILE *explain, int32_t *logits, qe_score *score) {
+  evaluation e = {0};
   int64_t loss = 0, hits = 0;
-  if (e.batch > data->test_images) e.batch = data->test_images;
-  qe_status status = open_evaluation(&e, device, model, data);
-  if (status == QE_OK && explain) {
-    qe_integer_dump(e.integer, explain);
-    qe_program_explain(e.program, explain);
-  }
-  for (int32_t start = 0; status == QE_OK && start < data->test_images; start += e.batch) {
-    int32_t left = data->test_images - start;
-    status = run_batch(&e, start, left < e.batch ? left : e.batch, &loss, &hits);
-  }
-  if (e.queue) { /* nothing may use the buffers any more */
-    qe_status waited = qe_queue_wait(e.queue);
-    if (status == QE_OK) status = waited;
-  }
+  qe_status status = open_evaluation(&e, device, network, data, batch);
+  if (status == QE_OK) status = run_evaluation(&e, explain, &loss, &hits, logits);
   close_evaluation(&e);
   const double nats = 0.6931471805599453 / 65536; /* from Q16 bits */
   if (status == QE_OK)
     *score = (qe_score){(double)loss * nats / data->test_images, 100.0 * (double)hits / data->test_images,
                         data->test_images};
+  return status;
+}
+
+qe_status qe_evaluate_network(qe_device *device, const qe_network *network, const qe_dataset *data, int32_t batch,
+                              FILE *explain, qe_score *score) {
+  return evaluate(device, network, data, batch, explain, NULL, score);
+}
+
+qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                              FILE *explain, qe_score *score) {
+  qe_network *network;
+  QE_TRY(qe_network_from_graph(model->graph, model->values, &network));
+  qe_status status = qe_evaluate_network(device, network, data, batch, explain, score);
+  qe_network_free(network);
+  return status;
+}
+
+/* ---- the float network and its integer network ---- */
+
+/* Per cent of the images of which the first largest integer logit is the class that the float network predicts. */
+static double agreement(const int32_t *logits, const int32_t *predicted, int32_t images, int32_t classes) {
+  int64_t equal = 0;
+  for (int32_t i = 0; i < images; i++) {
+    const int32_t *row = logits + (int64_t)i * classes;
+    int32_t best = 0;
+    for (int32_t c = 1; c < classes; c++)
+      if (row[c] > row[best]) best = c;
+    equal += best == predicted[i];
+  }
+  return 100.0 * (double)equal / images;
+}
+
+qe_status qe_evaluate_twins(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                            qe_twins *twins) {
+  qe_network *network;
+  QE_TRY(qe_network_from_graph(model->graph, model->values, &network));
+  int32_t *logits = QE_NEW_ARRAY(int32_t, (int64_t)data->test_images * data->classes);
+  int32_t *predicted = QE_NEW_ARRAY(int32_t, data->test_images);
+  qe_status status = logits && predicted ? QE_OK : QE_NO_MEMORY;
+  if (status == QE_OK) status = evaluate(device, network, data, batch, NULL, logits, &twins->integer);
+  if (status == QE_OK) status = qe_evaluate_predicting(device, model, data, batch, NULL, predicted, &twins->real);
+  if (status == QE_OK) twins->agreement = agreement(logits, predicted, data->test_images, data->classes);
+  qe_free(predicted);
+  qe_free(logits);
+  qe_network_free(network);
   return status;
 }

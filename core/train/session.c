@@ -64,7 +64,28 @@ void qe_session_free(qe_session *session) {
   qe_free(session->host_labels);
   qe_free(session->host_hits);
   qe_free(session->host_loss);
+  qe_free(session->host_logits);
   memset(session, 0, sizeof *session);
+}
+
+/* The first largest logit of each image of the batch that has just run. */
+static qe_status take_predictions(qe_session *session, const int32_t *index, int32_t count) {
+  const qe_lowered *lowered = &session->lowered;
+  qe_value logits = lowered->output[lowered->nodes - 1];
+  qe_desc desc = qe_program_desc(lowered->program, logits);
+  int32_t classes = desc.dim[QE_C];
+  if (!session->host_logits) session->host_logits = QE_NEW_ARRAY(float, qe_count(&desc));
+  if (!session->host_logits) return QE_NO_MEMORY;
+  QE_TRY(qe_program_read(lowered->program, session->queue, logits, session->host_logits));
+  QE_TRY(qe_queue_wait(session->queue));
+  for (int32_t i = 0; i < count; i++) {
+    const float *row = session->host_logits + (int64_t)i * classes;
+    int32_t best = 0;
+    for (int32_t c = 1; c < classes; c++)
+      if (row[c] > row[best]) best = c;
+    session->predicted[index[i]] = best;
+  }
+  return QE_OK;
 }
 
 qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position,
@@ -91,7 +112,7 @@ qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t coun
     *loss += (double)session->host_loss[i];
     *hits += session->host_hits[i];
   }
-  return QE_OK;
+  return session->predicted ? take_predictions(session, index, count) : QE_OK;
 }
 
 qe_status qe_session_score(qe_session *session, const int32_t *index, int32_t count, qe_score *score) {

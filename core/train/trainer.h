@@ -7,6 +7,7 @@
 
 #include "core/data/dataset.h"
 #include "core/dispatch/dispatch.h"
+#include "core/dispatch/network.h"
 #include "core/models/model.h"
 #include "core/train/schedule.h"
 
@@ -95,6 +96,18 @@ QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const
 /* The same of the model's integer network (core/graph/integer.h), exactly as it would run on small hardware. */
 QE_CHECKED qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data,
                                          int32_t batch, FILE *explain, qe_score *score);
+/* Of an integer network, wherever it comes from. QE_SHAPE when the data are not of its image size and classes. */
+QE_CHECKED qe_status qe_evaluate_network(qe_device *device, const qe_network *network, const qe_dataset *data,
+                                         int32_t batch, FILE *explain, qe_score *score);
+
+typedef struct qe_twins {
+  qe_score real, integer; /* the float network with fake quantisers, and its integer network */
+  double agreement;       /* per cent of the test images for which both predict the same class */
+} qe_twins;
+
+/* A model evaluated both ways. */
+QE_CHECKED qe_status qe_evaluate_twins(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                                       qe_twins *twins);
 
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file);
 /* Where a step's time goes: the programs of a step, on the batch last trained on, each profiled by `runs` runs (see

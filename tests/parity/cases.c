@@ -358,7 +358,8 @@ static void draw_requant(parity_draws *draws, parity_case *drawn) {
   int32_t most = requant->to == QE_U8 ? 255 : requant->to == QE_S8 ? 127 : 1 << 24;
   requant->low = parity_chance(draws, 70) ? least : parity_range(draws, least, most);
   requant->high = parity_chance(draws, 70) ? most : parity_range(draws, requant->low, most);
-  draw_population(draws, drawn, false);
+  requant->shared = parity_chance(draws, 30);
+  draw_population(draws, drawn, true);
 }
 
 static void draw_int_pool(parity_draws *draws, parity_case *drawn) {
@@ -385,6 +386,21 @@ static void draw_int_loss(parity_draws *draws, parity_case *drawn) {
   draw_population(draws, drawn, false);
 }
 
+/* Any grid whose codes fit; some have fewer codes than their bits could tell apart. */
+static void draw_pack(parity_draws *draws, parity_case *drawn) {
+  qe_code_grid *grid = &drawn->attrs.grid;
+  drawn->principal = parity_map_draw(draws, drawn->seed, 60000);
+  drawn->principal.dtype = QE_S8;
+  draw_population(draws, drawn, false);
+  grid->bits = parity_range(draws, 1, 8);
+  grid->spacing = grid->bits < 8 && parity_chance(draws, 30) ? 2 : 1;
+  int32_t most = grid->spacing * ((1 << grid->bits) - 1), reach = most;
+  if (parity_chance(draws, 40)) reach -= grid->spacing * parity_range(draws, 0, (1 << grid->bits) / 3);
+  grid->low = parity_range(draws, -128, 127 - reach);
+  if (parity_chance(draws, 60)) grid->low = -((reach + 1) / 2);
+  grid->high = grid->low + reach;
+}
+
 static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_ELEMENT] = draw_map_class,
     [QE_CLASS_CHANNEL] = draw_map_class,
@@ -402,9 +418,10 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_INT_SUBSAMPLE] = draw_int_subsample,
     [QE_CLASS_INT_GATHER] = draw_int_gather,
     [QE_CLASS_INT_LOSS] = draw_int_loss,
+    [QE_CLASS_PACK] = draw_pack,
 };
 
-_Static_assert(QE_CLASSES == 16, "a new shape class needs a generator above");
+_Static_assert(QE_CLASSES == 17, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,

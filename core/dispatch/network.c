@@ -1,0 +1,161 @@
+/* Integer networks as data: memory, proven ranges, cost, text. Their check is in network_check.c. */
+#include "core/dispatch/network.h"
+
+#include "core/base/alloc.h"
+#include "core/dispatch/network_parts.h"
+
+#include <string.h>
+
+enum { NARROW_SHIFT = 31 };
+
+void qe_network_layer_clear(qe_network_layer *layer) {
+  qe_free(layer->name);
+  qe_free(layer->weight);
+  qe_free(layer->multiplier[0]);
+  qe_free(layer->multiplier[1]);
+  qe_free(layer->offset);
+  memset(layer, 0, sizeof *layer);
+}
+
+qe_status qe_network_add(qe_network *network, const qe_network_layer *layer) {
+  QE_TRY(qe_reserve(&network->layer, &network->capacity, network->layers + 1, sizeof *layer));
+  network->layer[network->layers++] = *layer;
+  return QE_OK;
+}
+
+void qe_network_free(qe_network *network) {
+  if (!network) return;
+  for (size_t i = 0; i < network->layers; i++) qe_network_layer_clear(&network->layer[i]);
+  qe_free(network->layer);
+  qe_free(network);
+}
+
+/* ---- ranges ---- */
+
+void qe_sum_range(const int8_t *weight, int64_t count, int64_t low, int64_t high, int64_t *least, int64_t *most) {
+  if (low > 0) low = 0; /* padding */
+  if (high < 0) high = 0;
+  *least = *most = 0;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t w = weight[i];
+    *least += w * (w > 0 ? low : high);
+    *most += w * (w > 0 ? high : low);
+  }
+}
+
+static uint64_t magnitude(int64_t value) {
+  return value < 0 ? -(uint64_t)value : (uint64_t)value;
+}
+
+/* Each sum's magnitudes together, so that the order in which they are added does not matter. */
+qe_sum_width qe_requant_width(const qe_network_layer *layer, const int32_t *const multiplier[2], const int64_t *offset,
+                              const int64_t reach[2]) {
+  bool narrow = layer->attrs.requant.shift <= NARROW_SHIFT;
+  for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
+    uint64_t sum = magnitude(offset[c]);
+    for (int b = 0; b < layer->inputs; b++) {
+      uint64_t m = magnitude(multiplier[b][c]), product;
+      if (m > INT16_MAX) narrow = false;
+      if (__builtin_mul_overflow((uint64_t)reach[b], m, &product) || __builtin_add_overflow(sum, product, &sum))
+        return QE_SUM_OVERFLOWS;
+    }
+    if (sum > INT64_MAX) return QE_SUM_OVERFLOWS;
+    if (sum > INT32_MAX) narrow = false;
+  }
+  return narrow ? QE_SUM_NARROW : QE_SUM_WIDE;
+}
+
+int64_t qe_network_reach(const qe_network *network, size_t tensor) {
+  const qe_network_layer *layer = &network->layer[tensor];
+  int64_t low = layer->low, high = layer->high;
+  return -low > high ? -low : high;
+}
+
+qe_sum_width qe_network_width(const qe_network *network, size_t at) {
+  const qe_network_layer *layer = &network->layer[at];
+  const int32_t *const multiplier[2] = {layer->multiplier[0], layer->multiplier[1]};
+  int64_t reach[2] = {0};
+  for (int b = 0; b < layer->inputs; b++) reach[b] = qe_network_reach(network, (size_t)layer->input[b]);
+  return qe_requant_width(layer, multiplier, layer->offset, reach);
+}
+
+static void prove_sums(const qe_network *network, qe_network_layer *layer) {
+  const qe_network_layer *source = &network->layer[layer->input[0]];
+  int32_t outputs = layer->weight_desc.dim[QE_N];
+  int64_t each = qe_count(&layer->weight_desc) / outputs, lowest = 0, highest = 0;
+  for (int32_t o = 0; o < outputs; o++) {
+    int64_t low, high;
+    qe_sum_range(layer->weight + o * each, each, source->low, source->high, &low, &high);
+    if (low < lowest) lowest = low;
+    if (high > highest) highest = high;
+  }
+  layer->low = (int32_t)lowest; /* the shape rule of int_conv2d keeps them in 32 bits */
+  layer->high = (int32_t)highest;
+}
+
+/* At the edge a window may hold one code only. */
+static void prove_pool(const qe_network *network, qe_network_layer *layer) {
+  const qe_network_layer *source = &network->layer[layer->input[0]];
+  int32_t window = layer->attrs.window.kernel[0] * layer->attrs.window.kernel[1];
+  layer->low = source->low < 0 ? source->low * window : source->low;
+  layer->high = source->high > 0 ? source->high * window : source->high;
+}
+
+static void prove_moved(const qe_network *network, qe_network_layer *layer) {
+  const qe_network_layer *source = &network->layer[layer->input[0]];
+  bool padded = layer->op == QE_OP_int_subsample;
+  layer->low = padded && source->low > 0 ? 0 : source->low;
+  layer->high = padded && source->high < 0 ? 0 : source->high;
+}
+
+void qe_network_prove_layer(qe_network *network, size_t at) {
+  qe_network_layer *layer = &network->layer[at];
+  qe_requant *requant = &layer->attrs.requant;
+  if (layer->weight) {
+    prove_sums(network, layer);
+  } else if (layer->offset) { /* logits are made once an image: nothing is gained by narrow ones */
+    requant->narrow = qe_network_width(network, at) == QE_SUM_NARROW && requant->to != QE_S32;
+    layer->low = requant->low;
+    layer->high = requant->high;
+  } else if (layer->op == QE_OP_int_sum_pool) {
+    prove_pool(network, layer);
+  } else if (layer->inputs) {
+    prove_moved(network, layer);
+  } else {
+    layer->low = INT8_MIN;
+    layer->high = INT8_MAX;
+  }
+}
+
+void qe_network_prove(qe_network *network) {
+  for (size_t i = 0; i < network->layers; i++) qe_network_prove_layer(network, i);
+}
+
+/* ---- cost and text ---- */
+
+int64_t qe_network_macs(const qe_network *network, size_t layer) {
+  const qe_network_layer *at = &network->layer[layer];
+  return at->weight ? qe_count(&at->weight_desc) * at->output.dim[QE_H] * at->output.dim[QE_W] : 0;
+}
+
+int32_t qe_network_bits(const qe_network *network, size_t tensor) {
+  const qe_network_layer *layer = &network->layer[tensor];
+  int64_t codes = (int64_t)layer->high - layer->low + 1;
+  int32_t bits = 0;
+  while (INT64_C(1) << bits < codes) bits++;
+  return bits > 0 ? bits : 1;
+}
+
+void qe_network_dump(const qe_network *network, FILE *file) {
+  for (size_t i = 0; i < network->layers; i++) {
+    const qe_network_layer *layer = &network->layer[i];
+    char text[QE_DESC_TEXT];
+    fprintf(file, "%zu %s = %s(", i, layer->name, qe_op_get_info(layer->op)->name);
+    for (int k = 0; k < layer->inputs; k++) fprintf(file, "%s%d", k ? ", " : "", layer->input[k]);
+    fprintf(file, ") %s %d...%d", qe_desc_text(&layer->output, text), layer->low, layer->high);
+    if (layer->weight) fprintf(file, " weight_bits=%d", layer->grid.bits);
+    if (layer->offset)
+      fprintf(file, " shift=%d %s", layer->attrs.requant.shift, layer->attrs.requant.narrow ? "narrow" : "wide");
+    fputc('\n', file);
+  }
+}

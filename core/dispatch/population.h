@@ -1,0 +1,66 @@
+/* Population evaluation: P candidates' genomes on N images give P losses and P hit counts.
+ *
+ * Sums are exact integers, so that chunks, threads, backends and their order change no result. A backend may have an
+ * engine for whole networks (qe_device_table.network_engine); elsewhere the network runs op by op as a program in which
+ * candidates are the population axis. */
+#ifndef QE_DISPATCH_POPULATION_H
+#define QE_DISPATCH_POPULATION_H
+
+#include "core/dispatch/backend.h"
+#include "core/dispatch/genome.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qe_population qe_population;
+
+typedef struct qe_population_options {
+  size_t memory; /* bytes that it may take beside the images; 0: 1 GiB. More candidates and images run in chunks */
+  bool op_by_op; /* never the backend's engine: what tests compare it with */
+  int32_t batch; /* images at a time at most; 0: what suits the backend */
+} qe_population_options;
+
+/* What is evaluated on what. All arrays but `images` are the host's. */
+typedef struct qe_population_call {
+  const qe_buffer *images; /* u8 [image_count, H, W, C] on the device, as layer 0 has them */
+  int32_t image_count;
+  const int32_t *index;  /* [count], in 0...image_count-1 */
+  const int32_t *labels; /* [count], of the images index[i] */
+  int64_t count;         /* N */
+  const void *genomes;   /* P genomes, one every layout->bytes; NULL: the network as it is, P = 1 */
+  int32_t candidates;    /* P */
+  /* A genome near to which the candidates lie, or NULL: layers before the first difference run once for all. */
+  const void *parent;
+  /* Candidates whose loss sum passes this are dropped; INT64_MAX: none. */
+  int64_t bound;
+} qe_population_call;
+
+/* [P] each, the caller's. A dropped candidate has loss QE_DROPPED and 0 hits; which ones are dropped depends on their
+ * whole loss alone, not on when it was seen. */
+typedef struct qe_population_result {
+  int64_t *loss;   /* sum over the images, Q16 bits */
+  int64_t *hits;   /* right answers */
+  int32_t *logits; /* NULL, or [P, N, classes] in units of 2^-8 bits; not filled for dropped candidates */
+} qe_population_result;
+
+#define QE_DROPPED INT64_MAX
+
+/* `network` and `layout` (NULL: nothing evolves) must outlive the population. QE_NO_MEMORY when one candidate and one
+ * image do not fit options->memory. */
+QE_CHECKED qe_status qe_population_new(qe_queue *queue, const qe_network *network, const qe_genome_layout *layout,
+                                       const qe_population_options *options, qe_population **population);
+void qe_population_free(qe_population *population); /* NULL is fine */
+/* Returns when the results are in place. QE_FORMAT for a genome that holds no code of the grid, QE_SHAPE for an index
+ * or label out of range; nothing is then changed. */
+QE_CHECKED qe_status qe_population_run(qe_population *population, const qe_population_call *call,
+                                       const qe_population_result *result);
+/* Which engine runs it: the backend's name for it, or "op by op". */
+const char *qe_population_engine(const qe_population *population);
+/* What it does and with which kernels, for people; a line a layer. */
+void qe_population_explain(const qe_population *population, FILE *file);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
