@@ -86,20 +86,90 @@ static void test_table_and_notes(void **state) {
   assert_non_null(strstr(out, "mlp-w4a4"));
 }
 
+#define QUICK_CONV "--data cifar10-subset --threads 1 --batch 2 --repeat 2 --steps 1 "
+
+/* Chains of eight convolutions 3x3 of 64 channels on 8x8, then 64 x 10; the best backend agrees with ref. */
+static void test_conv(void **state) {
+  (void)state;
+  static const char *const names[] = {"conv64x8-w4a4", "conv64x8-w1a1"};
+  assert_int_equal(run("conv " QUICK_CONV "--backend auto --cases conv64x8-w1a1,conv64x8-w4a4 --json 2>/dev/null"), 0);
+  cJSON *list = cJSON_ParseWithOpts(out, NULL, 0);
+  assert_int_equal(cJSON_GetArraySize(list), 2);
+  for (int i = 0; i < 2; i++) {
+    const cJSON *row = cJSON_GetArrayItem(list, i);
+    assert_text(row, "bench", "conv");
+    assert_text(row, "case", names[i]);
+    assert_text(row, "unit", "images/s");
+    assert_true(number(row, "value") > 0);
+    assert_true(number(row, "gmacs") > 0);
+    assert_true(number(row, "peak_percent") > 0);
+    assert_true(number(row, "macs") == 8.0 * 9 * 64 * 64 * 64 + 64 * 10);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(row, "parity")));
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(row, "samples")), 2);
+  }
+  cJSON_Delete(list);
+}
+
+#define QUICK_POPULATION                                                                                               \
+  "population --model mlp --data cifar10-subset --threads 1 --candidates 3 --images 5 --repeat 2 "
+
+static void test_population(void **state) {
+  (void)state;
+  static const char *const names[] = {"mlp-w3a2-fresh",        "mlp-w3a2-prepacked", "mlp-w3a2-prefix",
+                                      "mlp-w3a2-dropping",     "mlp-w3a2-ratio",     "mlp-w3a2-prefix-gain",
+                                      "mlp-w3a2-dropping-gain"};
+  assert_int_equal(run(QUICK_POPULATION "--backend auto -w 3 -a 2 --json 2>/dev/null"), 0);
+  cJSON *list = cJSON_ParseWithOpts(out, NULL, 0);
+  assert_int_equal(cJSON_GetArraySize(list), 7);
+  for (int i = 0; i < 7; i++) {
+    const cJSON *row = cJSON_GetArrayItem(list, i);
+    assert_text(row, "bench", "population");
+    assert_text(row, "case", names[i]);
+    assert_text(row, "unit", i < 4 ? "candidate-images/s" : "times");
+    assert_true(number(row, "value") > 0);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(row, "parity")));
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(row, "samples")), 2);
+  }
+  cJSON_Delete(list);
+}
+
+static void test_notes_of_networks(void **state) {
+  (void)state;
+  assert_run(QUICK_POPULATION "--backend ref --explain 2>&1", 0, "engine op by op");
+  assert_non_null(strstr(out, "3 candidates, 5 images"));
+  assert_run("conv " QUICK_CONV "--backend ref --cases conv64x8-w2a2 --explain 2>&1", 0, "u8 x s8 (");
+  assert_non_null(strstr(out, "conv64x8-w2a2 on ref, engine op by op"));
+}
+
+/* A line first, then a line of rows for each line of input. */
+static void test_serve(void **state) {
+  (void)state;
+  assert_int_equal(run(QUICK_POPULATION "--backend ref --serve 2>/dev/null <<end\n\n\nend\n"), 0);
+  int lines = 0;
+  for (char *line = strtok(out, "\n"); line; line = strtok(NULL, "\n"), lines++) {
+    cJSON *json = cJSON_ParseWithOpts(line, NULL, 1);
+    assert_non_null(json);
+    assert_int_equal(cJSON_GetArraySize(json), lines ? 7 : 1);
+    cJSON_Delete(json);
+  }
+  assert_int_equal(lines, 3);
+}
+
 static void test_refusals(void **state) {
   (void)state;
   assert_run("2>&1", 2, "needs BENCH");
   assert_run("fly 2>&1", 2, "no bench is called 'fly'");
   assert_run("train --backend ref,abacus 2>&1", 2, "abacus");
+  assert_run("conv " QUICK_CONV "--cases conv64x8 2>&1", 2, "no case is called 'conv64x8'; there are resnet20-w8a8,");
+  assert_run("population --model mlp -w 32 2>&1", 2, "float");
   assert_run("train " QUICK "--batch 2000 --backend ref 2>&1", 2, "batch 2000");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_json),
-      cmocka_unit_test(test_costs),
-      cmocka_unit_test(test_table_and_notes),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_json),  cmocka_unit_test(test_costs),      cmocka_unit_test(test_table_and_notes),
+      cmocka_unit_test(test_conv),  cmocka_unit_test(test_population), cmocka_unit_test(test_notes_of_networks),
+      cmocka_unit_test(test_serve), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

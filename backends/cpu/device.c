@@ -1,5 +1,6 @@
 /* The backend `cpu`: host memory, a synchronous queue, vectorised kernels and oneDNN. */
 #define _GNU_SOURCE /* sched_getaffinity */
+#include "backends/cpu/network.h"
 #include "backends/cpu/parallel.h"
 #include "core/base/alloc.h"
 
@@ -117,6 +118,7 @@ static const qe_device_table table = {
     .wait = cpu_wait,
     .impls = cpu_impls,
     .fusions = cpu_fusions,
+    .network_engine = &cpu_network_engine,
 };
 
 static int usable_cores(void) {

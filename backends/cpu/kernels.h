@@ -7,9 +7,10 @@
 #define QE_BACKENDS_CPU_KERNELS_H
 
 #include "backends/cpu/int_conv.h"
+#include "backends/cpu/lanes.h"
 #include "core/base/op.h"
 
-enum { CPU_WORK_VECTORS = 4 };
+enum { CPU_WORK_VECTORS = 4, CPU_PACK_BLOCK = 2048 /* codes: whole words of any number of bits */ };
 
 typedef struct cpu_tile {
   float *operand[QE_MAX_OPERANDS]; /* map operands: the tile's first element; others NULL */
@@ -35,6 +36,7 @@ typedef struct cpu_kernels {
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */
   /* dx = dy * (1 - tanh(x)^2) * factor */
   void (*tanh_grad)(const float *dy, const float *x, float *dx, float factor, int64_t count);
+  const cpu_lane_kernels *lane_kernels;
 } cpu_kernels;
 
 extern const cpu_kernels cpu_kernels_portable;

@@ -24,4 +24,5 @@ const cpu_kernels CPU_NAME(kernels) = {
     .largest = CPU_NAME(largest),
     .tanh = CPU_NAME(tanh),
     .tanh_grad = CPU_NAME(tanh_grad),
+    .lane_kernels = &CPU_NAME(lane_kernels),
 };

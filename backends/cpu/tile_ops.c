@@ -58,13 +58,13 @@ static double pixels(const cpu_grid *grid) {
 }
 
 /* Sum over the tiles of part[at...at + count). */
-static void total(const cpu_sums *sums, int64_t at, int64_t count, double *sum) {
+static void total(const cpu_tile_sums *sums, int64_t at, int64_t count, double *sum) {
   for (int64_t c = 0; c < count; c++) sum[c] = 0;
   for (int64_t t = 0; t < sums->tiles; t++)
     for (int64_t c = 0; c < count; c++) sum[c] += (double)sums->part[t * sums->stride + at + c];
 }
 
-static double total_scalar(const cpu_sums *sums) {
+static double total_scalar(const cpu_tile_sums *sums) {
   double sum = 0;
   total(sums, 0, 1, &sum);
   return sum;
@@ -77,7 +77,7 @@ static void bias_add_begin(const qe_call *call, const cpu_grid *grid, float *par
   repeat(params, grid);
 }
 
-static void channel_sum_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void channel_sum_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   total(sums, 0, grid->channels, sums->work);
   for (int64_t c = 0; c < grid->channels; c++) result_of(call, 1)[c] = (float)sums->work[c];
 }
@@ -86,7 +86,7 @@ static void channel_sum_end(const qe_call *call, const cpu_grid *grid, const cpu
 
 /* Means and squares of the tiles are merged pairwise: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm
  * for computing sample variances", 1979. */
-static void bn_stats_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void bn_stats_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   int64_t channels = grid->channels;
   double *mean = sums->work, *squares = mean + channels, before = 0;
   for (int64_t c = 0; c < channels; c++) mean[c] = squares[c] = 0;
@@ -107,7 +107,7 @@ static void bn_stats_end(const qe_call *call, const cpu_grid *grid, const cpu_su
   }
 }
 
-static void bn_running_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void bn_running_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   (void)sums;
   double n = pixels(grid), momentum = (double)call->attrs.momentum, unbias = n > 1 ? n / (n - 1) : 1;
   float *mean = result_of(call, 3), *var = result_of(call, 4);
@@ -138,7 +138,7 @@ static void bn_grad_sums_begin(const qe_call *call, const cpu_grid *grid, float 
   repeat(params, grid);
 }
 
-static void bn_grad_sums_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void bn_grad_sums_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   double *sum = sums->work;
   total(sums, 0, 2 * grid->channels, sum);
   for (int64_t c = 0; c < grid->channels; c++) {
@@ -175,7 +175,7 @@ static void quant_grad_begin(const qe_call *call, const cpu_grid *grid, float *p
   params[0] = ldexpf(f32_of(call, 2)[0], -call->attrs.quant.step_shift);
 }
 
-static void quant_grad_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void quant_grad_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   (void)grid;
   const qe_quant *quant = &call->attrs.quant;
   result_of(call, 4)[0] = (float)((double)quant->grad_scale * ldexp(total_scalar(sums), -quant->step_shift));
@@ -183,7 +183,7 @@ static void quant_grad_end(const qe_call *call, const cpu_grid *grid, const cpu_
 
 /* ---- optimizers ---- */
 
-static void square_sum_end(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums) {
+static void square_sum_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   (void)grid;
   result_of(call, 1)[0] = (float)total_scalar(sums);
 }

@@ -13,11 +13,11 @@ typedef struct cpu_grid {
   int64_t tile;              /* elements of a tile, a multiple of the pattern */
 } cpu_grid;
 
-typedef struct cpu_sums {
+typedef struct cpu_tile_sums {
   const float *part;     /* of tile t at part + t * stride */
   int64_t tiles, stride; /* stride in elements */
   double *work;          /* 2 * channels elements */
-} cpu_sums;
+} cpu_tile_sums;
 
 typedef struct cpu_tile_op {
   bool known;
@@ -26,7 +26,7 @@ typedef struct cpu_tile_op {
   int channel_sums;     /* partial results of a tile: vectors of `channels` elements, */
   int scalar_sums;      /* or scalars */
   void (*begin)(const qe_call *call, const cpu_grid *grid, float *params);
-  void (*end)(const qe_call *call, const cpu_grid *grid, const cpu_sums *sums);
+  void (*end)(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums);
 } cpu_tile_op;
 
 /* NULL when the op, with these attributes, does not work by tiles. */

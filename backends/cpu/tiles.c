@@ -223,7 +223,7 @@ qe_status cpu_chain_run(qe_queue *queue, const qe_call *calls, int count, void *
   }
   for (int c = 0; c < chain->count; c++) {
     const tile_link *link = &chain->link[c];
-    cpu_sums sums = {run.sums + link->sums, chain->tiles, chain->sums, work};
+    cpu_tile_sums sums = {run.sums + link->sums, chain->tiles, chain->sums, work};
     if (link->op->end) link->op->end(&link->call, &chain->grid, &sums);
   }
   return QE_OK;
