@@ -11,7 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { MAX_BACKENDS = 8, CASES = 2, MAX_ENTRIES = MAX_BACKENDS * CASES, WARM_UP = 2, MAX_STEPS = 50 };
+enum { CASES = 2, MAX_ENTRIES = QE_BENCH_BACKENDS * CASES, WARM_UP = 2, MAX_STEPS = 50 };
 static const double turn_seconds = 0.6; /* of a case's turn, unless --steps says how long it is */
 
 /* Relative differences allowed; a rounding error may move a code by one, which a quantised network's gradients show. */
@@ -27,31 +27,15 @@ typedef struct entry {
 
 typedef struct bench {
   const qe_options *options;
-  qe_registry *registry;
+  qe_bench_devices devices;
   qe_dataset *data;
-  qe_device *device[MAX_BACKENDS], *ref;
   entry *entries;
-  int devices, count, threads;
+  int count;
   double macs[QE_BENCH_REPEATS]; /* measured peak before each round of turns */
   double bytes;                  /* measured copy rate */
 } bench;
 
 /* ---- opening ---- */
-
-static qe_status open_devices(bench *b) {
-  const char *list = qe_option_text(b->options, "backend");
-  qe_open_options open = {.threads = (int)qe_option_int(b->options, "threads")};
-  while (*list) {
-    char name[64];
-    size_t length = strcspn(list, ",");
-    if (b->devices == MAX_BACKENDS) return qe_fail(QE_USAGE, "--backend: at most %d backends", MAX_BACKENDS);
-    snprintf(name, sizeof name, "%.*s", (int)length, list);
-    QE_TRY(qe_device_open(b->registry, name, (int)qe_option_int(b->options, "device"), &open, &b->device[b->devices]));
-    b->devices++;
-    list += length + (list[length] == ',');
-  }
-  return qe_device_open(b->registry, "ref", 0, &open, &b->ref);
-}
 
 /* A case's model: float, or at the bits asked for. */
 static qe_status make_model(const bench *b, bool quantized, entry *e) {
@@ -121,7 +105,8 @@ static qe_status open_entry(bench *b, qe_device *device, bool quantized) {
   e->row.unit = "images/s";
   QE_TRY(make_model(b, quantized, e));
   count_costs(e->model->graph, &e->row);
-  QE_TRY(qe_bench_parity(device, b->ref, e->model, b->data, quantized ? quantized_bound : float_bound, &e->row));
+  QE_TRY(
+      qe_bench_parity(device, b->devices.ref, e->model, b->data, quantized ? quantized_bound : float_bound, &e->row));
   qe_train_options options = train_options(b);
   QE_TRY(qe_trainer_new(device, e->model, b->data, &options, &e->trainer));
   QE_TRY(run_steps(e->trainer, WARM_UP));
@@ -144,9 +129,10 @@ static qe_status take_turn(const bench *b, entry *e) {
 
 static qe_status take_turns(bench *b) {
   int repeats = (int)qe_option_int(b->options, "repeat");
-  QE_TRY(qe_peak_bytes(b->threads, &b->bytes));
+  QE_TRY(qe_peak_bytes(b->devices.threads, &b->bytes));
+  for (int i = 0; i < b->count; i++) b->entries[i].row.samples = 0;
   for (int turn = 0; turn < repeats; turn++) {
-    QE_TRY(qe_peak_macs(b->threads, &b->macs[turn]));
+    QE_TRY(qe_peak_macs(b->devices.threads, &b->macs[turn]));
     for (int i = 0; i < b->count; i++) QE_TRY(take_turn(b, &b->entries[i]));
   }
   double macs = qe_bench_median(b->macs, repeats);
@@ -168,8 +154,8 @@ static void print_limits(const bench *b) {
           "batch %lld, %d threads; measured here: %.1f G multiply-adds/s (fp32, %s), %.1f GB/s (copy)\n"
           "a step takes %.1f M multiply-adds an image, and moves %.2f MB an image where no convolution's operands stay "
           "in a cache: at most %.0f and %.0f images/s\n",
-          (long long)qe_option_int(b->options, "batch"), b->threads, 1e-9 * macs, qe_peak_isa(), 1e-9 * b->bytes,
-          1e-6 * row->macs, 1e-6 * row->bytes, macs / row->macs, b->bytes / row->bytes);
+          (long long)qe_option_int(b->options, "batch"), b->devices.threads, 1e-9 * macs, qe_peak_isa(),
+          1e-9 * b->bytes, 1e-6 * row->macs, 1e-6 * row->bytes, macs / row->macs, b->bytes / row->bytes);
 }
 
 static qe_status explain(const bench *b) {
@@ -182,26 +168,23 @@ static qe_status explain(const bench *b) {
   return QE_OK;
 }
 
-static qe_status give_rows(const bench *b, qe_bench_row **rows, size_t *count) {
-  qe_bench_row *more = qe_realloc(*rows, *count + (size_t)b->count, sizeof *more);
-  if (!more) return QE_NO_MEMORY;
-  *rows = more;
-  for (int i = 0; i < b->count; i++) more[(*count)++] = b->entries[i].row;
+static qe_status run_round(void *context, qe_bench_row **rows, size_t *count) {
+  bench *b = context;
+  QE_TRY(take_turns(b));
+  print_limits(b);
+  QE_TRY(explain(b));
+  for (int i = 0; i < b->count; i++) QE_TRY(qe_bench_add_row(&b->entries[i].row, rows, count));
   return QE_OK;
 }
 
 static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   bool quantized = qe_option_int(b->options, "weight-bits") != QE_FLOAT_BITS ||
                    qe_option_int(b->options, "act-bits") != QE_FLOAT_BITS;
-  QE_TRY(qe_registry_open(&b->registry));
+  QE_TRY(qe_bench_devices_open(b->options, &b->devices));
   QE_TRY(qe_dataset_open(qe_option_text(b->options, "data"), qe_option_text(b->options, "data-dir"), &b->data));
-  QE_TRY(open_devices(b));
-  for (int i = 0; i < b->devices; i++)
-    for (int k = 0; k < (quantized ? CASES : 1); k++) QE_TRY(open_entry(b, b->device[i], k));
-  QE_TRY(take_turns(b));
-  print_limits(b);
-  QE_TRY(explain(b));
-  return give_rows(b, rows, count);
+  for (int i = 0; i < b->devices.count; i++)
+    for (int k = 0; k < (quantized ? CASES : 1); k++) QE_TRY(open_entry(b, b->devices.device[i], k));
+  return qe_bench_run_rounds(b->options, run_round, b, rows, count);
 }
 
 qe_status qe_bench_train(const qe_options *options, qe_bench_row **rows, size_t *count) {
@@ -209,17 +192,14 @@ qe_status qe_bench_train(const qe_options *options, qe_bench_row **rows, size_t 
   entry *entries = QE_NEW_ARRAY(entry, MAX_ENTRIES);
   qe_status status = QE_NO_MEMORY;
   if (b && entries) {
-    *b = (bench){.options = options, .entries = entries, .threads = (int)qe_option_int(options, "threads")};
-    if (b->threads == 0) b->threads = qe_peak_threads();
+    *b = (bench){.options = options, .entries = entries};
     status = run(b, rows, count);
     for (int i = 0; i < b->count; i++) {
       qe_trainer_free(entries[i].trainer);
       qe_model_free(entries[i].model);
     }
-    for (int i = 0; i < b->devices; i++) qe_device_close(b->device[i]);
-    qe_device_close(b->ref);
     qe_dataset_free(b->data);
-    qe_registry_close(b->registry);
+    qe_bench_devices_close(&b->devices);
   }
   qe_free(entries);
   qe_free(b);

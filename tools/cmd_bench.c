@@ -11,6 +11,8 @@ static const struct {
   qe_status (*run)(const qe_options *options, qe_bench_row **rows, size_t *count);
 } benches[] = {
     {"train", qe_bench_train},
+    {"conv", qe_bench_conv},
+    {"population", qe_bench_population},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
 
@@ -47,19 +49,24 @@ static double largest(const qe_bench_row *row) {
 
 static void print_percent(double value, double limit) {
   if (limit > 0)
-    printf(" %6.1f%%", 100 * value / limit);
+    printf(" %7.1f%%", 100 * value / limit);
   else
-    printf(" %7s", "-");
+    printf(" %8s", "-");
 }
 
 static void print_table(const qe_bench_row *rows, size_t count) {
-  printf("%-8s %-18s %-8s %10s %-9s %21s %7s %7s  %s\n", "bench", "case", "backend", "median", "unit",
-         "slowest...fastest", "of peak", "of RAM", "parity with ref");
+  printf("%-10s %-27s %-8s %10s %-18s %21s %8s %8s %8s  %s\n", "bench", "case", "backend", "median", "unit",
+         "slowest...fastest", "GMAC/s", "of peak", "of RAM", "parity with ref");
   for (size_t i = 0; i < count; i++) {
     const qe_bench_row *row = &rows[i];
     double value = qe_bench_median(row->sample, row->samples);
-    printf("%-8s %-18s %-8s %10.1f %-9s %10.1f...%8.1f", row->bench, row->name, row->backend, value, row->unit,
-           smallest(row), largest(row));
+    int digits = value < 100 ? 3 : 1;
+    printf("%-10s %-27s %-8s %10.*f %-18s %10.*f...%8.*f", row->bench, row->name, row->backend, digits, value,
+           row->unit, digits, smallest(row), digits, largest(row));
+    if (row->macs > 0)
+      printf(" %8.1f", 1e-9 * value * row->macs);
+    else
+      printf(" %8s", "-");
     print_percent(value, row->peak);
     print_percent(value, row->memory);
     printf("  %s (%s)\n", row->parity ? "yes" : "NO", row->error);
@@ -73,7 +80,7 @@ static void write_percent(qe_json *json, const char *key, double value, double l
     qe_json_null(json, key);
 }
 
-static qe_status print_rows(const qe_bench_row *rows, size_t count) {
+qe_status qe_bench_print_json(const qe_bench_row *rows, size_t count) {
   qe_json json = {0};
   qe_json_open_array(&json, NULL);
   for (size_t i = 0; i < count; i++) {
@@ -90,6 +97,7 @@ static qe_status print_rows(const qe_bench_row *rows, size_t count) {
     qe_json_bool(&json, "parity", row->parity);
     qe_json_text(&json, "parity_error", row->error);
     qe_json_real(&json, "macs", row->macs);
+    qe_json_real(&json, "gmacs", 1e-9 * value * row->macs);
     qe_json_real(&json, "bytes", row->bytes);
     qe_json_open_array(&json, "samples");
     for (int k = 0; k < row->samples; k++) qe_json_real(&json, NULL, row->sample[k]);
@@ -98,6 +106,21 @@ static qe_status print_rows(const qe_bench_row *rows, size_t count) {
   }
   qe_json_close(&json);
   return qe_print_json(&json);
+}
+
+qe_status qe_bench_run_rounds(const qe_options *options, qe_bench_round round, void *bench, qe_bench_row **rows,
+                              size_t *count) {
+  char line[64];
+  if (!qe_option_flag(options, "serve")) return round(bench, rows, count);
+  puts("{\"serving\": true}");
+  fflush(stdout);
+  while (fgets(line, sizeof line, stdin)) {
+    *count = 0;
+    QE_TRY(round(bench, rows, count));
+    QE_TRY(qe_bench_print_json(*rows, *count));
+    fflush(stdout);
+  }
+  return QE_OK;
 }
 
 static qe_status check_parity(const qe_bench_row *rows, size_t count) {
@@ -114,11 +137,12 @@ qe_status qe_cmd_bench(qe_options *options) {
   size_t count = 0;
   int at = 0;
   while (at < BENCHES && strcmp(benches[at].name, name) != 0) at++;
-  if (at == BENCHES) return qe_fail(QE_USAGE, "no bench is called '%s'; there is train", name);
+  if (at == BENCHES) return qe_fail(QE_USAGE, "no bench is called '%s'; there are train, conv and population", name);
   qe_status status = benches[at].run(options, &rows, &count);
-  if (status == QE_OK && qe_option_flag(options, "json"))
-    status = print_rows(rows, count);
-  else if (status == QE_OK)
+  bool serve = qe_option_flag(options, "serve");
+  if (status == QE_OK && !serve && qe_option_flag(options, "json"))
+    status = qe_bench_print_json(rows, count);
+  else if (status == QE_OK && !serve)
     print_table(rows, count);
   if (status == QE_OK) status = check_parity(rows, count);
   qe_free(rows);

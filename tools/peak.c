@@ -1,4 +1,5 @@
-/* Measured limits of the processor: multiply-adds from registers, one version an instruction set, and memory copies. */
+/* Measured limits of the processor: multiply-adds from registers, of floats and of codes, one version an instruction
+ * set, and memory copies. */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "tools/peak.h"
 
@@ -8,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +59,63 @@ static const version versions[] = {
     {"portable", fma_portable, has_all},
 };
 
+/* Sums of products u8 times s8 from registers. Codes of 8 bits need sums of 32 bits, low bits do with 16: what the
+ * fastest of them does is the peak. */
+static double products_portable(void) {
+  typedef unsigned short vector __attribute__((vector_size(16)));
+  static volatile unsigned short opaque = 3;
+  vector a = opaque - (vector){0}, y[8];
+  for (int i = 0; i < 8; i++) y[i] = a + (unsigned short)i;
+  for (int round = 0; round < ROUNDS; round++) _Pragma("GCC unroll 8") for (int i = 0; i < 8; i++) y[i] = y[i] * a + a;
+  for (int i = 1; i < 8; i++) y[0] ^= y[i];
+  opaque = y[0][0] | 1;
+  return ROUNDS * 8.0 * 8;
+}
+#if defined(__x86_64__) && defined(__GNUC__)
+/* In assembly, for compilers spill such chains or multiply once: a product into register t, added to register y. */
+#define PAIR(kind, t, y)                                                                                               \
+  "vpmaddubsw %%" kind "0, %%" kind "1, %%" kind #t "\n\tvpaddw %%" kind #t ", %%" kind #y ", %%" kind #y "\n\t"
+#define FOUR_PAIRS(kind, a, b, c, d) PAIR(kind, 2, a) PAIR(kind, 3, b) PAIR(kind, 4, c) PAIR(kind, 5, d)
+#define DOT(y) "vpdpbusd %%zmm0, %%zmm1, %%zmm" #y "\n\t"
+#define FOUR_DOTS(a, b, c, d) DOT(a) DOT(b) DOT(c) DOT(d)
+#define CODE_LOOP(name, isa, each, count, steps)                                                                       \
+  __attribute__((target(isa))) static double name(void) {                                                              \
+    int round = ROUNDS;                                                                                                \
+    __asm__ volatile("1:\n\t" steps "decl %0\n\tjnz 1b\n\tvzeroupper"                                                  \
+                     : "+r"(round)                                                                                     \
+                     :                                                                                                 \
+                     : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",  \
+                       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");                                                   \
+    return (double)ROUNDS * (count) * (each);                                                                          \
+  }
+CODE_LOOP(products_avx2, "avx2", 32, 8, FOUR_PAIRS("ymm", 6, 7, 8, 9) FOUR_PAIRS("ymm", 10, 11, 12, 13))
+CODE_LOOP(products_avx512, "avx512bw", 64, 8, FOUR_PAIRS("zmm", 6, 7, 8, 9) FOUR_PAIRS("zmm", 10, 11, 12, 13))
+CODE_LOOP(products_vnni, "avx512bw,avx512vnni", 64, 12,
+          FOUR_DOTS(2, 3, 4, 5) FOUR_DOTS(6, 7, 8, 9) FOUR_DOTS(10, 11, 12, 13))
+static bool has_avx512bw(void) {
+  return __builtin_cpu_supports("avx512bw") && has_avx512();
+}
+static bool has_vnni(void) {
+  return __builtin_cpu_supports("avx512vnni") && has_avx512bw();
+}
+#endif
+
+typedef struct code_loop {
+  const char *isa, *instructions;
+  double (*run)(void); /* returns the multiply-adds done */
+  bool (*present)(void);
+} code_loop;
+
+static const code_loop code_loops[] = {
+#if defined(__x86_64__) && defined(__GNUC__)
+    {"avx512", "avx512 vpdpbusd", products_vnni, has_vnni},
+    {"avx512", "avx512 vpmaddubsw + vpaddw", products_avx512, has_avx512bw},
+    {"avx2", "avx2 vpmaddubsw + vpaddw", products_avx2, has_avx2},
+#endif
+    {"portable", "portable, 16-bit multiply-add", products_portable, has_all},
+};
+enum { CODE_LOOPS = sizeof code_loops / sizeof *code_loops };
+
 static const version *best_version(void) {
   const version *best = versions;
   while (!best->present()) best++;
@@ -85,6 +144,7 @@ struct worker {
   double rate; /* units a second */
   const version *version;
   float ab[2], sink;
+  const code_loop *codes;
   char *source, *target;
 };
 
@@ -127,6 +187,10 @@ static double fma_work(worker *self) {
   return self->version->run(self->ab, &self->sink);
 }
 
+static double code_work(worker *self) {
+  return self->codes->run();
+}
+
 static double copy_work(worker *self) {
   memcpy(self->target, self->source, COPY_BYTES);
   char *swapped = self->source;
@@ -144,6 +208,32 @@ qe_status qe_peak_macs(int threads, double *macs) {
   qe_status status = run_workers(workers, threads, macs);
   qe_free(workers);
   return status;
+}
+
+static qe_status code_rate(const code_loop *loop, int threads, double *macs) {
+  worker *workers = QE_NEW_ARRAY(worker, threads);
+  if (!workers) return QE_NO_MEMORY;
+  for (int i = 0; i < threads; i++)
+    workers[i] = (worker){.work = code_work, .warm_up = 0.01, .duration = 0.03, .codes = loop};
+  qe_status status = run_workers(workers, threads, macs);
+  qe_free(workers);
+  return status;
+}
+
+qe_status qe_peak_code_macs(int threads, double *macs, const char **instructions) {
+  const char *wanted = getenv("QEVO_CPU_ISA");
+  *macs = 0;
+  for (int i = 0; i < CODE_LOOPS; i++) {
+    const code_loop *loop = &code_loops[i];
+    bool in_use = !wanted || !wanted[0] || strcmp(wanted, loop->isa) == 0 || i == CODE_LOOPS - 1;
+    double rate;
+    if (!in_use || !loop->present()) continue;
+    QE_TRY(code_rate(loop, threads, &rate));
+    if (rate <= *macs) continue;
+    *macs = rate;
+    *instructions = loop->instructions;
+  }
+  return QE_OK;
 }
 
 qe_status qe_peak_bytes(int threads, double *bytes) {
