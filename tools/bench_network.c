@@ -168,7 +168,7 @@ qe_status qe_bench_engine_open(qe_device *device, const qe_bench_network *networ
                                qe_bench_engine *engine) {
   const qe_dataset *data = network->data;
   size_t bytes = (size_t)data->train_images * (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-  qe_population_options options = {0};
+  qe_population_options options = {.memory = network->memory};
   *engine = (qe_bench_engine){.network = network};
   qe_status status = qe_queue_new(device, &engine->queue);
   if (status == QE_OK) status = qe_buffer_new(device, bytes, &engine->images);

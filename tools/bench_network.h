@@ -16,6 +16,7 @@ typedef struct qe_bench_network {
   qe_network *network;
   qe_dataset *data;
   int32_t *index; /* [images]: 0, 1, 2, ... */
+  size_t memory;  /* of qe_population_options */
 } qe_bench_network;
 
 /* A chain of convolutions 3x3 with as many outputs as inputs, then pool and linear layer. */

@@ -370,6 +370,7 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   QE_TRY(qe_dataset_open(qe_option_text(b->options, "data"), qe_option_text(b->options, "data-dir"), &b->data));
   QE_TRY(qe_bench_network_new(b->devices.device[0], qe_option_text(b->options, "model"), NULL, &bits, b->data,
                               (int32_t)b->images, &b->network));
+  b->network->memory = (size_t)qe_option_int(b->options, "memory") << 20;
   QE_TRY(make_candidates(b));
   b->entries = QE_NEW_ARRAY(entry, b->devices.count);
   if (!b->entries) return QE_NO_MEMORY;

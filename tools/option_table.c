@@ -136,6 +136,8 @@ const qe_option qe_option_table[] = {
      .help = "bench population: candidates, each with weights of its own"},
     {.name = "images", .type = QE_OPTION_INT, .initial = "512", .range = {1, 65536}, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "bench population: images that each candidate is evaluated on"},
+    {.name = "memory", .type = QE_OPTION_INT, .initial = "1024", .range = {1, 16777216}, .metavar = "MIB", .group = MEASUREMENT, .commands = "bench", .transient = true,
+     .help = "bench population: MiB that an evaluation may take beside the images; more candidates run in turns"},
     {.name = "serve", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "measure once for each line of standard input and print JSON, to take turns with other programs"},
     {.name = "profile", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,

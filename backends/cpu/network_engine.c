@@ -84,14 +84,24 @@ static bool stage_evolves(const engine *e, const cpu_stage *stage) {
   return false;
 }
 
+static size_t constant_bytes(const cpu_network *plan) {
+  size_t bytes = aligned(plan->stages * sizeof(cpu_stage_weights));
+  for (size_t s = 0; s < plan->stages; s++) bytes += cpu_stage_weight_bytes(&plan->stage[s]);
+  return bytes;
+}
+
+static qe_status too_small(const engine *e, size_t needed) {
+  return qe_fail(QE_NO_MEMORY,
+                 "an evaluation needs at least %zu MiB on %d threads: raise --memory or use fewer --threads",
+                 (needed >> 20) + 1, e->device->threads);
+}
+
 /* Constants of the network as it is. */
 static qe_status prepare_base(machine *m) {
   const cpu_network *plan = m->plan;
-  size_t bytes = 0, used = 0;
-  for (size_t s = 0; s < plan->stages; s++) bytes += cpu_stage_weight_bytes(&plan->stage[s]);
-  m->bytes += bytes;
+  size_t used = 0;
   m->base = QE_NEW_ARRAY(cpu_stage_weights, plan->stages);
-  m->base_memory = qe_calloc(1, bytes + 1);
+  m->base_memory = qe_calloc(1, constant_bytes(plan));
   if (!m->base || !m->base_memory) return QE_NO_MEMORY;
   for (size_t s = 0; s < plan->stages; s++) {
     cpu_stage_source source = cpu_stage_source_of(plan, &plan->stage[s]);
@@ -105,8 +115,9 @@ static qe_status machine_open(const engine *e, bool single, machine *m) {
   int threads = e->device->threads;
   QE_TRY(cpu_network_new(e->network, e->evolves, e->device->kernels->lane_kernels, single, &m->plan));
   size_t each = aligned(cpu_workspace_bytes(m->plan));
+  m->bytes = constant_bytes(m->plan) + each * (size_t)threads;
+  if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
   QE_TRY(prepare_base(m));
-  m->bytes += each * (size_t)threads;
   m->workspace = QE_NEW_ARRAY(cpu_workspace, threads);
   m->workspace_memory = qe_alloc(each * (size_t)threads);
   if (!m->workspace || !m->workspace_memory) return QE_NO_MEMORY;
@@ -141,12 +152,14 @@ static size_t fixed_bytes(const engine *e) {
   return e->chunk.bytes + e->single.bytes + e->candidate_bytes;
 }
 
-static qe_status check_memory(const engine *e) {
-  size_t needed = fixed_bytes(e) + e->candidate_bytes;
-  if (needed <= e->memory) return QE_OK;
-  return qe_fail(QE_NO_MEMORY,
-                 "an evaluation needs at least %zu MiB on %d threads: raise --memory or use fewer --threads",
-                 (needed >> 20) + 1, e->device->threads);
+/* The form for few images, where the network has one and there is room for it; else they go as a chunk does. */
+static qe_status open_single(engine *e) {
+  qe_status status = machine_open(e, true, &e->single);
+  if (status != QE_REFUSED && e->single.bytes + e->chunk.bytes <= e->memory) return status;
+  machine_close(&e->single);
+  e->single = (machine){0};
+  qe_message_clear();
+  return QE_OK;
 }
 
 static qe_status fill_engine(engine *e) {
@@ -157,16 +170,9 @@ static qe_status fill_engine(engine *e) {
   QE_TRY(machine_open(e, false, &e->chunk));
   map_layers(e);
   e->candidate_bytes = candidate_bytes(e);
-  QE_TRY(check_memory(e));
-  if (e->layout) return open_genomes(e);
-  qe_status status = machine_open(e, true, &e->single);
-  if (status == QE_REFUSED) { /* then few images go as a chunk does */
-    machine_close(&e->single);
-    e->single = (machine){0};
-    qe_message_clear();
-    status = QE_OK;
-  }
-  return status;
+  if (!e->layout) return open_single(e);
+  size_t needed = fixed_bytes(e) + e->candidate_bytes;
+  return needed > e->memory ? too_small(e, needed) : open_genomes(e);
 }
 
 static qe_status open_engine(qe_queue *queue, const qe_network *network, const qe_genome_layout *layout,

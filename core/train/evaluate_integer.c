@@ -34,7 +34,8 @@ static qe_status check_images(const qe_network *network, const qe_dataset *data)
 
 static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_network *network, const qe_dataset *data,
                                  int32_t batch) {
-  qe_population_options options = {.batch = batch > 0 ? batch : INTEGER_BATCH};
+  const size_t ample = SIZE_MAX / 2; /* one network needs little, but that for each thread */
+  qe_population_options options = {.memory = ample, .batch = batch > 0 ? batch : INTEGER_BATCH};
   QE_TRY(check_images(network, data));
   QE_TRY(qe_queue_new(device, &e->queue));
   QE_TRY(qe_image_store_new(e->queue, data, true, &e->store));
