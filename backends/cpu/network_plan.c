@@ -51,6 +51,7 @@ static const char *refuse_layer(const qe_network *network, int32_t at) {
   }
   const qe_window *window = &layer->attrs.window;
   bool padded = window->pad[0] || window->pad[1] || window->pad[2] || window->pad[3];
+  if (padded && is_flattened(network, layer)) return "a padded linear layer";
   if (layer->op == QE_OP_int_max_pool && padded && network->layer[layer->input[0]].low < 0)
     return "a padded max-pool of signed codes";
   return NULL;
@@ -94,20 +95,29 @@ static qe_status add_map(planner *p, int32_t layer, int32_t *map) {
   return QE_OK;
 }
 
+/* Of a window that is no convolution's only what its op reads; the rest may hold anything. */
+static void set_plain_window(const qe_network_layer *layer, qe_window *window) {
+  bool pools = layer->op == QE_OP_int_sum_pool || layer->op == QE_OP_int_max_pool;
+  window->dilation[0] = window->dilation[1] = window->groups = 1;
+  window->channels = layer->output.dim[QE_C];
+  if (pools) return;
+  memset(window->pad, 0, sizeof window->pad);
+  window->kernel[0] = window->kernel[1] = 1;
+  if (layer->op != QE_OP_int_subsample) window->stride[0] = window->stride[1] = 1;
+}
+
 /* The window of a stage on its input map; a requantiser of codes alone has none. */
 static void set_shape(const planner *p, cpu_producer *from) {
   const qe_network_layer *layer = &p->network->layer[from->layer];
   const cpu_lane_map *in = &p->plan->map[from->input];
   cpu_conv_shape *shape = &from->shape;
   shape->window = layer->attrs.window;
-  if (is_requant(layer))
-    shape->window = (qe_window){.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1};
+  if (layer->op != QE_OP_int_conv2d) set_plain_window(layer, &shape->window);
   if (is_flattened(p->network, layer)) {
     shape->window.kernel[0] = in->height;
     shape->window.kernel[1] = in->width;
+    for (int axis = 0; axis < 2; axis++) shape->window.stride[axis] = shape->window.dilation[axis] = 1;
   }
-  if (layer->op != QE_OP_int_conv2d) shape->window.channels = layer->output.dim[QE_C];
-  if (shape->window.dilation[0] < 1) shape->window.dilation[0] = shape->window.dilation[1] = 1;
   shape->height = in->height;
   shape->width = in->width;
   shape->inputs = in->channels;
