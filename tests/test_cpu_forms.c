@@ -488,20 +488,27 @@ typedef struct bound_case {
   bool takes; /* whether winograd must take it */
 } bound_case;
 
-/* Weights w and most m: the largest element of a transformed kernel is 9 w, so a whole sum of 16 bits holds up to
- * C * 36 m w <= 65535; sums of channel halves twice that; the half-transformed sums hold C * 18 m w <= 65535, and
- * where kernels are edges, whose middle elements are 0, C * 12 m w. */
+/* Weights w and most m: the largest element of a transformed kernel is 9 w, so sums along rows hold as many channels C
+ * as keep C * 36 m w <= 65535; the half-transformed sums hold C * 18 m w <= 65535, and where kernels are edges, whose
+ * middle elements are 0, C * 12 m w. More channels are taken in parts, of half as many each time, but 8 at least. */
 static const bound_case bounds[] = {
-    {64, 15, 0, 1, EQUAL, true},  /* 34560: whole */
-    {64, 15, 0, 2, EQUAL, true},  /* 69120: split */
-    {64, 15, 0, 3, EQUAL, true},  /* 103680: split */
-    {64, 15, 0, 4, EQUAL, false}, /* 138240: refused */
-    {64, 15, 0, 7, MIXED, false}, /* refused, although the output's range fits */
-    {64, 15, 0, 5, EDGES, true},  /* 57600 */
-    {64, 15, 0, 6, EDGES, false}, /* 69120: only the half-transformed sums overflow */
-    {64, 15, 0, 3, MIXED, true},  {64, 15, 7, 3, MIXED, true}, {16, 15, 0, 7, EQUAL, true},
-    {33, 15, 8, 6, EQUAL, true},  {18, 15, 0, 7, EQUAL, true},                              /* 68040: split */
-    {63, 15, 1, 3, MIXED, true},  {1, 7, 0, 14, EQUAL, true},  {1, 7, 0, 15, EQUAL, false}, /* 9 w exceeds s8 */
+    {64, 15, 0, 1, EQUAL, true}, /* 34560: whole */
+    {64, 15, 0, 2, EQUAL, true}, /* 69120: two parts */
+    {64, 15, 0, 3, EQUAL, true}, /* 103680 */
+    {64, 15, 0, 4, EQUAL, true}, /* 138240: four parts */
+    {64, 15, 0, 7, MIXED, true}, /* 241920: parts of 60480; the output's range is as wide */
+    {64, 15, 0, 7, EQUAL, true},  {64, 15, 0, 8, EQUAL, false}, /* the output's range is 69120 wide */
+    {64, 15, 0, 5, EDGES, true},                                /* 57600: whole */
+    {64, 15, 0, 6, EDGES, true}, /* 69120: only the half-transformed sums need two parts */
+    {64, 15, 0, 7, EDGES, true},  {62, 15, 8, 7, EDGES, true},
+    {66, 15, 3, 4, EQUAL, true},  /* parts of 18, the last of 12 */
+    {63, 15, 7, 4, MIXED, true},  /* parts of 16, the last of 15 */
+    {16, 63, 0, 7, EQUAL, false}, /* parts of 8 are 127008 */
+    {16, 63, 9, 3, EQUAL, true},  {64, 15, 0, 3, MIXED, true},
+    {64, 15, 7, 3, MIXED, true},  {16, 15, 0, 7, EQUAL, true},
+    {33, 15, 8, 6, EQUAL, true},  {18, 15, 0, 7, EQUAL, true}, /* 68040: parts of 10 and 8 */
+    {63, 15, 1, 3, MIXED, true},  {1, 7, 0, 14, EQUAL, true},
+    {1, 7, 0, 15, EQUAL, false},                               /* 9 w exceeds s8 */
     {2, 63, 0, 7, EQUAL, true},   {2, 63, 0, 8, EQUAL, false}, /* a pair of products exceeds s16 */
     {1, 64, 0, 1, EQUAL, false},                               /* 4 m exceeds u8 */
 };

@@ -63,12 +63,19 @@ typedef struct form_range {
 } form_range;
 
 CPU_INLINE form_range form_output_range(const cpu_conv_shape *shape, const int8_t *weights, int64_t output) {
-  int64_t count = (int64_t)form_taps(shape) * (shape->inputs / shape->window.groups), positive = 0, negative = 0;
+  enum { RUN = 1 << 16 }; /* weights whose sums fit s32 */
+  int64_t count = (int64_t)form_taps(shape) * (shape->inputs / shape->window.groups), total = 0, size = 0;
   const int8_t *weight = weights + output * count;
-  for (int64_t i = 0; i < count; i++) {
-    positive += weight[i] > 0 ? weight[i] : 0;
-    negative += weight[i] < 0 ? -weight[i] : 0;
+  for (int64_t from = 0; from < count; from += RUN) {
+    int32_t run_total = 0, run_size = 0;
+    for (int64_t i = from; i < smaller(from + RUN, count); i++) {
+      run_total += weight[i];
+      run_size += weight[i] < 0 ? -weight[i] : weight[i];
+    }
+    total += run_total;
+    size += run_size;
   }
+  int64_t positive = (size + total) / 2, negative = (size - total) / 2;
   int64_t high = shape->most - shape->zero, low = shape->zero;
   return (form_range){-low * positive - high * negative, high * positive + low * negative, positive - negative};
 }

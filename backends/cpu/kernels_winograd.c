@@ -1,53 +1,44 @@
-/* Form `winograd`: exact integer Winograd F(2x2, 3x3) in 16 bits, of few-bit
- * codes.
+/* Form `winograd`: exact integer Winograd F(2x2, 3x3) in 16 bits, of few-bit codes.
  *
- *   y = A'[(G g G') o (B' d B)]A with G's middle rows doubled, so that all is
- * integer: G: (1 0 0) (1 1 1) (1 -1 1) (0 0 1)    B': (1 0 -1 0) (0 1 1 0) (0
- * -1 1 0) (0 1 0 -1) y0 = m0 + (m1 + m2) / 2    y1 = (m1 - m2) / 2 - m3 along
- * each axis; m1 + m2 is always even
+ *   y = A'[(G g G') o (B' d B)]A with G's middle rows doubled, so that all is integer:
+ *     G: (1 0 0) (1 1 1) (1 -1 1) (0 0 1)    B': (1 0 -1 0) (0 1 1 0) (0 -1 1 0) (0 1 0 -1)
+ *     y0 = m0 + (m1 + m2) / 2    y1 = (m1 - m2) / 2 - m3 along each axis; m1 + m2 is always even
  *
- * With stored codes 0...m, V = B'dB lies in -2m...2m, at (1, 1) in 0...4m; 2m
- * is added elsewhere, so V' is a byte when 4m <= 255. U = GgG' must fit s8, and
- * 4m times the U of one sign of a pair of channels must fit s16, or maddubs
- * would saturate. All sums are modulo 2^16, which is exact as long as no
- * halving sees a value outside 0...65535:
- *   - along a row, M(i, 1) and M(i, 2) are halved. Each runs over exactly 4m *
- * sum |U| values (the V of a channel are free of the other channels'), and
- * starts so that its least value is 0: 4m * sum_c |U(i, j)| <= 65535, j = 1, 2.
- * A block of outputs that breaks this takes its channels in two halves, each of
- * which must keep it.
- *   - along a column, T(1, x) and T(2, x), the sums of a convolution that is
- * transformed along columns only, are halved. With P(i) = row i of G g (three
- * columns of it, all channels), T(1, x) lies in 2m * (-sum P-...sum P+) and
+ * With stored codes 0...m, V = B'dB lies in -2m...2m, at (1, 1) in 0...4m; 2m is added elsewhere, so V' is a byte when
+ * 4m <= 255. U = GgG' must fit s8, and 4m times the U of one sign of a pair of channels must fit s16, or maddubs would
+ * saturate. All sums are modulo 2^16, which is exact as long as no halving sees a value outside 0...65535:
+ *   - along a row, M(i, 1) and M(i, 2) are halved. Each runs over exactly 4m * sum |U| values (the V of a channel are
+ *     free of the other channels'), and starts so that its least value is 0: 4m * sum_c |U(i, j)| <= 65535, j = 1, 2.
+ *   - along a column, T(1, x) and T(2, x), the sums of a convolution that is transformed along columns only, are
+ * halved. With P(i) = row i of G g (three columns of it, all channels), T(1, x) lies in 2m * (-sum P-...sum P+) and
  *     T(2, x) in m * (-sum |P|...sum |P|): 2m * sum |P(i)| <= 65535, i = 1, 2.
- *   - avg rounds up, (a + b + 1) >> 1: the constants that the starts put into a
- * + b are known here, odd ones too. The result less its centre fits s16 when
- * the output's range is at most 65535 wide. V' and the zero point add
- * constants, which end in the starts and in what is added where a row is
+ *   - avg rounds up, (a + b + 1) >> 1: the constants that the starts put into a + b are known here, odd ones too.
+ * Weights that break a bound take their channels in parts, each a Winograd convolution of its own that keeps the
+ * bounds; what they make is added, modulo 2^16. The whole result less its centre fits s16 when the output's range is at
+ * most 65535 wide. V' and the zero point add constants, which end in the starts and in what is added where a row is
  * halved. */
 #include "backends/cpu/form_tools.h"
 #include "backends/cpu/forms.h"
 
-/* TILES neighbours share each load of a weight and OUTPUTS each load of a code:
- * with two columns of V at a time, as many as leave the accumulators in
- * registers. GROUP neighbours have a row of V in memory at a time. */
+#include <stdlib.h>
+
+/* TILES neighbours share each load of a weight, and up to OUTPUTS outputs each load of a code: as many as leave the
+ * accumulators in registers. AVX-512 has registers for as many sums that are put aside. */
+#define OUTPUTS 6
+enum { TILES = 2, SUMS = TILES * OUTPUTS };
 #if defined(__AVX512BW__)
-#define OUTPUTS 4
-enum { TILES = 2, GROUP = 2 };
+enum { ASIDE_IN_REGISTERS = 1 };
 #else
-#define OUTPUTS 3
-enum { TILES = 2, GROUP = 4 };
+enum { ASIDE_IN_REGISTERS = 0 };
 #endif
 
-/* Elements are made by rows of V, and in a row by columns, in this order; 1 and
- * 2 are halved and serve the others. */
+/* Rows and columns of elements are made in this order; 1 and 2 are halved and serve the others. */
 static const int order[4] = {1, 2, 0, 3};
 
 /* ---- the weights, transformed ---- */
 
-/* Channels that are transformed together, one in each element of the loops that
- * the compiler vectorises. */
-enum { CHUNK = 32 };
+/* Channels that are transformed together, one in each element of the loops that the compiler vectorises. */
+enum { CHUNK = 16 };
 
 typedef struct chunk {
   int16_t u[4][4][CHUNK]; /* G g G' */
@@ -63,285 +54,239 @@ static void transform_taps(int16_t a[CHUNK], const int16_t b[CHUNK], int16_t c[C
   }
 }
 
-/* Channels channel...channel + CHUNK - 1 of an output; those that are none have
- * weights 0. */
+/* Channels channel...channel + count - 1 of an output; up to CHUNK, weights 0. */
 static void transform_kernels(const cpu_conv_shape *shape, const int8_t *weights, int64_t output, int32_t channel,
-                              chunk *k) {
-  int16_t g[9][CHUNK] = {{0}};
+                              int32_t count, chunk *k) {
+  int8_t g[9][CHUNK] = {{0}};
+  int16_t wide[9][CHUNK];
   const int8_t *from = weights + output * 9 * shape->inputs + channel;
-  for (int tap = 0; tap < 9; tap++, from += shape->inputs)
-    for (int i = 0; i < smaller(CHUNK, shape->inputs - channel); i++) g[tap][i] = from[i];
+  for (int tap = 0; tap < 9; tap++, from += shape->inputs) memcpy(g[tap], from, (size_t)count);
+  for (int tap = 0; tap < 9; tap++)
+    for (int i = 0; i < CHUNK; i++) wide[tap][i] = g[tap][i];
   for (int kw = 0; kw < 3; kw++)
-    transform_taps(g[kw], g[3 + kw], g[6 + kw], (int16_t *[4]){k->p[0][kw], k->p[1][kw], k->p[2][kw], k->p[3][kw]});
+    transform_taps(wide[kw], wide[3 + kw], wide[6 + kw],
+                   (int16_t *[4]){k->p[0][kw], k->p[1][kw], k->p[2][kw], k->p[3][kw]});
   for (int i = 0; i < 4; i++)
     transform_taps(k->p[i][0], k->p[i][1], k->p[i][2], (int16_t *[4]){k->u[i][0], k->u[i][1], k->u[i][2], k->u[i][3]});
 }
 
-/* Sums over the channels of an output, by sign: of U, in either half of the
- * channels, and of P. */
+/* Sums over channels: of values, and of their sizes. */
+typedef struct size_sum {
+  int64_t total, size;
+} size_sum;
+
 typedef struct kernel_sums {
-  int64_t u[2][4][4][2];
-  int64_t p[4][2];
+  size_sum u[4][4], p[4];
 } kernel_sums;
 
-static void add_by_sign(int64_t sum[2], const int16_t *value, int32_t from, int32_t end) {
-  int32_t positive = 0, negative = 0;
-  for (int32_t i = from; i < end; i++) {
-    positive += value[i] > 0 ? value[i] : 0;
-    negative += value[i] < 0 ? -value[i] : 0;
+static void add_values(size_sum *sum, const int16_t value[CHUNK]) {
+  int32_t total = 0, size = 0;
+  for (int i = 0; i < CHUNK; i++) {
+    total += value[i];
+    size += abs(value[i]);
   }
-  sum[0] += positive;
-  sum[1] += negative;
-}
-
-/* Vectors of the first half of the channels. */
-static int32_t half_vectors(const cpu_conv_shape *shape) {
-  return form_vectors(shape) / 2;
+  sum->total += total;
+  sum->size += size;
 }
 
 /* Whether U fits s8 and the products of a pair s16. */
-static bool pairs_fit(const int16_t *u, int32_t most) {
+static bool pairs_fit(const int16_t u[CHUNK], int32_t most) {
+  int16_t largest = 0;
+  for (int i = 0; i < CHUNK; i++) largest = (int16_t)(abs(u[i]) > largest ? abs(u[i]) : largest);
+  if (largest > INT8_MAX) return false;
   bool fits = true;
-  for (int i = 0; i < CHUNK; i += 2) {
-    int32_t a = u[i], b = u[i + 1];
-    fits = fits && a >= -INT8_MAX && a <= INT8_MAX && b >= -INT8_MAX && b <= INT8_MAX && form_pair_fits(4 * most, a, b);
-  }
+  if (4 * most * 2 * largest > INT16_MAX)
+    for (int i = 0; i < CHUNK; i += 2) fits = fits && form_pair_fits(4 * most, u[i], u[i + 1]);
   return fits;
 }
 
-/* False when an element or a product does not fit. */
-static bool sum_kernels(const cpu_conv_shape *shape, const int8_t *weights, int64_t output, kernel_sums *sums) {
-  chunk k;
-  bool fits = true;
-  *sums = (kernel_sums){0};
-  for (int32_t channel = 0; channel < shape->inputs; channel += CHUNK) {
-    int32_t middle = 2 * half_vectors(shape) - channel;
-    middle = middle < 0 ? 0 : middle > CHUNK ? CHUNK : middle;
-    transform_kernels(shape, weights, output, channel, &k);
-    for (int i = 0; i < 4; i++) {
-      for (int j = 0; j < 4; j++) {
-        add_by_sign(sums->u[0][i][j], k.u[i][j], 0, middle);
-        add_by_sign(sums->u[1][i][j], k.u[i][j], middle, CHUNK);
-        fits = fits && pairs_fit(k.u[i][j], shape->most);
-      }
-      for (int kw = 0; kw < 3; kw++) add_by_sign(sums->p[i], k.p[i][kw], 0, CHUNK);
-    }
-  }
-  return fits;
-}
-
-/* ---- bounds ---- */
-
-static int64_t absolute_u(const kernel_sums *sums, int half, int i, int j) {
-  return sums->u[half][i][j][0] + sums->u[half][i][j][1];
-}
-
-/* Whether the halvings along rows are exact: of whole sums, or of those of
- * either half. */
-static bool rows_fit(const kernel_sums *sums, int32_t most, bool split) {
+static void sum_chunk(const chunk *k, kernel_sums *sums) {
   for (int i = 0; i < 4; i++) {
-    for (int j = 1; j <= 2; j++) {
-      int64_t a = absolute_u(sums, 0, i, j), b = absolute_u(sums, 1, i, j);
-      if (4 * most * (split ? (a > b ? a : b) : a + b) > UINT16_MAX) return false;
-    }
+    for (int j = 0; j < 4; j++) add_values(&sums->u[i][j], k->u[i][j]);
+    for (int kw = 0; kw < 3; kw++) add_values(&sums->p[i], k->p[i][kw]);
   }
-  return true;
 }
 
-static bool columns_fit(const kernel_sums *sums, int32_t most) {
+/* Whether every halving is exact. */
+static bool sums_fit(const kernel_sums *sums, int32_t most) {
+  for (int i = 0; i < 4; i++)
+    for (int j = 1; j <= 2; j++)
+      if (4 * most * sums->u[i][j].size > UINT16_MAX) return false;
   for (int i = 1; i <= 2; i++)
-    if (2 * most * (sums->p[i][0] + sums->p[i][1]) > UINT16_MAX) return false;
+    if (2 * most * sums->p[i].size > UINT16_MAX) return false;
   return true;
 }
 
 /* ---- constants ---- */
 
 typedef struct row_constants {
-  int64_t start[2][2]; /* half, column 1 or 2: the least value becomes 0 */
-  int64_t y0, y1;      /* what y0 and y1 of the middle columns then hold beyond their
-                          true values */
-  int64_t add[2];      /* what y0 and y1 need */
+  int64_t start[2]; /* of columns 1 and 2: the least value becomes 0 */
+  int64_t y0, y1;   /* what y0 and y1 of these columns then hold beyond their true values */
+  int64_t add[2];   /* what y0 and y1 need */
 } row_constants;
 
-/* Sum of U at (i, j): what V' adds for each unit of V' - V. */
-static int64_t total_u(const kernel_sums *sums, int half, int i, int j) {
-  return sums->u[half][i][j][0] - sums->u[half][i][j][1];
-}
-
-static row_constants halved_constants(const kernel_sums *sums, int32_t most, int i, int halves) {
+static row_constants halved_constants(const kernel_sums *sums, int32_t most, int i) {
   row_constants row = {0};
-  for (int half = 0; half < halves; half++) {
-    int64_t held[2];
-    for (int j = 1; j <= 2; j++) {
-      row.start[half][j - 1] = 4 * most * sums->u[half][i][j][1];
-      /* V(1, 1) is 0 at least and has no offset. */
-      int64_t offset = i == 1 && j == 1 ? 0 : 2 * most;
-      held[j - 1] = row.start[half][j - 1] + offset * total_u(sums, half, i, j);
-    }
-    int64_t average = (held[0] + held[1] + 1) >> 1;
-    row.y0 += average;
-    row.y1 += average - held[1];
+  int64_t held[2];
+  for (int j = 1; j <= 2; j++) {
+    const size_sum *u = &sums->u[i][j];
+    row.start[j - 1] = 2 * most * (u->size - u->total);
+    /* V(1, 1) is 0 at least and has no offset. */
+    held[j - 1] = row.start[j - 1] + (i == 1 && j == 1 ? 0 : 2 * most) * u->total;
   }
+  row.y0 = (held[0] + held[1] + 1) >> 1;
+  row.y1 = row.y0 - held[1];
   return row;
 }
 
 /* `rest`: what the four outputs are to hold beyond their true values. */
-static void output_constants(const kernel_sums *sums, const cpu_conv_shape *shape, int64_t rest, int halves,
-                             row_constants row[4]) {
-  int64_t most = shape->most, least[3] = {0, 2 * most * sums->p[1][1], most * (sums->p[2][0] + sums->p[2][1])};
-  int64_t z = (least[1] + least[2] + 1) >> 1, w = z - least[2];
+static void output_constants(const kernel_sums *sums, int64_t most, int64_t rest, row_constants row[4]) {
+  int64_t least1 = most * (sums->p[1].size - sums->p[1].total), least2 = most * sums->p[2].size;
+  int64_t z = (least1 + least2 + 1) >> 1, w = z - least2;
+  /* Rows 1 and 2 must be 0 at least; row 0 is added to z, row 3 taken from w. */
+  const int64_t held[4] = {rest - z, least1, least2, w - rest};
   for (int i = 0; i < 4; i++) {
-    row[i] = halved_constants(sums, shape->most, i, halves);
-    int64_t edge0 = 2 * most * (total_u(sums, 0, i, 0) + total_u(sums, 1, i, 0));
-    int64_t edge3 = 2 * most * (total_u(sums, 0, i, 3) + total_u(sums, 1, i, 3));
-    /* Rows 1 and 2 must be 0 at least; row 0 is added to z, row 3 taken from w.
-     */
-    int64_t held = i == 0 ? rest - z : i == 3 ? w - rest : least[i];
-    row[i].add[0] = held - row[i].y0 - edge0;
-    row[i].add[1] = held - row[i].y1 + edge3;
+    row[i] = halved_constants(sums, (int32_t)most, i);
+    row[i].add[0] = held[i] - row[i].y0 - 2 * most * sums->u[i][0].total;
+    row[i].add[1] = held[i] - row[i].y1 + 2 * most * sums->u[i][3].total;
   }
 }
 
 /* ---- the prepared weights ---- */
 
-/* A head for each block of outputs, up to a multiple of 64 bytes; then block by
- * block, and in a block by rows in their order, items of 4 bytes an output, of
- * two columns each: start, steps (columns 1, 2); what is added to y0, y1; steps
- * (columns 0, 3) and, in a split block, start and steps of the first half of
- * the channels before those of the second. */
-typedef struct block_head {
-  int32_t count; /* outputs */
-  bool split;
-  int64_t row; /* bytes of a row */
-} block_head;
+/* A head of HEAD bytes: vectors of channels of a part; the last part has as many as are left. Then, part by part and
+ * block by block, rows in their order, of items of FORM_WORD bytes an output: start and steps of column 1; of column 2;
+ * what is added to y0, and y1; steps of column 0; of column 3. A part of fewer than LEAST_PART vectors would be no
+ * faster than `direct`. */
+enum { HEAD = 64, LEAST_PART = 4 };
 
-typedef struct block {
-  const cpu_conv_shape *shape;
-  const int8_t *weights;
-  int32_t first, count;
-  bool split;
-  uint8_t *to;
-} block;
-
-static int64_t header_bytes(int32_t outputs) {
-  return (outputs * (int64_t)sizeof(block_head) + 63) / 64 * 64;
+/* Outputs of the next block where so many are left, and the row of its kernels in a table. */
+static int32_t block_outputs(int32_t left) {
+  if (left >= OUTPUTS && left != 8) return OUTPUTS;
+  return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+static int block_index(int32_t outputs) {
+  return outputs == OUTPUTS ? 0 : outputs == 4 ? 1 : outputs == 2 ? 2 : 3;
 }
 
-static int64_t row_items(int64_t vectors, bool split) {
-  return 4 * vectors + (split ? 6 : 4);
-}
-
-/* Outputs of the block that starts with output `first`. */
-static int32_t block_outputs(const cpu_conv_shape *shape, int32_t first) {
-  int32_t left = shape->window.channels - first;
-  if (left >= OUTPUTS && (left != 4 || OUTPUTS == 4)) return OUTPUTS;
-  return left >= 2 ? 2 : 1;
+static int64_t row_items(int64_t vectors) {
+  return 4 * vectors + 4;
 }
 
 static size_t prepared_bytes(const cpu_conv_shape *shape) {
-  int64_t words = 4 * row_items(form_vectors(shape), true) * shape->window.channels;
-  return (size_t)(header_bytes(shape->window.channels) + FORM_WORD * words);
+  int64_t vectors = form_vectors(shape), parts = (vectors + LEAST_PART - 1) / LEAST_PART;
+  return (size_t)(HEAD + 4 * (4 * vectors + 4 * parts) * FORM_WORD * shape->window.channels);
 }
 
-/* Columns 0 and 3 are taken from what they go with where that is a difference:
- * column 3, and row 3. */
-static int32_t sign_of(int i, int j) {
-  if (j == 1 || j == 2) return 1;
-  return (i == 3) == (j == 3) ? 1 : -1;
+/* Item of a row at which the steps of a column begin. */
+static int64_t steps_item(int64_t vectors, int j) {
+  if (j == 1) return 1;
+  if (j == 2) return 2 + vectors;
+  return j == 0 ? 4 + 2 * vectors : 4 + 3 * vectors;
 }
 
-/* Items before the start of a half, and before what is added. */
-static int64_t start_item(const block *b, int half) {
-  return half ? 2 + 2 * (int64_t)half_vectors(b->shape) : 0;
-}
-static int64_t add_item(const block *b) {
-  return 2 * form_vectors(b->shape) + (b->split ? 4 : 2);
+/* One output's weights of a part, in the block that holds it. */
+typedef struct output_part {
+  const cpu_conv_shape *shape;
+  const int8_t *weights;
+  int64_t output;
+  int32_t from, vectors; /* of channels */
+  int32_t centre;        /* what the part takes away */
+  uint8_t *to;           /* the output's word of the block's first item */
+  int64_t item;          /* bytes */
+} output_part;
+
+static uint8_t *item_of(const output_part *p, int at, int64_t item) {
+  return p->to + (at * row_items(p->vectors) + item) * p->item;
 }
 
-/* Item of a row's steps that holds U(i, j) of a vector. */
-static int64_t step_item(const block *b, int j, int32_t v) {
-  if (j == 0 || j == 3) return add_item(b) + 2 + 2 * v + (j == 3);
-  int half = b->split && v >= half_vectors(b->shape);
-  return start_item(b, half) + 2 + 2 * (v - (half ? half_vectors(b->shape) : 0)) + (j == 2);
-}
-
-static void write_steps(const block *b, int32_t o) {
-  chunk k;
-  int64_t row = row_items(form_vectors(b->shape), b->split);
-  for (int32_t channel = 0; channel < b->shape->inputs; channel += CHUNK) {
-    transform_kernels(b->shape, b->weights, b->first + o, channel, &k);
-    for (int at = 0; at < 4; at++) {
-      for (int j = 0; j < 4; j++) {
-        int32_t sign = sign_of(order[at], j);
-        const int16_t *u = k.u[order[at]][j];
-        for (int32_t c = 0; c < smaller(CHUNK, b->shape->inputs - channel); c += 2) {
-          int64_t item = at * row + step_item(b, j, (channel + c) / 2);
-          form_store_bytes(b->to + FORM_WORD * (item * b->count + o), sign * u[c], sign * u[c + 1]);
-        }
-      }
-    }
+/* Pairs of bytes, each twice. */
+static void write_pairs(const int16_t u[CHUNK], int sign, int32_t pairs, uint8_t *to, int64_t item) {
+  int8_t byte[CHUNK];
+  for (int i = 0; i < CHUNK; i++) byte[i] = (int8_t)(sign * u[i]);
+  for (int32_t c = 0; c < pairs; c++, to += item) {
+    uint16_t pair;
+    memcpy(&pair, byte + 2 * c, sizeof pair);
+    uint32_t word = pair * 0x10001u;
+    memcpy(to, &word, sizeof word);
   }
 }
 
-static void write_constants(const block *b, int32_t o, const row_constants row[4]) {
-  int64_t items = row_items(form_vectors(b->shape), b->split);
+static void write_steps(const output_part *p, const chunk *k, int32_t first, int32_t pairs) {
+  for (int at = 0; at < 4; at++)
+    for (int j = 0; j < 4; j++)
+      write_pairs(k->u[order[at]][j], j == 3 ? -1 : 1, pairs, item_of(p, at, steps_item(p->vectors, j) + first),
+                  p->item);
+}
+
+static void write_constants(const output_part *p, const row_constants row[4]) {
   for (int at = 0; at < 4; at++) {
     const row_constants *r = &row[order[at]];
-    for (int j = 0; j < 2; j++) {
-      for (int half = 0; half <= b->split; half++)
-        form_store_words(b->to + FORM_WORD * ((at * items + start_item(b, half) + j) * b->count + o), r->start[half][j],
-                         r->start[half][j]);
-      form_store_words(b->to + FORM_WORD * ((at * items + add_item(b) + j) * b->count + o), r->add[j], r->add[j]);
-    }
+    form_store_words(item_of(p, at, 0), r->start[0], r->start[0]);
+    form_store_words(item_of(p, at, 1 + p->vectors), r->start[1], r->start[1]);
+    for (int x = 0; x < 2; x++) form_store_words(item_of(p, at, 2 + 2 * p->vectors + x), r->add[x], r->add[x]);
   }
 }
 
-/* Sums of the channels as one half. */
-static void join_halves(kernel_sums *sums) {
-  for (int i = 0; i < 4; i++) {
-    for (int j = 0; j < 4; j++) {
-      for (int sign = 0; sign < 2; sign++) {
-        sums->u[0][i][j][sign] += sums->u[1][i][j][sign];
-        sums->u[1][i][j][sign] = 0;
-      }
-    }
-  }
-}
+typedef enum fit { FITS, TOO_MANY, NEVER } fit;
 
-/* False when the weights of an output could overflow even in two halves. */
-static bool prepare_block(block *b, int32_t *centre) {
-  const cpu_conv_shape *shape = b->shape;
-  kernel_sums sums[OUTPUTS];
+/* Writes the part, if its sums fit. */
+static fit prepare_output(const output_part *p) {
+  const cpu_conv_shape *shape = p->shape;
+  kernel_sums sums = {0};
   row_constants row[4];
-  b->split = false;
-  for (int32_t o = 0; o < b->count; o++) {
-    if (!sum_kernels(shape, b->weights, b->first + o, &sums[o]) || !columns_fit(&sums[o], shape->most)) return false;
-    if (!rows_fit(&sums[o], shape->most, true)) return false;
-    b->split = b->split || !rows_fit(&sums[o], shape->most, false);
+  chunk k;
+  for (int32_t done = 0; done < p->vectors; done += CHUNK / 2) {
+    int32_t pairs = (int32_t)smaller(CHUNK / 2, p->vectors - done), channel = 2 * (p->from + done);
+    transform_kernels(shape, p->weights, p->output, channel, (int32_t)smaller(2 * pairs, shape->inputs - channel), &k);
+    for (int i = 0; i < 4; i++)
+      for (int j = 0; j < 4; j++)
+        if (!pairs_fit(k.u[i][j], shape->most)) return NEVER;
+    sum_chunk(&k, &sums);
+    write_steps(p, &k, done, pairs);
   }
-  for (int32_t o = 0; o < b->count; o++) {
-    form_range range = form_output_range(shape, b->weights, b->first + o);
-    if (range.most - range.least > UINT16_MAX) return false;
-    centre[o] = form_centre(range);
-    if (!b->split) join_halves(&sums[o]);
-    output_constants(&sums[o], shape, -centre[o] - shape->zero * range.total, b->split ? 2 : 1, row);
-    write_constants(b, o, row);
-    write_steps(b, o);
+  if (!sums_fit(&sums, shape->most)) return TOO_MANY;
+  int64_t total = sums.p[0].total + sums.p[3].total + (sums.p[1].total - sums.p[2].total) / 2;
+  output_constants(&sums, shape->most, -p->centre - shape->zero * total, row);
+  write_constants(p, row);
+  return FITS;
+}
+
+/* All weights in parts of so many vectors. */
+static fit prepare_parts(const cpu_conv_shape *shape, const int8_t *weights, const int32_t *centre, int32_t part,
+                         uint8_t *to) {
+  output_part p = {.shape = shape, .weights = weights};
+  for (; p.from < form_vectors(shape); p.from += p.vectors) {
+    p.vectors = (int32_t)smaller(part, form_vectors(shape) - p.from);
+    for (int32_t first = 0, count; first < shape->window.channels; first += count) {
+      count = block_outputs(shape->window.channels - first);
+      p.item = FORM_WORD * count;
+      for (int32_t o = 0; o < count; o++) {
+        p.output = first + o;
+        p.to = to + FORM_WORD * o;
+        p.centre = p.from == 0 ? centre[first + o] : 0;
+        fit result = prepare_output(&p);
+        if (result != FITS) return result;
+      }
+      to += 4 * row_items(p.vectors) * p.item;
+    }
   }
-  return true;
+  return FITS;
 }
 
 static bool prepare(const cpu_conv_shape *shape, const int8_t *weights, void *prepared, int32_t *centre) {
-  block_head *head = prepared;
-  int32_t outputs = shape->window.channels;
-  block b = {.shape = shape, .weights = weights, .to = (uint8_t *)prepared + header_bytes(outputs)};
-  for (; b.first < outputs; b.first += b.count, head++) {
-    b.count = block_outputs(shape, b.first);
-    if (!prepare_block(&b, centre + b.first)) return false;
-    *head = (block_head){b.count, b.split, row_items(form_vectors(shape), b.split) * FORM_WORD * b.count};
-    b.to += 4 * head->row;
+  int32_t *head = prepared, part = form_vectors(shape);
+  for (int32_t o = 0; o < shape->window.channels; o++) {
+    form_range range = form_output_range(shape, weights, o);
+    if (range.most - range.least > UINT16_MAX) return false;
+    centre[o] = form_centre(range);
   }
-  return true;
+  for (;; part = (part + 1) / 2) {
+    fit result = prepare_parts(shape, weights, centre, part, (uint8_t *)prepared + HEAD);
+    *head = part;
+    if (result != TOO_MANY) return result == FITS;
+    if (part < 2 * LEAST_PART) return false;
+  }
 }
 
 static bool takes(const cpu_conv_shape *shape) {
@@ -351,7 +296,14 @@ static bool takes(const cpu_conv_shape *shape) {
   return plain && fits && 4 * shape->most <= UINT8_MAX;
 }
 
-/* ---- a row of V ---- */
+/* ---- V ---- */
+
+/* V' of some tiles lies in 16 planes, by rows and in a row by columns in their order: [vector][TILES]. Planes are a
+ * cache line more than that apart, lest all 16 should fall into the same sets of a cache. */
+CPU_INLINE int64_t plane_bytes(int64_t vectors) {
+  enum { LINE = 64 };
+  return vectors * TILES * VEC + LINE;
+}
 
 /* Element of row `i` of B'd at a column. */
 CPU_INLINE vec column_of(const uint8_t *in, int64_t in_row, const int i) {
@@ -361,279 +313,255 @@ CPU_INLINE vec column_of(const uint8_t *in, int64_t in_row, const int i) {
   return vec_sub8(vec_load(in + in_row), vec_load(in + 3 * in_row));
 }
 
-/* Row `i` of V' of `tiles` tiles: [column][vector of channels][GROUP]. */
-CPU_INLINE void transform_row(const cpu_conv_task *task, const uint8_t *in, int32_t tiles, uint8_t *v, const int i) {
-  const int64_t in_row = task->in_row, in_pixel = task->in_pixel, vectors = form_vectors(task->shape);
-  const int64_t column = vectors * GROUP * VEC;
+/* Row `i` of V' of `tiles` neighbours. */
+CPU_INLINE void transform_row(const cpu_conv_task *task, const uint8_t *in, int64_t vectors, uint8_t *v,
+                              const int tiles, const int i) {
+  const int64_t in_row = task->in_row, in_pixel = task->in_pixel, plane = plane_bytes(vectors);
   const vec offset = vec_set8(2 * task->shape->most);
-  for (int64_t c = 0; c < vectors; c++, v += GROUP * VEC) {
-    const uint8_t *at = in + c * task->in_vector;
+#pragma GCC unroll 1
+  for (int64_t c = 0; c < vectors; c++, v += TILES * VEC, in += task->in_vector) {
+    const uint8_t *at = in;
     vec even = vec_add8(column_of(at, in_row, i), offset), odd = column_of(at + in_pixel, in_row, i);
-    for (int32_t t = 0; t < tiles; t++) {
+#pragma GCC unroll 2
+    for (int t = 0; t < tiles; t++) {
       at += 2 * in_pixel;
       vec next = column_of(at, in_row, i), next_odd = column_of(at + in_pixel, in_row, i);
       vec next_even = vec_add8(next, offset);
-      vec_store(v + t * VEC, vec_sub8(even, next));
-      vec_store(v + column + t * VEC, vec_add8(odd, i == 1 ? next : next_even));
-      vec_store(v + 2 * column + t * VEC, vec_sub8(next_even, odd));
-      vec_store(v + 3 * column + t * VEC, vec_sub8(vec_add8(odd, offset), next_odd));
+      vec_store(v + t * VEC, vec_add8(odd, i == 1 ? next : next_even));
+      vec_store(v + plane + t * VEC, vec_sub8(next_even, odd));
+      vec_store(v + 2 * plane + t * VEC, vec_sub8(even, next));
+      vec_store(v + 3 * plane + t * VEC, vec_sub8(vec_add8(odd, offset), next_odd));
       even = next_even;
       odd = next_odd;
     }
   }
 }
 
-static void transform_rows(const cpu_conv_task *task, const uint8_t *in, int32_t tiles, uint8_t *v, int i) {
-  if (i == 0) transform_row(task, in, tiles, v, 0);
-  if (i == 1) transform_row(task, in, tiles, v, 1);
-  if (i == 2) transform_row(task, in, tiles, v, 2);
-  if (i == 3) transform_row(task, in, tiles, v, 3);
+/* `tiles` neighbours, from the first vector of channels on. */
+CPU_INLINE void transform(const cpu_conv_task *task, const uint8_t *in, int64_t vectors, uint8_t *v, const int tiles) {
+#pragma GCC unroll 4
+  for (int at = 0; at < 4; at++) transform_row(task, in, vectors, v + 4 * at * plane_bytes(vectors), tiles, order[at]);
 }
 
-/* ---- elements ---- */
+/* ---- a block of outputs ---- */
 
-/* A row of V' of some tiles, times a block of outputs. */
-typedef struct element {
-  const uint8_t *v;           /* of the first tile and vector */
-  int64_t column;             /* bytes of a column */
-  int64_t vectors, from, end; /* of channels: all, and those of columns 1 and 2 */
+/* V' of some tiles, times a block of outputs of a part of the channels. */
+typedef struct tile_site {
+  const uint8_t *v;
+  int64_t vectors;
   const uint8_t *weights;
-  const uint8_t *base; /* y0's partner; y1's lies base_pair bytes further on */
-  int64_t base_pair, base_tile;
-  uint8_t *out; /* of y0; y1's lies out_pair bytes further on. HALVED: T(1, x),
-                   becomes z */
-  int64_t out_pair, out_tile;
-  int64_t out_w; /* HALVED: bytes from z to w */
-} element;
+  uint8_t *sums;      /* of the first output of the first tile */
+  int64_t site, line; /* of the sums, bytes */
+  bool joins;         /* another part's sums are there */
+  uint8_t *work;      /* WORK_BYTES, aligned as `scratch` */
+} tile_site;
 
-/* What becomes of columns 1 and 2 when they are halved... */
-enum { ALONE, ADDED, TAKEN };
-/* ... and of the row: nothing yet, columns 0 and 3 are not in it; or it is
- * stored; or halved with that of row 1. */
-enum { PART, STORED, HALVED };
+/* Parts of the work memory: z and w, of x = 0 and 1, T(1, x) before it becomes z; and sums that are put aside. */
+enum { WORK_PART = SUMS * VEC, WORK_Z = 0, WORK_W = 2 * WORK_PART, WORK_ASIDE = 4 * WORK_PART };
+enum { WORK_BYTES = 5 * WORK_PART };
 
-/* Two columns, `second` bytes apart, of some vectors; returns the weights
- * behind. */
-CPU_INLINE const uint8_t *accumulate(vec *sum, const uint8_t *v, int64_t second, int64_t vectors,
-                                     const uint8_t *weights, const int tiles, const int outputs) {
-  const uint8_t *end = v + vectors * GROUP * VEC;
+/* What is put aside while other sums are made: M(i, 1), then y1. */
+typedef struct aside {
+  vec sum[SUMS];
+  uint8_t *memory;
+} aside;
+
+CPU_INLINE void put_aside(aside *a, int k, vec sum) {
+  if (ASIDE_IN_REGISTERS)
+    a->sum[k] = sum;
+  else
+    vec_store(a->memory + k * VEC, sum);
+}
+CPU_INLINE vec from_aside(const aside *a, int k) {
+  return ASIDE_IN_REGISTERS ? a->sum[k] : vec_load(a->memory + k * VEC);
+}
+
+/* Makes each sum a value of its own that lies in a register; gcc 12 else mixes up those that begin or end alike, and
+ * spills them inside the loops, and keeps what is stored for later in registers that it spills as well. */
+CPU_INLINE void fix_sums(vec *sum, const int count) {
+#ifdef VEC_OP
+#pragma GCC unroll 16
+  for (int k = 0; k < count; k++) __asm__("" : "+v"(sum[k]) : : "memory");
+#else
+  (void)sum;
+  (void)count;
+#endif
+}
+
+/* Adds a plane of V' times its steps to all sums; returns the weights behind. */
+CPU_INLINE const uint8_t *accumulate(vec *sum, const uint8_t *v, int64_t vectors, const uint8_t *weights,
+                                     const int tiles, const int outputs) {
+  fix_sums(sum, tiles * outputs);
 #pragma GCC unroll 1
   do {
-#pragma GCC unroll 2
-    for (int s = 0; s < 2; s++) {
-      vec code[TILES];
+    vec code[TILES];
 #pragma GCC unroll 8
-      for (int t = 0; t < tiles; t++) code[t] = vec_load(v + s * second + t * VEC);
+    for (int t = 0; t < tiles; t++) code[t] = vec_load(v + t * VEC);
 #pragma GCC unroll 8
-      for (int o = 0; o < outputs; o++) {
-        vec weight = vec_broadcast32(weights + FORM_WORD * (s * outputs + o));
+    for (int o = 0; o < outputs; o++) {
+      vec weight = vec_broadcast32(weights + FORM_WORD * o);
 #pragma GCC unroll 8
-        for (int t = 0; t < tiles; t++) form_add16(&sum[(s * tiles + t) * outputs + o], vec_maddubs(code[t], weight));
-      }
+      for (int t = 0; t < tiles; t++) form_add16(&sum[t * outputs + o], vec_maddubs(code[t], weight));
     }
-    v += GROUP * VEC;
-    weights += 2 * FORM_WORD * outputs;
-  } while (v < end);
+    v += TILES * VEC;
+    weights += FORM_WORD * outputs;
+  } while (--vectors != 0);
+  fix_sums(sum, tiles * outputs);
   return weights;
 }
 
-/* y0 and y1 of each output and tile in the place of columns 1 and 2. */
-CPU_INLINE void halve(const element *e, vec *sum, const uint8_t *add, const int tiles, const int outputs,
-                      const int base) {
+CPU_INLINE const uint8_t *start_sums(vec *sum, const uint8_t *weights, const int tiles, const int outputs) {
+#pragma GCC unroll 8
+  for (int o = 0; o < outputs; o++)
+#pragma GCC unroll 8
+    for (int t = 0; t < tiles; t++) sum[t * outputs + o] = vec_broadcast32(weights + FORM_WORD * o);
+  return weights + FORM_WORD * outputs;
+}
+
+/* M(i, 2) becomes y0, and M(i, 1) y1. */
+CPU_INLINE const uint8_t *halve(vec *sum, aside *other, const uint8_t *weights, const int tiles, const int outputs) {
 #pragma GCC unroll 8
   for (int o = 0; o < outputs; o++) {
+    vec add0 = vec_broadcast32(weights + FORM_WORD * o), add1 = vec_broadcast32(weights + FORM_WORD * (outputs + o));
 #pragma GCC unroll 8
     for (int t = 0; t < tiles; t++) {
-      vec *y0 = &sum[t * outputs + o], *y1 = &sum[(tiles + t) * outputs + o];
-      vec half = vec_avg16(*y0, *y1), rest = vec_sub16(half, *y1);
-      if (add) {
-        half = vec_add16(half, vec_broadcast32(add + FORM_WORD * o));
-        rest = vec_add16(rest, vec_broadcast32(add + FORM_WORD * (outputs + o)));
-      }
-      if (base != ALONE) {
-        const uint8_t *at = e->base + t * e->base_tile + o * VEC;
-        vec base0 = vec_load(at), base1 = vec_load(at + e->base_pair);
-        half = base == ADDED ? vec_add16(base0, half) : vec_sub16(base0, half);
-        rest = base == ADDED ? vec_add16(base1, rest) : vec_sub16(base1, rest);
-      }
-      *y0 = half;
-      *y1 = rest;
+      const int k = t * outputs + o;
+      vec half = vec_avg16(from_aside(other, k), sum[k]);
+      put_aside(other, k, vec_add16(vec_sub16(half, sum[k]), add1));
+      sum[k] = vec_add16(half, add0);
+      fix_sums(&sum[k], 1);
+    }
+  }
+  return weights + 2 * FORM_WORD * outputs;
+}
+
+CPU_INLINE void store_sums(const vec *sum, uint8_t *to, const int count) {
+#pragma GCC unroll 16
+  for (int k = 0; k < count; k++) vec_store(to + k * VEC, sum[k]);
+}
+
+/* T(2, x), halved with T(1, x). */
+CPU_INLINE void store_halved(const vec *sum, uint8_t *z, uint8_t *w, const int count) {
+#pragma GCC unroll 16
+  for (int k = 0; k < count; k++) {
+    vec half = vec_avg16(vec_load(z + k * VEC), sum[k]);
+    vec_store(z + k * VEC, half);
+    vec_store(w + k * VEC, vec_sub16(half, sum[k]));
+  }
+}
+
+/* Outputs: z + T(0, x), or w - T(3, x). */
+CPU_INLINE void store_outputs(const tile_site *site, const vec *sum, const uint8_t *base, uint8_t *to, const bool taken,
+                              const int tiles, const int outputs) {
+  const int64_t tile = 2 * site->site;
+  const bool joins = site->joins;
+#pragma GCC unroll 8
+  for (int t = 0; t < tiles; t++) {
+#pragma GCC unroll 8
+    for (int o = 0; o < outputs; o++) {
+      const int k = t * outputs + o;
+      uint8_t *at = to + t * tile + o * VEC;
+      vec value = vec_load(base + k * VEC);
+      value = taken ? vec_sub16(value, sum[k]) : vec_add16(value, sum[k]);
+      if (joins) value = vec_add16(value, vec_load(at));
+      vec_store(at, value);
     }
   }
 }
 
-CPU_INLINE void store_row(const element *e, const vec *sum, const int tiles, const int outputs, const int end) {
-  const int64_t pair = e->out_pair, tile = e->out_tile, out_w = e->out_w;
-  uint8_t *out = e->out;
-#pragma GCC unroll 2
-  for (int s = 0; s < 2; s++) {
-#pragma GCC unroll 8
-    for (int t = 0; t < tiles; t++) {
-#pragma GCC unroll 8
-      for (int o = 0; o < outputs; o++) {
-        uint8_t *to = out + s * pair + t * tile + o * VEC;
-        vec value = sum[(s * tiles + t) * outputs + o];
-        if (end == HALVED) {
-          vec z = vec_avg16(vec_load(to), value);
-          vec_store(to + out_w, vec_sub16(z, value));
-          value = z;
-        }
-        vec_store(to, value);
-      }
-    }
+/* What T(i, x), the row's y0 or y1, is for. */
+CPU_INLINE void finish(const tile_site *site, const vec *sum, const int i, const int x, const int tiles,
+                       const int outputs) {
+  uint8_t *z = site->work + WORK_Z + x * WORK_PART, *w = site->work + WORK_W + x * WORK_PART;
+  uint8_t *to = site->sums + x * site->site;
+  if (i == 1) store_sums(sum, z, tiles * outputs);
+  if (i == 2) store_halved(sum, z, w, tiles * outputs);
+  if (i == 0) store_outputs(site, sum, z, to, false, tiles, outputs);
+  if (i == 3) store_outputs(site, sum, w, to + site->line, true, tiles, outputs);
+}
+
+CPU_INLINE void tile_block(const tile_site *site, const int tiles, const int outputs) {
+  const uint8_t *weights = site->weights, *v = site->v;
+  const int64_t vectors = site->vectors, plane = plane_bytes(vectors);
+#pragma GCC unroll 4
+  for (int at = 0; at < 4; at++, v += 4 * plane) {
+    vec sum[SUMS];
+    aside other = {.memory = site->work + WORK_ASIDE};
+    weights = start_sums(sum, weights, tiles, outputs);
+    weights = accumulate(sum, v, vectors, weights, tiles, outputs);
+#pragma GCC unroll 16
+    for (int k = 0; k < tiles * outputs; k++) put_aside(&other, k, sum[k]);
+    weights = start_sums(sum, weights, tiles, outputs);
+    weights = accumulate(sum, v + plane, vectors, weights, tiles, outputs);
+    weights = halve(sum, &other, weights, tiles, outputs);
+    weights = accumulate(sum, v + 2 * plane, vectors, weights, tiles, outputs);
+    finish(site, sum, order[at], 0, tiles, outputs);
+#pragma GCC unroll 16
+    for (int k = 0; k < tiles * outputs; k++) sum[k] = from_aside(&other, k);
+    weights = accumulate(sum, v + 3 * plane, vectors, weights, tiles, outputs);
+    finish(site, sum, order[at], 1, tiles, outputs);
   }
 }
 
-CPU_INLINE void make_row(const element *e, const int tiles, const int outputs, const int base, const int end) {
-  vec sum[2 * TILES * OUTPUTS];
-  const uint8_t *weights = e->weights;
-#pragma GCC unroll 2
-  for (int s = 0; s < 2; s++)
-#pragma GCC unroll 8
-    for (int o = 0; o < outputs; o++)
-#pragma GCC unroll 8
-      for (int t = 0; t < tiles; t++)
-        sum[(s * tiles + t) * outputs + o] = vec_broadcast32(weights + FORM_WORD * (s * outputs + o));
-  const uint8_t *middle = e->v + e->column + e->from * GROUP * VEC;
-  weights = accumulate(sum, middle, e->column, e->end - e->from, weights + 2 * FORM_WORD * outputs, tiles, outputs);
-  halve(e, sum, end == PART ? NULL : weights, tiles, outputs, base);
-  if (end != PART) accumulate(sum, e->v, 3 * e->column, e->vectors, weights + 2 * FORM_WORD * outputs, tiles, outputs);
-  store_row(e, sum, tiles, outputs, end);
-}
+typedef void (*tile_kernel)(const tile_site *site);
 
-typedef void (*row_kernel)(const element *e);
-
-#define KERNEL(outputs, name, tiles, base, end)                                                                        \
-  static void row_##outputs##_##name##_##base##_##end(const element *e) {                                              \
-    make_row(e, tiles, outputs, base, end);                                                                            \
+#define KERNEL(outputs, name, tiles)                                                                                   \
+  static void block_##outputs##_##name(const tile_site *site) {                                                        \
+    tile_block(site, tiles, outputs);                                                                                  \
   }
-#define KINDS(outputs, name, tiles)                                                                                    \
-  KERNEL(outputs, name, tiles, ALONE, PART)                                                                            \
-  KERNEL(outputs, name, tiles, ADDED, PART)                                                                            \
-  KERNEL(outputs, name, tiles, TAKEN, PART)                                                                            \
-  KERNEL(outputs, name, tiles, ALONE, STORED)                                                                          \
-  KERNEL(outputs, name, tiles, ADDED, STORED)                                                                          \
-  KERNEL(outputs, name, tiles, TAKEN, STORED)                                                                          \
-  KERNEL(outputs, name, tiles, ALONE, HALVED)                                                                          \
-  KERNEL(outputs, name, tiles, ADDED, HALVED)
-#define KERNELS(outputs) KINDS(outputs, one, 1) KINDS(outputs, many, TILES)
+#define KERNELS(outputs) KERNEL(outputs, one, 1) KERNEL(outputs, many, TILES)
 KERNELS(OUTPUTS)
+KERNELS(4)
 KERNELS(2)
 KERNELS(1)
 
-#define LIST_END(outputs, name, end)                                                                                   \
-  { row_##outputs##_##name##_ALONE_##end, row_##outputs##_##name##_ADDED_##end, row_##outputs##_##name##_TAKEN_##end }
-#define LIST_HALVED(outputs, name)                                                                                     \
-  { row_##outputs##_##name##_ALONE_HALVED, row_##outputs##_##name##_ADDED_HALVED, NULL }
-#define LIST_NAME(outputs, name)                                                                                       \
-  { LIST_END(outputs, name, PART), LIST_END(outputs, name, STORED), LIST_HALVED(outputs, name) }
-#define LIST(outputs)                                                                                                  \
-  { LIST_NAME(outputs, one), LIST_NAME(outputs, many) }
-/* [block: OUTPUTS, 2, 1][tiles: 1, TILES][end][base] */
-static const row_kernel kernels[3][2][3][3] = {LIST(OUTPUTS), LIST(2), LIST(1)};
+#define LIST_(outputs)                                                                                                 \
+  { block_##outputs##_one, block_##outputs##_many }
+#define LIST(outputs) LIST_(outputs)
+/* [block_index][tiles: 1, TILES] */
+static const tile_kernel kernels[4][2] = {LIST(OUTPUTS), LIST(4), LIST(2), LIST(1)};
 
 /* ---- tiles ---- */
 
-enum { WORK_PART = TILES * OUTPUTS * VEC };
-
-/* A group of tiles: its memory in scratch, where it reads and writes, and sizes
- * in bytes. */
-typedef struct group {
-  const cpu_conv_task *task;
-  const uint8_t *in; /* of the first tile */
-  uint8_t *sums;     /* of its first output */
-  int32_t tiles;     /* at most GROUP */
-  uint8_t *v;        /* a row of V' */
-  uint8_t *halved;   /* of columns: z of x = 0, 1, then w: [GROUP][outputs] each */
-  uint8_t *work;     /* y0 and y1 of half the channels */
-  int64_t vectors;   /* of channels */
-  int64_t column;    /* of V' */
-  int64_t site;      /* of the sums */
-  int64_t line;      /* a row of them */
-  int64_t part;      /* of z and w */
-} group;
-
 static size_t scratch_bytes(const cpu_conv_shape *shape, int32_t sites) {
   (void)sites;
-  return (size_t)(4 * GROUP * (int64_t)VEC * (form_vectors(shape) + shape->window.channels) + 2 * WORK_PART);
+  return (size_t)(WORK_BYTES + 16 * plane_bytes(form_vectors(shape)));
 }
 
-/* Columns 1 and 2 of the first half of the channels; the second half is added
- * to what they leave. */
-static void half_row(element *e, row_kernel kernel, const group *g, int32_t outputs) {
-  element first = *e;
-  first.end = e->from = g->vectors / 2;
-  first.out = g->work;
-  first.out_pair = WORK_PART;
-  first.out_tile = outputs * VEC;
-  kernel(&first);
-  e->weights += (first.end + 1) * 2 * FORM_WORD * outputs;
-  e->base = g->work;
-  e->base_pair = WORK_PART;
-  e->base_tile = first.out_tile;
-}
-
-/* One row of V' of some tiles times the weights of one block. `z` and `sums`
- * are those of its first output. */
-static void block_row(const group *g, int i, const block_head *head, const uint8_t *v, const uint8_t *weights,
-                      bool many, uint8_t *z, uint8_t *sums) {
-  const row_kernel(*kernel)[3] = kernels[head->count > 2 ? 0 : 2 - head->count + 1][many];
-  const bool middle = i == 1 || i == 2;
-  int base = i == 0 ? ADDED : i == 3 ? TAKEN : ALONE;
-  element e = {.v = v,
-               .column = g->column,
-               .vectors = g->vectors,
-               .end = g->vectors,
-               .weights = weights,
-               .base = i == 3 ? z + 2 * g->part : z,
-               .base_pair = g->part,
-               .base_tile = g->site,
-               .out = middle ? z : sums,
-               .out_pair = middle ? g->part : g->site,
-               .out_tile = middle ? g->site : 2 * g->site,
-               .out_w = 2 * g->part};
-  if (head->split) {
-    half_row(&e, kernel[PART][base], g, head->count);
-    if (base == ALONE) base = ADDED;
-  }
-  kernel[i == 2 ? HALVED : STORED][base](&e);
-}
-
-/* One row of V' times all weights. */
-static void group_row(const group *g, int at) {
-  const block_head *head = g->task->prepared;
-  const uint8_t *weights = (const uint8_t *)head + header_bytes(g->task->shape->window.channels);
-  const int i = order[at];
-  uint8_t *z = g->halved, *sums = g->sums + (i == 3 ? g->line : 0), *end = z + g->site;
-  for (; z < end; head++) {
-    for (int32_t tile = 0, many; tile < g->tiles; tile += many) {
-      many = g->tiles - tile >= TILES ? TILES : 1;
-      block_row(g, i, head, g->v + tile * VEC, weights + at * head->row, many > 1, z + tile * g->site,
-                sums + 2 * tile * g->site);
+/* All outputs of `tiles` neighbours; `in` and `sums` are those of the first. */
+static void run_tiles(const cpu_conv_task *task, const uint8_t *in, uint8_t *sums, int32_t tiles) {
+  const cpu_conv_shape *shape = task->shape;
+  const int32_t *part = task->prepared;
+  uint8_t *v = (uint8_t *)task->scratch + WORK_BYTES;
+  tile_site at = {.v = v,
+                  .weights = (const uint8_t *)task->prepared + HEAD,
+                  .site = shape->window.channels * VEC,
+                  .work = task->scratch};
+  at.line = task->sites * at.site;
+  for (int32_t from = 0; from < form_vectors(shape); from += *part) {
+    at.vectors = smaller(*part, form_vectors(shape) - from);
+    at.joins = from > 0;
+    if (tiles > 1)
+      transform(task, in + from * task->in_vector, at.vectors, v, TILES);
+    else
+      transform(task, in + from * task->in_vector, at.vectors, v, 1);
+    at.sums = sums;
+    for (int32_t first = 0, count; first < shape->window.channels; first += count) {
+      count = block_outputs(shape->window.channels - first);
+      kernels[block_index(count)][tiles > 1](&at);
+      at.weights += 4 * row_items(at.vectors) * FORM_WORD * count;
+      at.sums += count * VEC;
     }
-    weights += 4 * head->row;
-    z += head->count * VEC;
-    sums += head->count * VEC;
   }
 }
 
 static void run(const cpu_conv_task *task) {
-  const cpu_conv_shape *shape = task->shape;
-  group g = {.task = task, .v = task->scratch, .vectors = form_vectors(shape), .site = shape->window.channels * VEC};
-  g.column = g.vectors * GROUP * VEC;
-  g.line = task->sites * g.site;
-  g.part = GROUP * g.site;
-  g.halved = g.v + 4 * g.column;
-  g.work = g.halved + 4 * g.part;
+  const int64_t site = task->shape->window.channels * VEC;
   for (int32_t row = 0; row < task->rows; row += 2) {
-    for (int32_t tile = 0; tile < task->sites / 2; tile += GROUP) {
-      g.tiles = (int32_t)smaller(GROUP, task->sites / 2 - tile);
-      g.in = task->in + row * task->in_line + 2 * tile * task->in_site;
-      g.sums = (uint8_t *)task->sums + row * g.line + 2 * tile * g.site;
-      for (int at = 0; at < 4; at++) {
-        transform_rows(task, g.in, g.tiles, g.v, order[at]);
-        group_row(&g, at);
-      }
+    for (int32_t tile = 0, tiles; tile < task->sites / 2; tile += tiles) {
+      tiles = task->sites / 2 - tile >= TILES ? TILES : 1;
+      run_tiles(task, task->in + row * task->in_line + 2 * tile * task->in_site,
+                (uint8_t *)task->sums + ((int64_t)row * task->sites + 2 * tile) * site, tiles);
     }
   }
 }

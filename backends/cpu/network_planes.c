@@ -21,12 +21,19 @@ static bool is_pixel(const cpu_lane_map *map) {
   return map->height == 1 && map->width == 1;
 }
 
-/* Stages that read planes and write a single pixel: pooling alone has a form for that. */
+/* Maps whose values meet lie the same way, and what reads planes writes planes; pooling to a pixel is the exception. */
 static const char *refuse_stage(const cpu_network *plan, const cpu_stage *stage) {
+  const int32_t met[] = {stage->output[0], stage->output[1], stage->skip};
   const cpu_lane_map *to = output_map(plan, stage);
-  if (stage->from[0].input == CPU_NONE || !plan->map[stage->from[0].input].planes) return NULL;
-  if (to && to->planes) return stage->kind == CPU_STAGE_SUM_POOL ? "a sum pool of several windows" : NULL;
-  return stage->kind == CPU_STAGE_SUM_POOL ? NULL : "a map in planes that one pixel is made of";
+  for (size_t i = 0; i < sizeof met / sizeof *met; i++)
+    if (to && met[i] != CPU_NONE && plan->map[met[i]].planes != to->planes) return "maps in planes and in lanes meet";
+  for (int k = 0; k < 2; k++) {
+    if (stage->from[k].input == CPU_NONE) continue;
+    bool in_planes = plan->map[stage->from[k].input].planes, to_planes = to && to->planes;
+    if (stage->kind == CPU_STAGE_SUM_POOL && in_planes) return to_planes ? "a sum pool of several windows" : NULL;
+    if (in_planes != to_planes) return "a map in planes is made of one in lanes, or the other way round";
+  }
+  return NULL;
 }
 
 /* A linear layer on a flattened map reads it in lanes; so does what else it reads. */
@@ -92,11 +99,8 @@ static qe_status choose_columns(cpu_network *plan, cpu_stage *stage) {
 qe_status cpu_planes_choose(cpu_network *plan) {
   choose_maps(plan);
   for (size_t s = 0; s < plan->stages; s++) {
-    cpu_stage *stage = &plan->stage[s];
+    const cpu_stage *stage = &plan->stage[s];
     const char *why = refuse_stage(plan, stage);
-    const cpu_lane_map *to = output_map(plan, stage);
-    if (!why && stage->from[0].input != CPU_NONE && !plan->map[stage->from[0].input].planes && to && to->planes)
-      why = "a map in planes that is made of a map in lanes";
     if (why) return qe_fail(QE_REFUSED, "layer %s: %s", plan->network->layer[stage->from[0].layer].name, why);
   }
   choose_pitches(plan);
