@@ -29,6 +29,10 @@ typedef struct cpu_queue {
 /* At least `bytes` of memory for the call at work on this queue, aligned to QE_ALIGNMENT; not cleared. */
 QE_CHECKED qe_status cpu_queue_scratch(cpu_queue *queue, size_t bytes, void **scratch);
 
+/* Uninitialised memory that starts on a huge page when it is large: fewer misses in the page table and, since physical
+ * neighbours stay neighbours, in the second-level cache. `*memory` is what to free; NULL with a message. */
+void *cpu_large_alloc(size_t bytes, void **memory);
+
 static inline cpu_device *cpu_device_of(const qe_queue *queue) {
   return (cpu_device *)queue->device;
 }

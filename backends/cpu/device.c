@@ -23,22 +23,26 @@ static void cpu_close(qe_device *base) {
   qe_free(device);
 }
 
-/* Large buffers start on a huge page: fewer misses in the page table where activations are streamed. */
-static qe_status cpu_buffer_new(qe_device *device, size_t bytes, qe_buffer **out) {
+void *cpu_large_alloc(size_t bytes, void **memory) {
   bool huge = bytes >= 2 * (size_t)HUGE_PAGE;
+  *memory = bytes > SIZE_MAX - HUGE_PAGE ? qe_alloc(SIZE_MAX) : qe_alloc(bytes + (huge ? HUGE_PAGE : 0));
+  char *data = *memory;
+  if (data && huge) {
+    data += (HUGE_PAGE - (uintptr_t)data % HUGE_PAGE) % HUGE_PAGE;
+    (void)madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* advice: without it all works, slower */
+  }
+  return data;
+}
+
+static qe_status cpu_buffer_new(qe_device *device, size_t bytes, qe_buffer **out) {
   cpu_buffer *buffer = QE_NEW(cpu_buffer);
   if (!buffer) return QE_NO_MEMORY;
   buffer->base.device = device;
   buffer->base.bytes = bytes;
-  buffer->memory = bytes > SIZE_MAX - HUGE_PAGE ? qe_alloc(SIZE_MAX) : qe_alloc(bytes + (huge ? HUGE_PAGE : 0));
-  if (!buffer->memory) {
+  char *data = cpu_large_alloc(bytes, &buffer->memory);
+  if (!data) {
     qe_free(buffer);
     return qe_fail_within(QE_NO_MEMORY, "a buffer of %zu MiB", bytes >> 20);
-  }
-  char *data = buffer->memory;
-  if (huge) {
-    data += (HUGE_PAGE - (uintptr_t)data % HUGE_PAGE) % HUGE_PAGE;
-    (void)madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* advice: without it all works, slower */
   }
   memset(data, 0, bytes);
   buffer->base.data = data;

@@ -101,11 +101,11 @@ static qe_status prepare_base(machine *m) {
   const cpu_network *plan = m->plan;
   size_t used = 0;
   m->base = QE_NEW_ARRAY(cpu_stage_weights, plan->stages);
-  m->base_memory = qe_calloc(1, constant_bytes(plan));
-  if (!m->base || !m->base_memory) return QE_NO_MEMORY;
+  char *memory = cpu_large_alloc(constant_bytes(plan), &m->base_memory);
+  if (!m->base || !memory) return QE_NO_MEMORY;
   for (size_t s = 0; s < plan->stages; s++) {
     cpu_stage_source source = cpu_stage_source_of(plan, &plan->stage[s]);
-    QE_TRY(cpu_stage_prepare(plan, &plan->stage[s], &source, (char *)m->base_memory + used, &m->base[s]));
+    QE_TRY(cpu_stage_prepare(plan, &plan->stage[s], &source, memory + used, &m->base[s]));
     used += cpu_stage_weight_bytes(&plan->stage[s]);
   }
   return QE_OK;
@@ -119,10 +119,9 @@ static qe_status machine_open(const engine *e, bool single, machine *m) {
   if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
   QE_TRY(prepare_base(m));
   m->workspace = QE_NEW_ARRAY(cpu_workspace, threads);
-  m->workspace_memory = qe_alloc(each * (size_t)threads);
-  if (!m->workspace || !m->workspace_memory) return QE_NO_MEMORY;
-  for (int t = 0; t < threads; t++)
-    cpu_workspace_set(m->plan, (char *)m->workspace_memory + each * (size_t)t, &m->workspace[t]);
+  char *memory = cpu_large_alloc(each * (size_t)threads, &m->workspace_memory);
+  if (!m->workspace || !memory) return QE_NO_MEMORY;
+  for (int t = 0; t < threads; t++) cpu_workspace_set(m->plan, memory + each * (size_t)t, &m->workspace[t]);
   return QE_OK;
 }
 

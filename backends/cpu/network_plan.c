@@ -381,9 +381,25 @@ static size_t aligned(size_t bytes) {
   return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
 }
 
+/* The skip map that a stage's output can take the place of: its vectors are read before the same ones are written, and
+ * nothing else of the stage or behind it reads them. CPU_NONE: there is none. */
+static int32_t overwritten(const cpu_network *plan, int32_t at) {
+  const cpu_stage *stage = &plan->stage[plan->map[at].written];
+  int32_t first = stage->output[0] != CPU_NONE ? stage->output[0] : stage->output[1], skip = stage->skip;
+  if (stage->requant == CPU_NONE || skip == CPU_NONE || first != at) return CPU_NONE;
+  if (stage->from[0].input == skip || stage->from[1].input == skip) return CPU_NONE;
+  bool dies = plan->map[skip].read == plan->map[at].written;
+  return dies && same_geometry(&plan->map[skip], &plan->map[at]) ? skip : CPU_NONE;
+}
+
 /* Maps share memory only with maps of their geometry, so that rings are filled once and stay. */
 static void place_map(cpu_network *plan, size_t at) {
   cpu_lane_map *map = &plan->map[at];
+  int32_t skip = overwritten(plan, (int32_t)at);
+  if (skip != CPU_NONE) {
+    map->offset = plan->map[skip].offset;
+    return;
+  }
   for (size_t i = 0; i < at; i++) {
     const cpu_lane_map *other = &plan->map[i];
     if (!same_geometry(map, other)) continue;
