@@ -82,7 +82,9 @@ static const char *const forms[] = {NULL,    "winograd",  "direct",  "wide",   "
 
 static void check_same(const outcome *got, const outcome *wanted, const qe_network *network, const char *isa,
                        const char *form, uint64_t number) {
-  if (memcmp(got, wanted, sizeof *got) == 0) return;
+  bool scores =
+      memcmp(got->loss, wanted->loss, sizeof got->loss) == 0 && memcmp(got->hits, wanted->hits, sizeof got->hits) == 0;
+  if (scores && memcmp(got->logits, wanted->logits, sizeof got->logits) == 0) return;
   qe_network_dump(network, stderr);
   fail_msg("network %llu on %s, form %s: loss %lld, must be %lld", (unsigned long long)number, isa,
            form ? form : "of choice", (long long)got->loss[0], (long long)wanted->loss[0]);

@@ -10,9 +10,13 @@ static int32_t larger(int32_t a, int32_t b) {
   return a > b ? a : b;
 }
 
-static const cpu_lane_map *output_map(const cpu_network *plan, const cpu_stage *stage) {
-  int32_t at = stage->output[0] != CPU_NONE ? stage->output[0] : stage->output[1];
-  return at == CPU_NONE ? NULL : &plan->map[at];
+/* The map that a stage writes, the first of two; CPU_NONE for logits. */
+static int32_t output_map(const cpu_stage *stage) {
+  return stage->output[0] != CPU_NONE ? stage->output[0] : stage->output[1];
+}
+
+static bool in_planes(const cpu_network *plan, int32_t map) {
+  return map != CPU_NONE && plan->map[map].planes;
 }
 
 /* ---- planning ---- */
@@ -24,14 +28,14 @@ static bool is_pixel(const cpu_lane_map *map) {
 /* Maps whose values meet lie the same way, and what reads planes writes planes; pooling to a pixel is the exception. */
 static const char *refuse_stage(const cpu_network *plan, const cpu_stage *stage) {
   const int32_t met[] = {stage->output[0], stage->output[1], stage->skip};
-  const cpu_lane_map *to = output_map(plan, stage);
+  bool to = in_planes(plan, output_map(stage));
   for (size_t i = 0; i < sizeof met / sizeof *met; i++)
-    if (to && met[i] != CPU_NONE && plan->map[met[i]].planes != to->planes) return "maps in planes and in lanes meet";
+    if (met[i] != CPU_NONE && in_planes(plan, met[i]) != to) return "maps in planes and in lanes meet";
   for (int k = 0; k < 2; k++) {
     if (stage->from[k].input == CPU_NONE) continue;
-    bool in_planes = plan->map[stage->from[k].input].planes, to_planes = to && to->planes;
-    if (stage->kind == CPU_STAGE_SUM_POOL && in_planes) return to_planes ? "a sum pool of several windows" : NULL;
-    if (in_planes != to_planes) return "a map in planes is made of one in lanes, or the other way round";
+    bool from = in_planes(plan, stage->from[k].input);
+    if (stage->kind == CPU_STAGE_SUM_POOL && from) return to ? "a sum pool of several windows" : NULL;
+    if (from != to) return "a map in planes is made of one in lanes, or the other way round";
   }
   return NULL;
 }
@@ -41,9 +45,11 @@ static void choose_maps(cpu_network *plan) {
   for (size_t m = 0; m < plan->maps; m++) plan->map[m].planes = !is_pixel(&plan->map[m]);
   for (size_t s = 0; s < plan->stages; s++) {
     const cpu_stage *stage = &plan->stage[s];
-    const cpu_lane_map *to = output_map(plan, stage);
-    bool pixel = !to || is_pixel(to);
-    if (stage->kind == CPU_STAGE_CONV && pixel) plan->map[stage->from[0].input].planes = false;
+    int32_t to = output_map(stage);
+    bool pixel = to == CPU_NONE || is_pixel(&plan->map[to]);
+    for (int k = 0; k < 2; k++)
+      if (stage->kind == CPU_STAGE_CONV && pixel && stage->from[k].input != CPU_NONE)
+        plan->map[stage->from[k].input].planes = false;
   }
 }
 
@@ -68,7 +74,7 @@ static void choose_pitches(cpu_network *plan) {
     for (size_t s = 0; s < plan->stages; s++) {
       const cpu_stage *stage = &plan->stage[s];
       if (stage->requant == CPU_NONE) continue;
-      int32_t to = stage->output[0] != CPU_NONE ? stage->output[0] : stage->output[1];
+      int32_t to = output_map(stage);
       changed |= join(plan, stage->output[0], stage->output[1]);
       changed |= join(plan, stage->skip, to);
       for (int k = 0; k < 2; k++)
@@ -109,9 +115,10 @@ qe_status cpu_planes_choose(cpu_network *plan) {
 }
 
 int32_t cpu_planes_positions(const cpu_network *plan, const cpu_stage *stage) {
-  const cpu_lane_map *to = output_map(plan, stage);
-  if (!to || !to->planes) return stage->from[0].shape.out_height * stage->from[0].shape.out_width;
-  return (stage->from[0].shape.out_height - 1) * to->pitch + stage->from[0].shape.out_width;
+  int32_t to = output_map(stage);
+  const cpu_conv_shape *shape = &stage->from[0].shape;
+  if (!in_planes(plan, to)) return shape->out_height * shape->out_width;
+  return (shape->out_height - 1) * plan->map[to].pitch + shape->out_width;
 }
 
 /* ---- running ---- */
