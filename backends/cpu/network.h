@@ -8,9 +8,15 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/lanes.h"
+#include "core/base/alloc.h"
 #include "core/dispatch/population.h"
 
 enum { CPU_MAX_FORMS = 12, CPU_NONE = -1 };
+
+/* Rounded up to whole cache lines. */
+static inline size_t cpu_aligned(size_t bytes) {
+  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
+}
 
 typedef enum cpu_stage_kind {
   CPU_STAGE_GATHER,    /* images to codes */

@@ -36,10 +36,6 @@ typedef struct engine {
   size_t candidate_bytes; /* constants that evolve */
 } engine;
 
-static size_t aligned(size_t bytes) {
-  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
-}
-
 /* ---- opening ---- */
 
 static const char *refuse(const qe_device *device, const qe_network *network) {
@@ -85,7 +81,7 @@ static bool stage_evolves(const engine *e, const cpu_stage *stage) {
 }
 
 static size_t constant_bytes(const cpu_network *plan) {
-  size_t bytes = aligned(plan->stages * sizeof(cpu_stage_weights));
+  size_t bytes = cpu_aligned(plan->stages * sizeof(cpu_stage_weights));
   for (size_t s = 0; s < plan->stages; s++) bytes += cpu_stage_weight_bytes(&plan->stage[s]);
   return bytes;
 }
@@ -114,7 +110,7 @@ static qe_status prepare_base(machine *m) {
 static qe_status machine_open(const engine *e, bool single, machine *m) {
   int threads = e->device->threads;
   QE_TRY(cpu_network_new(e->network, e->evolves, e->device->kernels->lane_kernels, single, &m->plan));
-  size_t each = aligned(cpu_workspace_bytes(m->plan));
+  size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
   m->bytes = constant_bytes(m->plan) + each * (size_t)threads;
   if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
   QE_TRY(prepare_base(m));
@@ -127,7 +123,7 @@ static qe_status machine_open(const engine *e, bool single, machine *m) {
 
 /* Constants of a candidate: its own of the stages that evolve, and pointers to all. */
 static size_t candidate_bytes(const engine *e) {
-  size_t bytes = aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
+  size_t bytes = cpu_aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
   for (size_t s = 0; s < e->chunk.plan->stages; s++)
     if (stage_evolves(e, &e->chunk.plan->stage[s])) bytes += cpu_stage_weight_bytes(&e->chunk.plan->stage[s]);
   return bytes;
@@ -284,7 +280,7 @@ static void prepare_members(void *context, int64_t first, int64_t last, int thre
   for (int64_t i = first; i < last; i++) {
     candidate *member = &g->member[i];
     char *memory = g->memory + (size_t)i * e->candidate_bytes;
-    size_t head = aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
+    size_t head = cpu_aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
     const char *genome = (const char *)g->call->genomes + (size_t)member->number * e->layout->bytes;
     cpu_stage_weights *weights = (cpu_stage_weights *)(void *)memory;
     qe_status status = prepare_genome(e, genome, e->codes[thread], memory + head, weights);
@@ -413,7 +409,7 @@ static qe_status prepare_parent(group *g, void **memory) {
   *memory = NULL;
   if (!g->call->parent || !e->layout) return QE_OK;
   g->parent = g->call->parent;
-  size_t head = aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
+  size_t head = cpu_aligned(e->chunk.plan->stages * sizeof(cpu_stage_weights));
   if (!(*memory = qe_alloc(e->candidate_bytes))) return QE_NO_MEMORY;
   g->shared = *memory;
   return prepare_genome(e, g->parent, e->codes[0], (char *)*memory + head, *memory);

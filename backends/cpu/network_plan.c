@@ -377,10 +377,6 @@ static bool same_geometry(const cpu_lane_map *a, const cpu_lane_map *b) {
          memcmp(a->ring, b->ring, sizeof a->ring) == 0;
 }
 
-static size_t aligned(size_t bytes) {
-  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
-}
-
 /* The skip map that a stage's output can take the place of: its vectors are read before the same ones are written, and
  * nothing else of the stage or behind it reads them. CPU_NONE: there is none. */
 static int32_t overwritten(const cpu_network *plan, int32_t at) {
@@ -411,7 +407,7 @@ static void place_map(cpu_network *plan, size_t at) {
     return;
   }
   map->offset = plan->arena_bytes;
-  plan->arena_bytes += aligned(map->bytes);
+  plan->arena_bytes += cpu_aligned(map->bytes);
 }
 
 static void lay_out(cpu_network *plan) {
@@ -425,7 +421,8 @@ static void lay_out(cpu_network *plan) {
     if (!map->planes) map->pitch = map->width + map->ring[1] + map->ring[3];
     map->pixel = map->planes ? 2 : map->vector * map->vectors;
     map->row = map->pixel * map->pitch;
-    if (map->planes) map->vector = (int64_t)aligned((size_t)(map->row * rows + 4 * lanes)); /* whole vectors behind */
+    if (map->planes)
+      map->vector = (int64_t)cpu_aligned((size_t)(map->row * rows + 4 * lanes)); /* whole vectors behind */
     map->bytes = (size_t)(map->planes ? map->vector * map->vectors : map->row * rows);
     map->origin = (size_t)(map->row * map->ring[0] + map->pixel * map->ring[1]);
     if (map->read < map->written) map->read = map->written;

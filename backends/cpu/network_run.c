@@ -4,10 +4,6 @@
 
 #include <string.h>
 
-static size_t aligned(size_t bytes) {
-  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
-}
-
 static int32_t smaller(int32_t a, int32_t b) {
   return a < b ? a : b;
 }
@@ -17,21 +13,21 @@ static size_t logits_bytes(const cpu_network *plan) {
 }
 
 size_t cpu_workspace_bytes(const cpu_network *plan) {
-  return 2 * aligned(plan->arena_bytes) + 2 * aligned(plan->sums_bytes) + aligned(plan->scratch_bytes) +
-         aligned(plan->columns_bytes) + aligned(logits_bytes(plan));
+  return 2 * cpu_aligned(plan->arena_bytes) + 2 * cpu_aligned(plan->sums_bytes) + cpu_aligned(plan->scratch_bytes) +
+         cpu_aligned(plan->columns_bytes) + cpu_aligned(logits_bytes(plan));
 }
 
 void cpu_workspace_set(const cpu_network *plan, void *memory, cpu_workspace *workspace) {
   uint8_t *at = memory;
   workspace->arena = at;
-  workspace->parent = at += aligned(plan->arena_bytes);
-  workspace->sums[0] = at += aligned(plan->arena_bytes);
-  workspace->sums[1] = at += aligned(plan->sums_bytes);
-  workspace->scratch = at += aligned(plan->sums_bytes);
-  workspace->columns = at += aligned(plan->scratch_bytes);
-  workspace->logits = (int32_t *)(void *)(at + aligned(plan->columns_bytes));
-  memset(workspace->columns, 0, aligned(plan->columns_bytes));
-  memset(workspace->sums[0], 0, 2 * aligned(plan->sums_bytes));
+  workspace->parent = at += cpu_aligned(plan->arena_bytes);
+  workspace->sums[0] = at += cpu_aligned(plan->arena_bytes);
+  workspace->sums[1] = at += cpu_aligned(plan->sums_bytes);
+  workspace->scratch = at += cpu_aligned(plan->sums_bytes);
+  workspace->columns = at += cpu_aligned(plan->scratch_bytes);
+  workspace->logits = (int32_t *)(void *)(at + cpu_aligned(plan->columns_bytes));
+  memset(workspace->columns, 0, cpu_aligned(plan->columns_bytes));
+  memset(workspace->sums[0], 0, 2 * cpu_aligned(plan->sums_bytes));
   for (size_t m = 0; m < plan->maps; m++) {
     const cpu_lane_map *map = &plan->map[m];
     memset(workspace->arena + map->offset, map->zero, map->bytes);

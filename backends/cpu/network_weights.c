@@ -4,13 +4,9 @@
 
 #include <string.h>
 
-static size_t aligned(size_t bytes) {
-  return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
-}
-
 size_t cpu_stage_weight_bytes(const cpu_stage *stage) {
-  return aligned(stage->from[0].prepared_bytes) + aligned(stage->from[1].prepared_bytes) +
-         aligned(stage->requant_bytes);
+  return cpu_aligned(stage->from[0].prepared_bytes) + cpu_aligned(stage->from[1].prepared_bytes) +
+         cpu_aligned(stage->requant_bytes);
 }
 
 cpu_stage_source cpu_stage_source_of(const cpu_network *plan, const cpu_stage *stage) {
@@ -128,9 +124,9 @@ static void fill_requant(const cpu_network *plan, const cpu_stage *stage, const 
 
 qe_status cpu_stage_prepare(const cpu_network *plan, const cpu_stage *stage, const cpu_stage_source *source,
                             void *memory, cpu_stage_weights *weights) {
-  char *second = (char *)memory + aligned(stage->from[0].prepared_bytes);
+  char *second = (char *)memory + cpu_aligned(stage->from[0].prepared_bytes);
   *weights =
-      (cpu_stage_weights){.prepared = {memory, second}, .requant = second + aligned(stage->from[1].prepared_bytes)};
+      (cpu_stage_weights){.prepared = {memory, second}, .requant = second + cpu_aligned(stage->from[1].prepared_bytes)};
   if (stage->requant == CPU_NONE) return QE_OK;
   ranges r[2] = {{0}};
   qe_status status = prepare_producer(plan, stage, 0, source, weights, &r[0]);
