@@ -1,6 +1,7 @@
 /* The integer network: fixed-point functions, the ops against hand-computed values, and whole networks against their
  * fake-quantised float twins. */
 #include "core/base/fixed.h"
+#include "core/dispatch/population.h"
 #include "core/graph/integer.h"
 #include "core/train/trainer.h"
 #include "cpu_ref/ref.h"
@@ -152,6 +153,37 @@ static void test_mlp_dorefa(void **state) {
   check_twins(spec, 1, 0.02);
 }
 
+/* Every network of the zoo has an integer form, and the cpu backend's engine takes it. */
+static void check_lowers(const char *name, char shortcut) {
+  qe_model_spec spec = spec_of(name, 4, 4);
+  qe_model *model;
+  qe_network *network;
+  qe_population *population;
+  qe_queue *queue;
+  spec.height = spec.width = data->height;
+  spec.channels = data->channels;
+  spec.classes = data->classes;
+  spec.shortcut = shortcut;
+  OK(qe_model_new(&spec, 1, &model));
+  OK(qe_network_from_graph(model->graph, model->values, &network));
+  OK(qe_network_check(network));
+  OK(qe_queue_new(fixture_fast(), &queue));
+  OK(qe_population_new(queue, network, NULL, NULL, &population));
+  if (fixture_device[1]) assert_string_equal(qe_population_engine(population), "lanes");
+  qe_population_free(population);
+  qe_queue_free(queue);
+  qe_network_free(network);
+  qe_model_free(model);
+}
+
+static void test_the_zoo_lowers(void **state) {
+  (void)state;
+  static const char *const names[] = {"resnet20", "resnet32", "resnet44", "resnet56", "resnet110"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (char shortcut = 'A'; shortcut <= 'B'; shortcut++) check_lowers(names[i], shortcut);
+  check_lowers("mlp", 'A');
+}
+
 static void check_refused(qe_model_spec spec, const char *text) {
   qe_model *model;
   qe_network *network;
@@ -178,6 +210,7 @@ int main(void) {
       cmocka_unit_test(test_resnet_w4a4),
       cmocka_unit_test(test_resnet_w2a2_shortcut_b_per_channel),
       cmocka_unit_test(test_mlp_dorefa),
+      cmocka_unit_test(test_the_zoo_lowers),
       cmocka_unit_test(test_refusals_name_the_layer),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
