@@ -145,19 +145,45 @@ void cpu_planes_gather(const uint8_t *image, const cpu_lane_map *to, uint8_t *or
   }
 }
 
+/* Pairs of bytes, `stride` pairs apart. Stride 2 reads whole words, of which the last one ends in the row's ring or
+ * behind it: that loop becomes vector instructions. */
+static void copy_row(const uint8_t *from, int32_t stride, int32_t count, uint8_t *to) {
+  for (int32_t x = 0; stride == 2 && x < count; x++) {
+    uint32_t word;
+    memcpy(&word, from + 4 * (int64_t)x, sizeof word);
+    memcpy(to + 2 * (int64_t)x, &word, 2);
+  }
+  for (int32_t x = 0; stride != 2 && x < count; x++) memcpy(to + 2 * (int64_t)x, from + 2 * (int64_t)x * stride, 2);
+}
+
+/* One channel, where the channels before it do not fill whole pairs. */
+static void subsample_channel(const cpu_lane_map *from, const uint8_t *in, const int32_t *stride, int32_t source,
+                              const cpu_lane_map *to, uint8_t *target) {
+  bool inside = source >= 0 && source < from->channels;
+  const uint8_t *plane = in + (inside ? source / 2 * from->vector + source % 2 : 0);
+  for (int32_t row = 0; row < to->height; row++)
+    for (int32_t x = 0; x < to->width; x++)
+      target[row * to->row + 2 * x] =
+          inside ? plane[row * stride[0] * from->row + 2 * x * stride[1]] : (uint8_t)to->zero;
+}
+
+static void subsample_pair(const cpu_lane_map *from, const uint8_t *in, const int32_t *stride, int32_t source,
+                           const cpu_lane_map *to, uint8_t *target) {
+  bool inside = source >= 0 && source < from->vectors;
+  for (int32_t row = 0; row < to->height; row++)
+    if (inside)
+      copy_row(in + source * from->vector + row * stride[0] * from->row, stride[1], to->width, target + row * to->row);
+    else
+      memset(target + row * to->row, to->zero, 2 * (size_t)to->width);
+}
+
 void cpu_planes_subsample(const cpu_lane_map *from, const uint8_t *in, const qe_attrs *attrs, const cpu_lane_map *to,
                           uint8_t *out) {
-  const int32_t *stride = attrs->window.stride;
-  for (int32_t c = 0; c < to->channels; c++) {
-    int32_t source = c - attrs->pad_channels[0];
-    bool inside = source >= 0 && source < from->channels;
-    const uint8_t *plane = in + (inside ? source / 2 * from->vector + source % 2 : 0);
-    uint8_t *target = out + c / 2 * to->vector + c % 2;
-    for (int32_t row = 0; row < to->height; row++)
-      for (int32_t x = 0; x < to->width; x++)
-        target[row * to->row + 2 * x] =
-            inside ? plane[row * stride[0] * from->row + 2 * x * stride[1]] : (uint8_t)to->zero;
-  }
+  const int32_t *stride = attrs->window.stride, before = attrs->pad_channels[0];
+  for (int32_t v = 0; before % 2 == 0 && v < to->vectors; v++)
+    subsample_pair(from, in, stride, v - before / 2, to, out + v * to->vector);
+  for (int32_t c = 0; before % 2 != 0 && c < to->channels; c++)
+    subsample_channel(from, in, stride, c - before, to, out + c / 2 * to->vector + c % 2);
 }
 
 /* First stored value of the window whose first tap is inside the ring. */
@@ -200,11 +226,6 @@ void cpu_planes_sum_pool(const cpu_lane_map *from, const uint8_t *in, const cpu_
         memset(to, 0, (size_t)lanes * sizeof *to);
         to[0] = sum;
       }
-}
-
-/* One row of one tap: pairs of bytes, `stride` pairs apart. */
-static void copy_row(const uint8_t *from, int32_t stride, int32_t count, uint8_t *to) {
-  for (int32_t x = 0; x < count; x++) memcpy(to + 2 * x, from + (int64_t)2 * x * stride, 2);
 }
 
 void cpu_planes_columns(const cpu_lane_map *from, const uint8_t *in, const cpu_conv_shape *shape, int32_t pitch,
