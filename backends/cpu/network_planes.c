@@ -148,10 +148,12 @@ void cpu_planes_gather(const uint8_t *image, const cpu_lane_map *to, uint8_t *or
 /* Pairs of bytes, `stride` pairs apart. Stride 2 reads whole words, of which the last one ends in the row's ring or
  * behind it: that loop becomes vector instructions. */
 static void copy_row(const uint8_t *from, int32_t stride, int32_t count, uint8_t *to) {
+  const bool little_endian = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
   for (int32_t x = 0; stride == 2 && x < count; x++) {
     uint32_t word;
     memcpy(&word, from + 4 * (int64_t)x, sizeof word);
-    memcpy(to + 2 * (int64_t)x, &word, 2);
+    uint16_t pair = (uint16_t)(little_endian ? word & 0xffff : word >> 16);
+    memcpy(to + 2 * (int64_t)x, &pair, sizeof pair);
   }
   for (int32_t x = 0; stride != 2 && x < count; x++) memcpy(to + 2 * (int64_t)x, from + 2 * (int64_t)x * stride, 2);
 }
