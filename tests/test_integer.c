@@ -180,7 +180,7 @@ static void test_the_zoo_lowers(void **state) {
   (void)state;
   static const char *const names[] = {"resnet20", "resnet32", "resnet44", "resnet56", "resnet110"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    for (char shortcut = 'A'; shortcut <= 'B'; shortcut++) check_lowers(names[i], shortcut);
+    for (int b = 0; b < 2; b++) check_lowers(names[i], b ? 'B' : 'A');
   check_lowers("mlp", 'A');
 }
 
