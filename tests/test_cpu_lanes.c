@@ -678,46 +678,6 @@ static void test_load(void **state) {
   for_all_kernels(loads);
 }
 
-static void repack_of(const cpu_lane_kernels *kernels, const map *x, cpu_packing packing) {
-  cpu_conv_shape shape = {.window = {.kernel = {1, 1}, .stride = {1, 1}}};
-  cpu_conv_task task = task_of(x, &shape, &x->desc);
-  cpu_lane_out out = {.packing = packing, .vector = x->vector + 32};
-  int32_t height = x->desc.dim[QE_H], width = x->desc.dim[QE_W], channels = x->desc.dim[QE_C];
-  out.site = vectors_of(packing, channels) * out.vector;
-  out.line = width * out.site + 32;
-  size_t bytes = (size_t)(height * out.line);
-  out.data = memset(malloc(bytes), FILLER, bytes);
-  uint8_t *expected = memset(malloc(bytes), FILLER, bytes);
-  kernels->repack(&task, &out);
-  for (int64_t i = 0; i < height * width; i++) {
-    uint8_t *pixel = expected + i / width * out.line + i % width * out.site;
-    for (int64_t v = 0; v < vectors_of(packing, channels); v++) memset(pixel + v * out.vector, 0, (size_t)x->vector);
-    for (int lane = 0; lane < x->lanes; lane++)
-      for (int32_t c = 0; c < channels; c++)
-        put(pixel, packing, out.vector, c, lane, x->codes[(lane * height * width + i) * channels + c]);
-  }
-  assert_memory_equal(out.data, expected, bytes);
-  free(expected);
-  free(out.data);
-}
-
-static void repacks(const cpu_lane_kernels *kernels) {
-  for (int i = 0; i < COUNTS; i++) {
-    map x = random_map(kernels, 2, 3, channel_counts[i], 0, 3);
-    repack_of(kernels, &x, CPU_PAIRS);
-    repack_of(kernels, &x, CPU_CRUMBS);
-    map_free(&x);
-    x = random_map(kernels, 2, 3, channel_counts[i], 0, 1);
-    repack_of(kernels, &x, CPU_BITS);
-    map_free(&x);
-  }
-}
-
-static void test_repack(void **state) {
-  (void)state;
-  for_all_kernels(repacks);
-}
-
 /* Images that end where their memory ends; some lanes are empty. */
 static void gathers(const cpu_lane_kernels *kernels) {
   for (int i = 0; i < COUNTS + 1; i++) {
@@ -779,8 +739,8 @@ static void test_loss(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_requant_kinds), cmocka_unit_test(test_requant_limits), cmocka_unit_test(test_pools),
-      cmocka_unit_test(test_subsample),     cmocka_unit_test(test_load),           cmocka_unit_test(test_repack),
-      cmocka_unit_test(test_gather),        cmocka_unit_test(test_loss),
+      cmocka_unit_test(test_subsample),     cmocka_unit_test(test_load),           cmocka_unit_test(test_gather),
+      cmocka_unit_test(test_loss),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

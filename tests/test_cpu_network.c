@@ -77,8 +77,7 @@ static void open_cpu(const char *isa, const char *form, int threads, qe_device *
 }
 
 static const char *const isas[] = {"portable", "avx2", "avx512"};
-static const char *const forms[] = {NULL,    "winograd",  "direct",  "wide",   "vnni",
-                                    "plain", "depthwise", "lookup2", "lookup1"};
+static const char *const forms[] = {NULL, "winograd", "direct", "wide", "vnni", "plain", "lookup2", "lookup1"};
 
 static void check_same(const outcome *got, const outcome *wanted, const qe_network *network, const char *isa,
                        const char *form, uint64_t number) {

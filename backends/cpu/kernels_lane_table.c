@@ -32,6 +32,5 @@ const cpu_lane_kernels CPU_NAME(lane_kernels) = {
     .load = CPU_NAME(lane_load),
     .max_pool = CPU_NAME(lane_max_pool),
     .subsample = CPU_NAME(lane_subsample),
-    .repack = CPU_NAME(lane_repack),
     .loss = CPU_NAME(lane_loss),
 };

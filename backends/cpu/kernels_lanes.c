@@ -206,17 +206,6 @@ void CPU_NAME(lane_subsample)(const cpu_conv_task *task, const int32_t *pad_chan
     }
 }
 
-void CPU_NAME(lane_repack)(const cpu_conv_task *task, const cpu_lane_out *out) {
-  const int64_t pairs = ((int64_t)task->shape->inputs + 1) / 2;
-  for (int64_t line = 0; line < task->rows; line++) {
-    for (int64_t site = 0; site < task->sites; site++) {
-      const uint8_t *in = task->in + line * task->in_line + site * task->in_site;
-      uint8_t *to = out->data + line * out->line + site * out->site;
-      CPU_NAME(pack_pairs)(in, task->in_vector, pairs, out->packing, to, out->vector);
-    }
-  }
-}
-
 /* ---- loss ---- */
 
 void CPU_NAME(lane_loss)(const int32_t *logits, int32_t classes, const int32_t *labels, int32_t *loss, int32_t *hit) {

@@ -13,7 +13,6 @@ void CPU_NAME(lane_max_pool)(const cpu_conv_task *task, uint8_t *to, int64_t to_
                              int64_t to_vector);
 void CPU_NAME(lane_subsample)(const cpu_conv_task *task, const int32_t *pad_channels, uint8_t *to, int64_t to_line,
                               int64_t to_site, int64_t to_vector);
-void CPU_NAME(lane_repack)(const cpu_conv_task *task, const cpu_lane_out *out);
 void CPU_NAME(lane_loss)(const int32_t *logits, int32_t classes, const int32_t *labels, int32_t *loss, int32_t *hit);
 
 #endif

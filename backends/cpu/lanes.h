@@ -129,7 +129,6 @@ typedef struct cpu_lane_kernels {
   /* The task's in_site and in_line hold the stride; pad_channels[2] channels of code 0 before and after. */
   void (*subsample)(const cpu_conv_task *task, const int32_t *pad_channels, uint8_t *to, int64_t to_line,
                     int64_t to_site, int64_t to_vector);
-  void (*repack)(const cpu_conv_task *task, const cpu_lane_out *out); /* zero 0; codes that fit out's packing */
   /* Of logits [classes][lanes]: loss Q16 and hit [lanes], as qe_ref_int_loss; labels in 0...classes-1. */
   void (*loss)(const int32_t *logits, int32_t classes, const int32_t *labels, int32_t *loss, int32_t *hit);
 } cpu_lane_kernels;
