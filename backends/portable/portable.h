@@ -1,0 +1,102 @@
+/* The host side of kernels_cl, the same for every backend that can run them (opencl, cuda): which kernel an op takes,
+ * with which parameters and how many work-groups. A backend brings memory, queues and one launch function. */
+#ifndef QE_BACKENDS_PORTABLE_PORTABLE_H
+#define QE_BACKENDS_PORTABLE_PORTABLE_H
+
+#include "core/dispatch/backend.h"
+#include "kernels_cl/params.h"
+
+typedef enum qk_kernel {
+#define QK_KERNEL(file, name) QK_##name,
+#include "kernels_cl/kernels.def"
+#undef QK_KERNEL
+  QK_KERNELS
+} qk_kernel;
+
+typedef struct portable_kernel_info {
+  const char *file, *name; /* kernels_cl/FILE.cl */
+} portable_kernel_info;
+extern const portable_kernel_info portable_kernel[QK_KERNELS];
+
+enum { PORTABLE_MAX_OPERANDS = 12 };
+
+typedef struct portable_operand {
+  qe_buffer *buffer; /* NULL: a null pointer, for operands that a kernel does not read */
+  size_t offset;     /* bytes */
+} portable_operand;
+
+/* One launch: groups[0] x groups[1] x groups[2] work-groups of local[0] x local[1] x local[2] work-items. */
+typedef struct portable_launch {
+  qk_kernel kernel;
+  int operands;
+  portable_operand operand[PORTABLE_MAX_OPERANDS];
+  const void *params; /* the kernel's struct of params.h */
+  size_t params_bytes;
+  size_t groups[3], local[3];
+} portable_launch;
+
+typedef struct portable_limits {
+  int32_t group;          /* work-items of a plain work-group: QK_GROUP, a power of two, at most 256 */
+  size_t group_most;      /* of any work-group */
+  size_t local_bytes;     /* local memory of a work-group */
+  size_t constant_bytes;  /* largest constant buffer */
+  size_t memory_bytes;    /* of the device */
+  size_t allocation_most; /* of one buffer */
+  int32_t units;          /* multiprocessors or cores */
+  int32_t subgroup;       /* work-items that run in step; 1 where not known */
+  bool doubles;
+  bool dot;       /* an instruction for the dot product of four bytes */
+  bool processor; /* a CPU: one work-item a core at a time, wide vectors within it */
+} portable_limits;
+
+/* What the backend brings beside its qe_device_table. */
+typedef struct portable_driver {
+  qe_status (*launch)(qe_queue *queue, const portable_launch *launch);
+} portable_driver;
+
+/* First member of a backend's own device type. */
+typedef struct portable_device {
+  qe_device base;
+  const portable_driver *driver;
+  portable_limits limits;
+} portable_device;
+
+/* First member of a backend's own queue type. portable_queue_open and _close around its life. */
+typedef struct portable_queue {
+  qe_queue base;
+  qe_buffer *scratch; /* grows to what the largest call needs */
+  qe_buffer *fault;   /* s32 [4]: what kernels found wrong: code, op, place, value; 0: nothing */
+  bool watched;       /* a kernel that may report a fault was launched since the last wait */
+} portable_queue;
+
+static inline const portable_device *portable_device_of(const qe_queue *queue) {
+  return (const portable_device *)queue->device;
+}
+
+QE_CHECKED qe_status portable_queue_open(portable_queue *queue);
+void portable_queue_close(portable_queue *queue);
+/* At the end of a backend's wait, when all is done: QE_SHAPE with op and value where a kernel met an index or label out
+ * of range; the fault is then forgotten. */
+QE_CHECKED qe_status portable_queue_faults(portable_queue *queue);
+/* Device memory for the call at work on this queue, of undefined content; calls run in order, so that they share it. */
+QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer **buffer);
+
+/* Implementations of an op, best first, of the portable kernels. */
+const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count);
+extern const qe_impl portable_impl;
+
+/* ---- for the files of this folder ---- */
+
+/* Operands of the call in their order, then the parameters. */
+portable_launch portable_launch_of(const qe_call *call, qk_kernel kernel, const void *params, size_t params_bytes);
+/* groups = as many plain work-groups as `items` work-items need, but no more than keep the device busy. */
+void portable_flat(const qe_device *device, portable_launch *launch, int64_t items);
+qe_status portable_run(qe_queue *queue, const portable_launch *launch);
+
+/* How an op runs, from ops.def; the functions lie in the files of their kin. */
+typedef qe_status (*portable_op)(qe_queue *queue, const qe_call *call);
+#define PORTABLE_OP(name, refuse) qe_status portable_##name(qe_queue *queue, const qe_call *call);
+#include "backends/portable/ops.def"
+#undef PORTABLE_OP
+
+#endif

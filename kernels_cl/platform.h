@@ -1,0 +1,109 @@
+/* What differs between OpenCL C 1.2, CUDA and the host emulation of CUDA: the only place with conditions on them.
+ *
+ * A kernel is written
+ *     KERNEL(name)(BUFFER(x), BUFFER(y), const qk_params_flat p) {
+ *       OPERAND(const float, x);
+ *       OPERAND(float, y);
+ *       ...
+ * with one BUFFER an operand (its memory and the bytes from its start) and, last, one parameter struct of params.h by
+ * value. Work-groups have QK_GROUP work-items along axis 0, a power of two that the device chose, unless the row in
+ * kernels.def says otherwise. */
+#ifndef QK_PLATFORM_H
+#define QK_PLATFORM_H
+
+#ifdef __OPENCL_VERSION__
+
+#pragma OPENCL FP_CONTRACT OFF
+
+#define KERNEL(name) __kernel void name
+#define DEVICE static inline
+#define GLOBAL __global
+#define LOCAL __local
+#define TABLE __constant
+#define LOCAL_ARRAY(type, name, count) __local type name[count]
+#define RESTRICT restrict
+#define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+
+#define group_id(axis) ((uint)get_group_id(axis))
+#define group_count(axis) ((uint)get_num_groups(axis))
+#define local_id(axis) ((uint)get_local_id(axis))
+#define local_size(axis) ((uint)get_local_size(axis))
+
+typedef char schar;
+
+#define qk_mul_high(a, b) mul_hi((uint)(a), (uint)(b))
+#define qk_leading_zeros(x) clz((ulong)(x))
+#define qk_atomic_add(at, value) atomic_add(at, value)
+#define qk_atomic_max(at, value) atomic_max(at, value)
+#define qk_float_bits(x) as_uint(x)
+#define qk_bits_float(x) as_float(x)
+
+#else /* CUDA, or its emulation on the host */
+
+#define KERNEL(name) extern "C" __global__ void name
+#define DEVICE static __device__ __forceinline__
+#define GLOBAL
+#define LOCAL
+#define TABLE __device__ __constant__ const
+#define LOCAL_ARRAY(type, name, count) __shared__ type name[count]
+#define RESTRICT __restrict__
+#define BARRIER() __syncthreads()
+
+#define QK_AXIS(of, axis) ((axis) == 0 ? (of).x : (axis) == 1 ? (of).y : (of).z)
+#define group_id(axis) ((uint)QK_AXIS(blockIdx, axis))
+#define group_count(axis) ((uint)QK_AXIS(gridDim, axis))
+#define local_id(axis) ((uint)QK_AXIS(threadIdx, axis))
+#define local_size(axis) ((uint)QK_AXIS(blockDim, axis))
+
+typedef signed char schar;
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long ulong;
+
+#define qk_mul_high(a, b) __umulhi(a, b)
+#define qk_leading_zeros(x) __clzll((long long)(x))
+#define qk_atomic_add(at, value) atomicAdd(at, value)
+#define qk_atomic_max(at, value) atomicMax(at, value)
+#define qk_float_bits(x) __float_as_uint(x)
+#define qk_bits_float(x) __uint_as_float(x)
+#define rint(x) rintf(x)
+#define floor(x) floorf(x)
+#define fabs(x) fabsf(x)
+#define sqrt(x) sqrtf(x)
+#define exp(x) expf(x)
+#define log(x) logf(x)
+#define tanh(x) tanhf(x)
+#define fmax(a, b) fmaxf(a, b)
+#define fmin(a, b) fminf(a, b)
+#define fma(a, b, c) fmaf(a, b, c)
+#define ldexp(x, n) ldexpf(x, n)
+
+#endif
+
+#define BUFFER(name) GLOBAL uchar *name##_memory, ulong name##_at
+#define OPERAND(type, name) GLOBAL type *name = (GLOBAL type *)(name##_memory + name##_at)
+
+#ifndef QK_GROUP
+#define QK_GROUP 256
+#endif
+
+/* Quotient as IEEE 754 rounds it: backends build with correctly rounded division or define QK_DIVIDE_BY_FMA. */
+DEVICE float qk_divide(float a, float b) {
+#ifdef QK_DIVIDE_BY_FMA
+  float y = 1.0f / b;
+  y = fma(fma(-b, y, 1.0f), y, y);
+  float q = a * y;
+  q = fma(fma(-b, q, a), y, q);
+  float last = fma(fma(-b, q, a), y, q);
+  return fabs(q) <= 3.4028234e38f ? last : a / b; /* infinities and NaN as they come */
+#else
+  return a / b;
+#endif
+}
+
+/* Index of the first element of a work-item in a flat loop, and its stride: for (i = flat_start(); i < n; i += ...). */
+#define flat_start() ((ulong)group_id(0) * local_size(0) + local_id(0))
+#define flat_stride() ((ulong)group_count(0) * local_size(0))
+
+#endif
