@@ -4,6 +4,7 @@
 #include "core/base/alloc.h"
 #include "cpu_ref/ref.h"
 
+#include <stdio.h>
 #include <string.h>
 
 qe_status qe_buffer_new(qe_device *device, size_t bytes, qe_buffer **buffer) {
@@ -29,14 +30,24 @@ static qe_status check_range(const qe_buffer *buffer, size_t offset, size_t byte
   return QE_OK;
 }
 
+qe_status qe_queue_settle(qe_queue *queue, qe_status status) {
+  if (status == QE_OK) return QE_OK;
+  char message[1024];
+  snprintf(message, sizeof message, "%s", qe_message());
+  if (qe_queue_wait(queue) != QE_OK) return qe_fail(status, "%s", message); /* the first failure is the one to tell */
+  return status;
+}
+
 qe_status qe_queue_write(qe_queue *queue, qe_buffer *buffer, size_t offset, const void *source, size_t bytes) {
-  QE_TRY(check_range(buffer, offset, bytes));
-  return queue->device->table->write(queue, buffer, offset, source, bytes);
+  qe_status status = check_range(buffer, offset, bytes);
+  if (status == QE_OK) status = queue->device->table->write(queue, buffer, offset, source, bytes);
+  return qe_queue_settle(queue, status);
 }
 
 qe_status qe_queue_read(qe_queue *queue, qe_buffer *buffer, size_t offset, void *target, size_t bytes) {
-  QE_TRY(check_range(buffer, offset, bytes));
-  return queue->device->table->read(queue, buffer, offset, target, bytes);
+  qe_status status = check_range(buffer, offset, bytes);
+  if (status == QE_OK) status = queue->device->table->read(queue, buffer, offset, target, bytes);
+  return qe_queue_settle(queue, status);
 }
 
 qe_status qe_queue_wait(qe_queue *queue) {
@@ -72,7 +83,7 @@ qe_status qe_call_bind(qe_device *device, const qe_call *call, const qe_impl *on
 }
 
 qe_status qe_call_run(qe_queue *queue, const qe_call *call, const qe_bound_call *bound) {
-  if (bound->impl) return bound->impl->run(queue, call, bound->state);
+  if (bound->impl) return qe_queue_settle(queue, bound->impl->run(queue, call, bound->state));
   return qe_call_run_reference(queue, call);
 }
 
@@ -108,11 +119,7 @@ qe_status qe_call_run_reference(qe_queue *queue, const qe_call *call) {
   }
   qe_call host = *call;
   for (int i = 0; i < host.operands; i++) host.operand[i].data = NULL;
-  qe_status status = run_on_copies(queue, call, &host);
-  if (status != QE_OK) { /* what is still queued uses the copies */
-    qe_status waited = qe_queue_wait(queue);
-    if (waited != QE_OK) status = waited;
-  }
+  qe_status status = qe_queue_settle(queue, run_on_copies(queue, call, &host));
   for (int i = 0; i < host.operands; i++) qe_free(host.operand[i].data);
   return status;
 }

@@ -34,7 +34,11 @@ QE_CHECKED qe_status qe_device_open(const qe_registry *registry, const char *nam
                                     const qe_open_options *options, qe_device **device);
 void qe_device_close(qe_device *device);
 
-/* ---- buffers and queues ---- */
+/* ---- buffers and queues ----
+ *
+ * Work on a queue is asynchronous until qe_queue_wait. When one of these calls, a call of an op or a program fails, the
+ * queue has been waited for: what its work used can be freed. Free a queue before the buffers that its work uses, and
+ * after the populations that run on it. */
 
 QE_CHECKED qe_status qe_buffer_new(qe_device *device, size_t bytes, qe_buffer **buffer);
 void qe_buffer_free(qe_buffer *buffer); /* NULL is fine */
@@ -44,6 +48,8 @@ QE_CHECKED qe_status qe_queue_write(qe_queue *queue, qe_buffer *buffer, size_t o
                                     size_t bytes);
 QE_CHECKED qe_status qe_queue_read(qe_queue *queue, qe_buffer *buffer, size_t offset, void *target, size_t bytes);
 QE_CHECKED qe_status qe_queue_wait(qe_queue *queue);
+/* `status`; after a failure the queue is waited for, and the failure's message stays the one to tell. */
+QE_CHECKED qe_status qe_queue_settle(qe_queue *queue, qe_status status);
 
 /* ---- single calls ---- */
 

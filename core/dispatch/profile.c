@@ -66,8 +66,9 @@ static qe_status run_once(qe_program *program, qe_queue *queue, step_time *times
     const qe_step *step = &program->step[i];
     const qe_call *calls = &program->call[step->first];
     double start = now();
-    qe_status status = step->fusion ? step->fusion->run(queue, calls, step->count, step->fusion_state)
-                                    : qe_call_run(queue, calls, &step->bound);
+    qe_status status = step->fusion
+                           ? qe_queue_settle(queue, step->fusion->run(queue, calls, step->count, step->fusion_state))
+                           : qe_call_run(queue, calls, &step->bound);
     if (status == QE_OK) status = qe_queue_wait(queue);
     if (status != QE_OK) return qe_fail_within(status, "program %s, step %zu", program->name, i);
     double seconds = now() - start;

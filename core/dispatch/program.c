@@ -143,8 +143,9 @@ qe_status qe_program_run(qe_program *program, qe_queue *queue) {
   for (size_t i = 0; i < program->steps; i++) {
     qe_step *step = &program->step[i];
     const qe_call *calls = &program->call[step->first];
-    qe_status status = step->fusion ? step->fusion->run(queue, calls, step->count, step->fusion_state)
-                                    : qe_call_run(queue, calls, &step->bound);
+    qe_status status = step->fusion
+                           ? qe_queue_settle(queue, step->fusion->run(queue, calls, step->count, step->fusion_state))
+                           : qe_call_run(queue, calls, &step->bound);
     if (status != QE_OK) {
       char text[QE_CALL_TEXT];
       return qe_fail_within(status, "program %s, step %zu, %s", program->name, i, qe_call_text(calls, text));

@@ -106,8 +106,8 @@ qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *dat
   if (status == QE_OK) status = qe_queue_write(queue, params, 0, model->values, bytes);
   if (status == QE_OK) status = qe_image_store_new(queue, data, false, &store);
   if (status == QE_OK) status = fit_all_activations(queue, model, params, &store, seed);
+  qe_queue_free(queue); /* waits */
   qe_image_store_free(&store);
   qe_buffer_free(params);
-  qe_queue_free(queue);
   return status;
 }

@@ -18,10 +18,10 @@ qe_status qe_evaluate_predicting(qe_device *device, const qe_model *model, const
   session.predicted = predicted;
   if (status == QE_OK && explain) qe_program_explain(session.lowered.program, explain);
   if (status == QE_OK) status = qe_session_score(&session, NULL, data->test_images, score);
+  qe_queue_free(queue); /* waits */
   qe_session_free(&session);
   qe_image_store_free(&store);
   qe_buffer_free(params);
-  qe_queue_free(queue);
   return status;
 }
 

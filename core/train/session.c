@@ -88,31 +88,37 @@ static qe_status take_predictions(qe_session *session, const int32_t *index, int
   return QE_OK;
 }
 
-qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position,
-                         double *loss, int64_t *hits) {
+qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position) {
   size_t row = (size_t)session->batch * sizeof(int32_t);
   for (int32_t i = 0; i < session->batch; i++) {
     int32_t image = index[i < count ? i : 0];
     session->host_index[i] = image;
     session->host_labels[i] = session->store->labels[image];
   }
-  int32_t counter[4];
   uint64_t words[2] = {seed, position};
-  memcpy(counter, words, sizeof counter);
+  memcpy(session->host_counter, words, sizeof words);
   qe_queue *queue = session->queue;
-  qe_status status = qe_queue_write(queue, session->index, 0, session->host_index, row);
-  if (status == QE_OK) status = qe_queue_write(queue, session->labels, 0, session->host_labels, row);
-  if (status == QE_OK) status = qe_queue_write(queue, session->counter, 0, counter, sizeof counter);
-  if (status == QE_OK) status = qe_program_run(session->lowered.program, queue);
-  if (status == QE_OK) status = qe_queue_read(queue, session->loss, 0, session->host_loss, row);
-  if (status == QE_OK) status = qe_queue_read(queue, session->hits, 0, session->host_hits, row);
-  qe_status waited = qe_queue_wait(queue); /* in any case: `counter` must not be read after we return */
-  if (status != QE_OK || waited != QE_OK) return status != QE_OK ? status : waited;
+  QE_TRY(qe_queue_write(queue, session->index, 0, session->host_index, row));
+  QE_TRY(qe_queue_write(queue, session->labels, 0, session->host_labels, row));
+  QE_TRY(qe_queue_write(queue, session->counter, 0, session->host_counter, sizeof session->host_counter));
+  QE_TRY(qe_program_run(session->lowered.program, queue));
+  QE_TRY(qe_queue_read(queue, session->loss, 0, session->host_loss, row));
+  return qe_queue_read(queue, session->hits, 0, session->host_hits, row);
+}
+
+qe_status qe_session_finish(qe_session *session, const int32_t *index, int32_t count, double *loss, int64_t *hits) {
+  QE_TRY(qe_queue_wait(session->queue));
   for (int32_t i = 0; i < count; i++) {
     *loss += (double)session->host_loss[i];
     *hits += session->host_hits[i];
   }
   return session->predicted ? take_predictions(session, index, count) : QE_OK;
+}
+
+qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position,
+                         double *loss, int64_t *hits) {
+  QE_TRY(qe_session_start(session, index, count, seed, position));
+  return qe_session_finish(session, index, count, loss, hits);
 }
 
 qe_status qe_session_score(qe_session *session, const int32_t *index, int32_t count, qe_score *score) {

@@ -23,6 +23,7 @@ typedef struct qe_session {
   const qe_image_store *store;
   qe_buffer *index, *counter, *labels, *loss, *hits;
   int32_t *host_index, *host_labels, *host_hits;
+  int32_t host_counter[4];
   float *host_loss;
   int32_t
       *predicted; /* NULL, or the caller's [images of the store]: qe_session_run puts the class of each image there */
@@ -35,8 +36,14 @@ QE_CHECKED qe_status qe_session_new(qe_queue *queue, const qe_graph *graph, cons
                                     qe_session *session);
 void qe_session_free(qe_session *session);
 
-/* Run one batch: images index[0..count), the rest of the batch filled with the first of them. Augmentation draws start
- * at `position`. Waits; adds loss sum and hits of the count images to *loss and *hits. */
+/* Enqueue one batch: images index[0..count), the rest of the batch filled with the first of them. Augmentation draws
+ * start at `position`. The next start comes after a finish. */
+QE_CHECKED qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed,
+                                      uint64_t position);
+/* Wait for it and for all that was enqueued since; adds loss sum and hits of the count images to *loss and *hits. */
+QE_CHECKED qe_status qe_session_finish(qe_session *session, const int32_t *index, int32_t count, double *loss,
+                                       int64_t *hits);
+/* Both. */
 QE_CHECKED qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t count, uint64_t seed,
                                     uint64_t position, double *loss, int64_t *hits);
 

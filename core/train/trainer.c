@@ -65,7 +65,8 @@ static qe_status new_buffers(qe_trainer *trainer) {
   trainer->trained_bytes = trainer->model->graph->group_offset[QE_GROUP_STATE];
   if (trainer->trained_bytes == 0) return qe_fail(QE_USAGE, "the model has no parameters to train");
   trainer->state = qe_alloc(bytes - trainer->trained_bytes);
-  if (!trainer->state) return QE_NO_MEMORY;
+  if (trainer->options.accumulate > 1) trainer->zeros = qe_calloc(trainer->trained_bytes, 1);
+  if (!trainer->state || (trainer->options.accumulate > 1 && !trainer->zeros)) return QE_NO_MEMORY;
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->params));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->gradients));
   QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->momentum));
@@ -196,6 +197,7 @@ qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *d
 
 void qe_trainer_free(qe_trainer *trainer) {
   if (!trainer) return;
+  qe_queue_free(trainer->queue); /* waits */
   for (int i = 0; i < QE_EVALS; i++) qe_session_free(&trainer->eval[i]);
   qe_session_free(&trainer->train);
   qe_program_free(trainer->norm);
@@ -210,7 +212,7 @@ void qe_trainer_free(qe_trainer *trainer) {
   qe_free(trainer->held);
   qe_free(trainer->order);
   qe_free(trainer->state);
-  qe_queue_free(trainer->queue);
+  qe_free(trainer->zeros);
   qe_free(trainer);
 }
 
@@ -234,31 +236,14 @@ static void fill_hyper(const qe_trainer *trainer, double rate, float *hyper) {
   }
 }
 
-static qe_status zero_total(qe_trainer *trainer) {
-  void *zeros = qe_calloc(trainer->trained_bytes, 1);
-  if (!zeros) return QE_NO_MEMORY;
-  qe_status status = qe_queue_write(trainer->queue, trainer->total, 0, zeros, trainer->trained_bytes);
-  if (status == QE_OK) status = qe_queue_wait(trainer->queue);
-  qe_free(zeros);
-  return status;
-}
-
-/* The squared norm is checked before parameters change: a step that diverged leaves them as they were. */
-static qe_status update(qe_trainer *trainer, double rate, double *norm, bool *finite) {
-  float hyper[2 * QE_HYPERS], square;
-  QE_TRY(qe_program_run(trainer->norm, trainer->queue));
-  QE_TRY(qe_queue_read(trainer->queue, trainer->square, 0, &square, sizeof square));
-  QE_TRY(qe_queue_wait(trainer->queue));
-  *finite = isfinite(square);
-  *norm = sqrt((double)square);
-  if (!*finite) return QE_OK;
-  fill_hyper(trainer, rate, hyper);
-  QE_TRY(qe_queue_write(trainer->queue, trainer->hyper, 0, hyper, sizeof hyper));
-  qe_status status = qe_program_run(trainer->update, trainer->queue);
-  qe_status waited = qe_queue_wait(trainer->queue);
-  if (status != QE_OK || waited != QE_OK) return status != QE_OK ? status : waited;
+/* Nothing waits: the next step's batch goes up while this runs, and its failure shows at the next wait. */
+static qe_status update(qe_trainer *trainer, double rate) {
+  fill_hyper(trainer, rate, trainer->host_hyper);
+  QE_TRY(qe_queue_write(trainer->queue, trainer->hyper, 0, trainer->host_hyper, sizeof trainer->host_hyper));
+  QE_TRY(qe_program_run(trainer->update, trainer->queue));
   trainer->updates++;
-  return trainer->total ? zero_total(trainer) : QE_OK;
+  return trainer->total ? qe_queue_write(trainer->queue, trainer->total, 0, trainer->zeros, trainer->trained_bytes)
+                        : QE_OK;
 }
 
 static double seconds(void) {
@@ -283,24 +268,38 @@ static qe_status diverged(qe_trainer *trainer, const int32_t *index, uint64_t po
   return status;
 }
 
-/* One batch: forward, backward and, at the end of an accumulation, the parameter update. */
+/* Forward, backward and, at the end of an accumulation, the squared gradient norm; one wait for all. */
+static qe_status run_passes(qe_trainer *trainer, const int32_t *order, uint64_t position, bool last, double *loss,
+                            int64_t *hits) {
+  const qe_train_options *options = &trainer->options;
+  qe_queue *queue = trainer->queue;
+  QE_TRY(qe_queue_read(queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
+  QE_TRY(qe_session_start(&trainer->train, order, options->batch, options->seed, position));
+  if (trainer->total) QE_TRY(qe_program_run(trainer->accumulate, queue));
+  if (last) QE_TRY(qe_program_run(trainer->norm, queue));
+  if (last) QE_TRY(qe_queue_read(queue, trainer->square, 0, &trainer->host_square, sizeof trainer->host_square));
+  return qe_session_finish(&trainer->train, order, options->batch, loss, hits);
+}
+
+/* One batch: both passes and, at the end of an accumulation, the parameter update. Loss and norm are checked before
+ * parameters change: a step that diverged leaves them as they were. */
 static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
   const qe_train_options *options = &trainer->options;
   const int32_t *order = trainer->order + trainer->step * options->batch;
   uint64_t position =
       ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) * (uint64_t)options->batch;
+  bool last = (trainer->step + 1) % options->accumulate == 0;
   double loss = 0;
   int64_t hits = 0;
-  bool finite = true;
-  QE_TRY(qe_queue_read(trainer->queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
-  QE_TRY(qe_session_run(&trainer->train, order, options->batch, options->seed, position, &loss, &hits));
-  if (!(loss / options->batch <= qe_trainer_loss_limit(trainer))) return diverged(trainer, order, position, loss);
-  if (trainer->total) QE_TRY(qe_program_run(trainer->accumulate, trainer->queue));
-  if ((trainer->step + 1) % options->accumulate == 0) {
+  QE_TRY(run_passes(trainer, order, position, last, &loss, &hits));
+  bool finite = !last || isfinite(trainer->host_square);
+  if (!finite || !(loss / options->batch <= qe_trainer_loss_limit(trainer)))
+    return diverged(trainer, order, position, loss);
+  if (last) {
     progress->rate = qe_schedule_rate(&options->schedule, trainer->updates, trainer->updates_total,
                                       trainer->epoch_steps / options->accumulate);
-    QE_TRY(update(trainer, progress->rate, &progress->gradient_norm, &finite));
-    if (!finite) return diverged(trainer, order, position, loss);
+    progress->gradient_norm = sqrt((double)trainer->host_square);
+    QE_TRY(update(trainer, progress->rate));
   }
   trainer->loss_sum += loss;
   trainer->hits += hits;

@@ -12,8 +12,10 @@ struct qe_trainer {
   qe_model *model;
   const qe_dataset *data;
   qe_train_options options;
-  size_t trained_bytes; /* of the flat vector: the groups that are trained */
-  float *state;         /* the group that is not trained, as it was before the running step */
+  size_t trained_bytes;                         /* of the flat vector: the groups that are trained */
+  float *state;                                 /* the group that is not trained, as it was before the running step */
+  float *zeros;                                 /* [trained_bytes]: what a sum of gradients starts from */
+  float host_hyper[2 * QE_HYPERS], host_square; /* of transfers under way */
   qe_buffer *params, *gradients, *total, *momentum, *second, *average;
   qe_buffer *hyper;  /* [2][QE_HYPERS]: with weight decay, without */
   qe_buffer *square; /* f32 [1]: squared gradient norm */
