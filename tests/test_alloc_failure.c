@@ -165,7 +165,7 @@ static qe_status run_population(const scene *s, qe_queue *queue, const qe_networ
   qe_population *population = NULL;
   qe_buffer *images = NULL;
   char *genomes = NULL;
-  qe_population_options options = {.op_by_op = true, .batch = 2};
+  qe_population_options options = {.engine = "op by op", .batch = 2};
   qe_status status = qe_genome_layout_new(network, NULL, &layout);
   if (status == QE_OK) status = qe_buffer_new(s->device, bytes, &images);
   if (status == QE_OK) status = qe_queue_write(queue, images, 0, s->data->test_pixels, bytes);

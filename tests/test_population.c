@@ -116,7 +116,7 @@ static char *explained(const qe_population *population) {
 static void run(const scene *s, const setting *with, outcome *to) {
   qe_queue *queue;
   qe_population *population;
-  qe_population_options options = {.memory = with->memory, .op_by_op = true, .batch = with->batch};
+  qe_population_options options = {.memory = with->memory, .engine = "op by op", .batch = with->batch};
   OK(qe_queue_new(with->device, &queue));
   qe_buffer *images = upload(s, queue);
   OK(qe_population_new(queue, s->network, s->layout, &options, &population));
@@ -141,7 +141,7 @@ static void run_alone(scene *s) {
     qe_population *population;
     OK(qe_genome_to_network(s->layout, genome_of(s, i), s->scratch));
     OK(qe_network_check(s->scratch));
-    OK(qe_population_new(queue, s->scratch, NULL, &(qe_population_options){.op_by_op = true}, &population));
+    OK(qe_population_new(queue, s->scratch, NULL, &(qe_population_options){.engine = "op by op"}, &population));
     qe_population_call call = call_of(s, images);
     call.genomes = NULL;
     call.candidates = 1;
@@ -214,7 +214,7 @@ static size_t least_memory(const scene *s, qe_device *device) {
   size_t memory = 1;
   for (;; memory *= 2) {
     qe_population *population;
-    qe_population_options options = {.memory = memory, .op_by_op = true};
+    qe_population_options options = {.memory = memory, .engine = "op by op"};
     qe_status status = qe_population_new(queue, s->network, s->layout, &options, &population);
     if (status == QE_OK) {
       qe_population_free(population);
@@ -381,7 +381,7 @@ static void test_calls_of_all_sizes(void **state) {
   draw_scene(4, &s);
   OK(qe_queue_new(fixture_fast(), &queue));
   qe_buffer *images = upload(&s, queue);
-  OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.op_by_op = true}, &population));
+  OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "op by op"}, &population));
   char *text = explained(population);
   assert_non_null(strstr(text, "made by the first run"));
   free(text);
@@ -512,13 +512,68 @@ static void test_bad_networks_are_refused(void **state) {
   free_scene(&s);
 }
 
+/* ---- the choice of the engine ---- */
+
+static const char *refuse_all(const qe_device *device, const qe_network *network) {
+  (void)device;
+  (void)network;
+  return "it takes none";
+}
+
+static qe_status refuse_to_open(qe_queue *queue, const qe_network *network, const qe_genome_layout *layout,
+                                const qe_population_options *options, void **to) {
+  (void)queue;
+  (void)network;
+  (void)layout;
+  (void)options;
+  *to = NULL;
+  return qe_fail(QE_REFUSED, "it does not open");
+}
+
+static const qe_network_engine *const *two_engines(const qe_device *device, int *count) {
+  static const qe_network_engine unwilling = {.name = "unwilling", .refuse = refuse_all},
+                                 closed = {.name = "closed", .open = refuse_to_open};
+  static const qe_network_engine *const list[] = {&unwilling, &closed};
+  (void)device;
+  *count = 2;
+  return list;
+}
+
+static void test_engines_by_name(void **state) {
+  (void)state;
+  scene s;
+  qe_population *population;
+  qe_queue *queue;
+  qe_device *device = fixture_fast();
+  const qe_device_table *table = device->table;
+  qe_device_table other = *table;
+  other.engines = two_engines;
+  draw_scene(1, &s);
+  OK(qe_queue_new(device, &queue));
+  device->table = &other;
+  OK(qe_population_new(queue, s.network, s.layout, NULL, &population));
+  assert_string_equal(qe_population_engine(population), "op by op");
+  assert_string_equal(qe_message(), "");
+  qe_population_free(population);
+  qe_population_options options = {.engine = "unwilling"};
+  FAILS(QE_REFUSED, qe_population_new(queue, s.network, s.layout, &options, &population), "it takes none");
+  options.engine = "closed";
+  FAILS(QE_REFUSED, qe_population_new(queue, s.network, s.layout, &options, &population), "it does not open");
+  options.engine = "none such";
+  FAILS(QE_NOT_FOUND, qe_population_new(queue, s.network, s.layout, &options, &population),
+        "there are 'unwilling', 'closed', 'op by op'");
+  device->table = table;
+  qe_queue_free(queue);
+  free_scene(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_drawn_networks),           cmocka_unit_test(test_zoo_networks),
       cmocka_unit_test(test_prefix_runs_once),         cmocka_unit_test(test_dropped_candidates_stop),
       cmocka_unit_test(test_calls_of_all_sizes),       cmocka_unit_test(test_nothing_evolves),
       cmocka_unit_test(test_bad_calls_change_nothing), cmocka_unit_test(test_bad_genomes_are_named),
-      cmocka_unit_test(test_bad_networks_are_refused),
+      cmocka_unit_test(test_bad_networks_are_refused), cmocka_unit_test(test_engines_by_name),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -111,6 +111,13 @@ static const qe_fusion *const *cpu_fusions(const qe_device *device, int *count) 
   return fusions;
 }
 
+static const qe_network_engine *const *cpu_engines(const qe_device *device, int *count) {
+  static const qe_network_engine *const engines[] = {&cpu_network_engine};
+  (void)device;
+  *count = 1;
+  return engines;
+}
+
 static const qe_device_table table = {
     .close = cpu_close,
     .buffer_new = cpu_buffer_new,
@@ -122,7 +129,7 @@ static const qe_device_table table = {
     .wait = cpu_wait,
     .impls = cpu_impls,
     .fusions = cpu_fusions,
-    .network_engine = &cpu_network_engine,
+    .engines = cpu_engines,
 };
 
 static int usable_cores(void) {

@@ -10,22 +10,14 @@
 #include "backends/cpu/lanes.h"
 #include "core/base/alloc.h"
 #include "core/dispatch/population.h"
+#include "core/dispatch/stages.h"
 
-enum { CPU_MAX_FORMS = 12, CPU_NONE = -1 };
+enum { CPU_MAX_FORMS = 12, CPU_NONE = QE_NO_LAYER };
 
 /* Rounded up to whole cache lines. */
 static inline size_t cpu_aligned(size_t bytes) {
   return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
 }
-
-typedef enum cpu_stage_kind {
-  CPU_STAGE_GATHER,    /* images to codes */
-  CPU_STAGE_CONV,      /* sums of a convolution, requantised */
-  CPU_STAGE_SUM_POOL,  /* sums of a window, requantised */
-  CPU_STAGE_LOAD,      /* codes, requantised */
-  CPU_STAGE_MAX_POOL,  /* codes to codes */
-  CPU_STAGE_SUBSAMPLE, /* codes to codes */
-} cpu_stage_kind;
 
 /* Codes of one tensor for a chunk of images, in lanes; all strides and offsets in bytes. */
 typedef struct cpu_lane_map {
@@ -54,7 +46,7 @@ typedef struct cpu_producer {
 } cpu_producer;
 
 typedef struct cpu_stage {
-  cpu_stage_kind kind;
+  qe_stage_kind kind;
   cpu_producer from[2]; /* the second where sums of two convolutions meet */
   int32_t requant;      /* layer of the requantiser; CPU_NONE: none */
   int32_t coarser;      /* layer of a second requantiser, a shift of the first one's codes; CPU_NONE: none */
@@ -70,9 +62,10 @@ typedef struct cpu_network {
   const cpu_lane_kernels *kernels;
   cpu_stage *stage;
   cpu_lane_map *map;
-  size_t stages, stage_capacity, maps, map_capacity;
-  bool single;     /* one image a chunk: maps of more than one pixel are planes */
-  int32_t *map_of; /* [layers]: map of the layer's codes, CPU_NONE where there is none */
+  size_t stages, maps, map_capacity;
+  bool single;       /* one image a chunk: maps of more than one pixel are planes */
+  int32_t *map_of;   /* [layers]: map of the layer's codes, CPU_NONE where there is none */
+  int32_t *stage_of; /* [layers]: stage that a layer is part of */
   int32_t classes;
   size_t arena_bytes;                              /* maps of one chunk */
   size_t sums_bytes, scratch_bytes, columns_bytes; /* of one thread */

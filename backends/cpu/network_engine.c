@@ -30,7 +30,6 @@ typedef struct engine {
   machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
   size_t memory;
   bool *evolves;          /* [layers] */
-  int32_t *stage_of;      /* [layers]: the stage of `chunk` whose constants a layer's genes are part of */
   void *base_genome;      /* NULL without a layout */
   int8_t **codes;         /* [threads]: unpacked weights of a stage */
   size_t candidate_bytes; /* constants that evolve */
@@ -59,18 +58,8 @@ static void close_engine(void *state) {
   machine_close(&e->chunk);
   machine_close(&e->single);
   qe_free(e->base_genome);
-  qe_free(e->stage_of);
   qe_free(e->evolves);
   qe_free(e);
-}
-
-static void map_layers(engine *e) {
-  for (size_t s = 0; s < e->chunk.plan->stages; s++) {
-    const cpu_stage *stage = &e->chunk.plan->stage[s];
-    const int32_t part[] = {stage->from[0].layer, stage->from[1].layer, stage->requant, stage->coarser};
-    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
-      if (part[i] != CPU_NONE) e->stage_of[part[i]] = (int32_t)s;
-  }
 }
 
 static bool stage_evolves(const engine *e, const cpu_stage *stage) {
@@ -159,11 +148,9 @@ static qe_status open_single(engine *e) {
 
 static qe_status fill_engine(engine *e) {
   e->evolves = QE_NEW_ARRAY(bool, e->network->layers);
-  e->stage_of = QE_NEW_ARRAY(int32_t, e->network->layers);
-  if (!e->evolves || !e->stage_of) return QE_NO_MEMORY;
+  if (!e->evolves) return QE_NO_MEMORY;
   for (size_t g = 0; e->layout && g < e->layout->genes; g++) e->evolves[e->layout->gene[g].layer] = true;
   QE_TRY(machine_open(e, false, &e->chunk));
-  map_layers(e);
   e->candidate_bytes = candidate_bytes(e);
   if (!e->layout) return open_single(e);
   size_t needed = fixed_bytes(e) + e->candidate_bytes;
@@ -242,12 +229,12 @@ static qe_status prepare_stage(const engine *e, int32_t s, const void *genome, i
   bool differs = false;
   for (size_t g = 0; g < e->layout->genes; g++) {
     const qe_gene *gene = &e->layout->gene[g];
-    if (e->stage_of[gene->layer] == s) differs |= gene_differs(gene, genome, e->base_genome);
+    if (e->chunk.plan->stage_of[gene->layer] == s) differs |= gene_differs(gene, genome, e->base_genome);
   }
   *weights = e->chunk.base[s];
   if (!differs) return QE_OK;
   for (size_t g = 0; g < e->layout->genes; g++)
-    if (e->stage_of[e->layout->gene[g].layer] == s)
+    if (e->chunk.plan->stage_of[e->layout->gene[g].layer] == s)
       QE_TRY(read_gene(stage, &e->layout->gene[g], genome, &room, &source));
   return cpu_stage_prepare(e->chunk.plan, stage, &source, memory, weights);
 }
@@ -268,7 +255,7 @@ static qe_status prepare_genome(const engine *e, const void *genome, int8_t *roo
 static int32_t first_stage(const engine *e, const void *genome, const void *parent) {
   int32_t first = (int32_t)e->chunk.plan->stages - 1;
   for (size_t g = 0; g < e->layout->genes; g++) {
-    int32_t stage = e->stage_of[e->layout->gene[g].layer];
+    int32_t stage = e->chunk.plan->stage_of[e->layout->gene[g].layer];
     if (stage < first && gene_differs(&e->layout->gene[g], genome, parent)) first = stage;
   }
   return first;
@@ -467,7 +454,7 @@ static void explain(const void *state, FILE *file) {
     for (int k = 0; k < 2 && stage->from[k].layer != CPU_NONE; k++) {
       const qe_network_layer *layer = &plan->network->layer[stage->from[k].layer];
       fprintf(file, k ? " and %s %s" : "  %s: %s", layer->name, qe_op_get_info(layer->op)->name);
-      if (stage->kind == CPU_STAGE_CONV) fprintf(file, " by %s", weights->form[k]->name);
+      if (stage->kind == QE_STAGE_CONV) fprintf(file, " by %s", weights->form[k]->name);
     }
     if (stage->requant != CPU_NONE) fprintf(file, ", %s", plan->kernels->requant_kind(weights->requant));
     if (stage->coarser != CPU_NONE) fprintf(file, " and a shift");

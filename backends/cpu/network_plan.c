@@ -1,4 +1,4 @@
-/* Plan of an integer network in lanes: layers become stages and maps, forms are chosen, the arena is laid out. */
+/* Plan of an integer network in lanes: its stages get maps, forms are chosen, the arena is laid out. */
 #include "backends/cpu/network.h"
 #include "core/base/alloc.h"
 
@@ -8,78 +8,25 @@ enum { SUMS_BLOCK = 16 << 10 }; /* bytes of sums that a run of a form makes: the
 
 /* ---- what the engine takes ---- */
 
-static bool is_requant(const qe_network_layer *layer) {
-  return layer->op == QE_OP_int_requant || layer->op == QE_OP_int_requant_add;
-}
-
-static bool makes_sums(const qe_network_layer *layer) {
-  return layer->op == QE_OP_int_conv2d || layer->op == QE_OP_int_sum_pool;
-}
-
-static int readers_of(const qe_network *network, int32_t tensor, int32_t *last) {
-  int readers = 0;
-  for (size_t i = 0; i < network->layers; i++)
-    for (int k = 0; k < network->layer[i].inputs; k++)
-      if (network->layer[i].input[k] == tensor) {
-        readers++;
-        *last = (int32_t)i;
-      }
-  return readers;
-}
-
-/* A linear layer on a flattened map is a convolution whose kernel is the whole map. */
-static bool is_flattened(const qe_network *network, const qe_network_layer *layer) {
-  const qe_desc *from = &network->layer[layer->input[0]].output;
-  return layer->op == QE_OP_int_conv2d && from->dim[QE_C] != layer->weight_desc.dim[QE_C] * layer->attrs.window.groups;
-}
-
-static const char *refuse_layer(const qe_network *network, int32_t at) {
-  const qe_network_layer *layer = &network->layer[at];
-  int32_t reader = CPU_NONE;
-  int readers = readers_of(network, at, &reader);
-  if (makes_sums(layer) && (readers != 1 || !is_requant(&network->layer[reader])))
-    return "sums that are not read by one requantiser";
-  if (is_requant(layer)) {
-    int sums = 0, pools = 0;
-    for (int k = 0; k < layer->inputs; k++) {
-      sums += makes_sums(&network->layer[layer->input[k]]);
-      pools += network->layer[layer->input[k]].op == QE_OP_int_sum_pool;
-    }
-    if (sums == 2 && pools) return "a pool's sums that meet other sums";
-    if (layer->output.dtype == QE_S32 && (size_t)at + 1 != network->layers)
-      return "a requantiser to s32 before the last layer";
-  }
-  const qe_window *window = &layer->attrs.window;
-  bool padded = window->pad[0] || window->pad[1] || window->pad[2] || window->pad[3];
-  if (padded && is_flattened(network, layer)) return "a padded linear layer";
-  if (layer->op == QE_OP_int_max_pool && padded && network->layer[layer->input[0]].low < 0)
-    return "a padded max-pool of signed codes";
-  return NULL;
+/* The ring of a map holds code 0, which is the least of unsigned codes only. */
+static bool has_signed_ring(const qe_network *network, const qe_network_layer *layer) {
+  const int32_t *pad = layer->attrs.window.pad;
+  if (layer->op != QE_OP_int_max_pool || network->layer[layer->input[0]].low >= 0) return false;
+  return pad[0] || pad[1] || pad[2] || pad[3];
 }
 
 const char *cpu_network_refuse(const qe_network *network) {
-  for (size_t i = 0; i < network->layers; i++) {
-    const char *why = refuse_layer(network, (int32_t)i);
-    if (why) return why;
-  }
-  const qe_network_layer *last = &network->layer[network->layers - 1];
-  if (!is_requant(last) || last->output.dtype != QE_S32 || last->output.dim[QE_H] != 1 || last->output.dim[QE_W] != 1)
-    return "a network that does not end in a requantiser to logits";
-  return NULL;
+  for (size_t i = 0; i < network->layers; i++)
+    if (has_signed_ring(network, &network->layer[i])) return "a padded max-pool of signed codes";
+  return qe_stages_refuse(network);
 }
 
-/* ---- layers to stages ---- */
+/* ---- stages on maps ---- */
 
-typedef struct planner {
-  cpu_network *plan;
-  const qe_network *network;
-  const bool *evolves; /* [layers] */
-  bool *taken;         /* [layers]: is part of another layer's stage */
-} planner;
-
-static qe_status add_map(planner *p, int32_t layer, int32_t *map) {
-  const qe_network_layer *from = &p->network->layer[layer];
-  cpu_network *plan = p->plan;
+static qe_status add_map(cpu_network *plan, const qe_stages *stages, int32_t layer, int32_t *at) {
+  *at = CPU_NONE;
+  if (layer == QE_NO_LAYER) return QE_OK;
+  const qe_network_layer *from = &plan->network->layer[layer];
   QE_TRY(qe_reserve(&plan->map, &plan->map_capacity, plan->maps + 1, sizeof *plan->map));
   cpu_lane_map *to = &plan->map[plan->maps];
   memset(to, 0, sizeof *to);
@@ -89,140 +36,70 @@ static qe_status add_map(planner *p, int32_t layer, int32_t *map) {
   to->zero = layer == 0 ? 128 : from->low < 0 ? -from->low : 0; /* images keep their pixels as they are */
   to->most = layer == 0 ? 255 : from->high + to->zero;
   if (to->most < to->zero) to->most = to->zero;
-  to->written = (int32_t)plan->stages;
-  to->read = CPU_NONE;
-  *map = plan->map_of[layer] = (int32_t)plan->maps++;
+  to->written = stages->stage_of[layer];
+  to->read = stages->reader[layer] == QE_NO_LAYER ? to->written : stages->reader[layer];
+  *at = plan->map_of[layer] = (int32_t)plan->maps++;
   return QE_OK;
 }
 
-/* Of a window that is no convolution's only what its op reads; the rest may hold anything. */
-static void set_plain_window(const qe_network_layer *layer, qe_window *window) {
-  bool pools = layer->op == QE_OP_int_sum_pool || layer->op == QE_OP_int_max_pool;
-  window->dilation[0] = window->dilation[1] = window->groups = 1;
-  window->channels = layer->output.dim[QE_C];
-  if (pools) return;
-  memset(window->pad, 0, sizeof window->pad);
-  window->kernel[0] = window->kernel[1] = 1;
-  if (layer->op != QE_OP_int_subsample) window->stride[0] = window->stride[1] = 1;
+static int32_t map_of(const cpu_network *plan, int32_t tensor) {
+  return tensor == QE_NO_LAYER ? CPU_NONE : plan->map_of[tensor];
 }
 
-/* The window of a stage on its input map; a requantiser of codes alone has none. */
-static void set_shape(const planner *p, cpu_producer *from) {
-  const qe_network_layer *layer = &p->network->layer[from->layer];
-  const cpu_lane_map *in = &p->plan->map[from->input];
-  cpu_conv_shape *shape = &from->shape;
-  shape->window = layer->attrs.window;
-  if (layer->op != QE_OP_int_conv2d) set_plain_window(layer, &shape->window);
-  if (is_flattened(p->network, layer)) {
-    shape->window.kernel[0] = in->height;
-    shape->window.kernel[1] = in->width;
-    for (int axis = 0; axis < 2; axis++) shape->window.stride[axis] = shape->window.dilation[axis] = 1;
+/* The window of a stage on its input map. */
+static cpu_producer producer_of(const cpu_network *plan, const qe_stage_source *source) {
+  cpu_producer from = {.layer = source->layer, .input = map_of(plan, source->tensor)};
+  if (from.input == CPU_NONE) return from;
+  const qe_desc *output = &plan->network->layer[source->layer].output;
+  const cpu_lane_map *in = &plan->map[from.input];
+  from.shape = (cpu_conv_shape){.window = source->window,
+                                .height = in->height,
+                                .width = in->width,
+                                .inputs = in->channels,
+                                .out_height = output->dim[QE_H],
+                                .out_width = output->dim[QE_W],
+                                .zero = in->zero,
+                                .most = in->most};
+  return from;
+}
+
+static qe_status add_stage(cpu_network *plan, const qe_stages *stages, const qe_stage *from) {
+  cpu_stage *to = &plan->stage[plan->stages];
+  to->kind = from->kind;
+  to->requant = from->requant;
+  to->coarser = from->coarser;
+  to->sums_branch = from->sums_branch;
+  to->skip = map_of(plan, from->skip);
+  for (int k = 0; k < 2; k++) {
+    to->from[k] = producer_of(plan, &from->from[k]);
+    QE_TRY(add_map(plan, stages, from->output[k], &to->output[k]));
   }
-  shape->height = in->height;
-  shape->width = in->width;
-  shape->inputs = in->channels;
-  shape->out_height = layer->output.dim[QE_H];
-  shape->out_width = layer->output.dim[QE_W];
-  shape->zero = in->zero;
-  shape->most = in->most;
-}
-
-static qe_status push_stage(planner *p, const cpu_stage *stage) {
-  cpu_network *plan = p->plan;
-  QE_TRY(qe_reserve(&plan->stage, &plan->stage_capacity, plan->stages + 1, sizeof *stage));
-  plan->stage[plan->stages] = *stage;
-  const int32_t read[] = {stage->from[0].input, stage->from[1].input, stage->skip};
-  for (size_t k = 0; k < sizeof read / sizeof *read; k++)
-    if (read[k] != CPU_NONE) plan->map[read[k]].read = (int32_t)plan->stages;
+  if (from->kind == QE_STAGE_MAX_POOL || from->kind == QE_STAGE_SUBSAMPLE) { /* the same stored values, moved */
+    plan->map[to->output[0]].zero = plan->map[to->from[0].input].zero;
+    plan->map[to->output[0]].most = plan->map[to->from[0].input].most;
+  }
   plan->stages++;
   return QE_OK;
 }
 
-static const cpu_stage empty = {
-    .from = {{.layer = CPU_NONE, .input = CPU_NONE}, {.layer = CPU_NONE, .input = CPU_NONE}},
-    .requant = CPU_NONE,
-    .coarser = CPU_NONE,
-    .skip = CPU_NONE,
-    .output = {CPU_NONE, CPU_NONE}};
-
-/* Whether `layer` gives the codes of `of`, coarsened by a shift with halves up. */
-static bool is_coarser(const planner *p, int32_t layer, int32_t of) {
-  const qe_network_layer *l = &p->network->layer[layer];
-  const qe_requant *requant = &l->attrs.requant;
-  if (l->op != QE_OP_int_requant || l->input[0] != of || l->output.dtype == QE_S32) return false;
-  if (requant->shift > 8 || p->evolves[layer] || p->taken[layer]) return false;
-  int64_t half = requant->shift > 0 ? INT64_C(1) << (requant->shift - 1) : 0;
-  for (int32_t c = 0; c < l->output.dim[QE_C]; c++)
-    if (l->multiplier[0][c] != 1 || l->offset[c] != half) return false;
-  return true;
-}
-
-static qe_status add_outputs(planner *p, cpu_stage *stage) {
-  const qe_network_layer *requant = &p->network->layer[stage->requant];
-  if (requant->output.dtype == QE_S32) return QE_OK;
-  int32_t only = CPU_NONE;
-  for (int32_t q = stage->requant + 1; q < (int32_t)p->network->layers && stage->coarser == CPU_NONE; q++)
-    if (is_coarser(p, q, stage->requant)) stage->coarser = q;
-  int readers = readers_of(p->network, stage->requant, &only);
-  if (stage->coarser == CPU_NONE || readers > 1) QE_TRY(add_map(p, stage->requant, &stage->output[0]));
-  if (stage->coarser == CPU_NONE) return QE_OK;
-  p->taken[stage->coarser] = true;
-  return add_map(p, stage->coarser, &stage->output[1]);
-}
-
-/* A requantiser with what it reads: sums and codes, two sums, or codes alone. */
-static qe_status plan_requant(planner *p, int32_t at) {
-  const qe_network_layer *layer = &p->network->layer[at];
-  cpu_stage stage = empty;
-  int sums = 0;
-  stage.kind = CPU_STAGE_LOAD;
-  stage.requant = at;
-  for (int k = 0; k < layer->inputs; k++) {
-    const qe_network_layer *source = &p->network->layer[layer->input[k]];
-    if (!makes_sums(source)) continue;
-    if (sums == 0) stage.sums_branch = k;
-    stage.kind = source->op == QE_OP_int_conv2d ? CPU_STAGE_CONV : CPU_STAGE_SUM_POOL;
-    stage.from[sums].layer = layer->input[k];
-    stage.from[sums++].input = p->plan->map_of[source->input[0]];
-  }
-  if (stage.kind == CPU_STAGE_LOAD) {
-    stage.from[0].layer = at;
-    stage.from[0].input = p->plan->map_of[layer->input[0]];
-  }
-  if (layer->inputs == 2 && sums < 2) stage.skip = p->plan->map_of[layer->input[1 - stage.sums_branch]];
-  for (int k = 0; k < 2; k++)
-    if (stage.from[k].layer != CPU_NONE) set_shape(p, &stage.from[k]);
-  QE_TRY(add_outputs(p, &stage));
-  return push_stage(p, &stage);
-}
-
-static qe_status plan_move(planner *p, int32_t at) {
-  const qe_network_layer *layer = &p->network->layer[at];
-  cpu_stage stage = empty;
-  stage.kind = layer->op == QE_OP_int_gather     ? CPU_STAGE_GATHER
-               : layer->op == QE_OP_int_max_pool ? CPU_STAGE_MAX_POOL
-                                                 : CPU_STAGE_SUBSAMPLE;
-  stage.from[0].layer = at;
-  if (layer->inputs) {
-    stage.from[0].input = p->plan->map_of[layer->input[0]];
-    set_shape(p, &stage.from[0]);
-  }
-  QE_TRY(add_map(p, at, &stage.output[0]));
-  if (layer->inputs) { /* the same stored values, moved */
-    p->plan->map[stage.output[0]].zero = p->plan->map[stage.from[0].input].zero;
-    p->plan->map[stage.output[0]].most = p->plan->map[stage.from[0].input].most;
-  }
-  return push_stage(p, &stage);
-}
-
-static qe_status plan_layers(planner *p) {
-  for (int32_t i = 0; i < (int32_t)p->network->layers; i++) {
-    const qe_network_layer *layer = &p->network->layer[i];
-    if (p->taken[i] || makes_sums(layer)) continue;
-    QE_TRY(is_requant(layer) ? plan_requant(p, i) : plan_move(p, i));
-  }
-  p->plan->classes = p->network->layer[p->network->layers - 1].output.dim[QE_C];
+static qe_status add_stages(cpu_network *plan, qe_stages *stages) {
+  plan->stage = QE_NEW_ARRAY(cpu_stage, stages->stages);
+  plan->map_of = QE_NEW_ARRAY(int32_t, plan->network->layers);
+  if (!plan->stage || !plan->map_of) return QE_NO_MEMORY;
+  for (size_t i = 0; i < plan->network->layers; i++) plan->map_of[i] = CPU_NONE;
+  for (size_t s = 0; s < stages->stages; s++) QE_TRY(add_stage(plan, stages, &stages->stage[s]));
+  plan->classes = plan->network->layer[plan->network->layers - 1].output.dim[QE_C];
+  plan->stage_of = stages->stage_of; /* taken over */
+  stages->stage_of = NULL;
   return QE_OK;
+}
+
+static qe_status plan_stages(cpu_network *plan, const bool *evolves) {
+  qe_stages *stages;
+  QE_TRY(qe_stages_new(plan->network, evolves, &stages));
+  qe_status status = add_stages(plan, stages);
+  qe_stages_free(stages);
+  return status;
 }
 
 /* ---- forms and packings ---- */
@@ -270,7 +147,7 @@ static qe_status choose_packing(cpu_network *plan, int32_t map) {
   if (plan->stage[plan->map[map].written].requant == CPU_NONE) return QE_OK;
   for (size_t s = 0; s < plan->stages; s++) {
     const cpu_stage *stage = &plan->stage[s];
-    if (stage->skip == map || (stage->from[0].input == map && stage->kind != CPU_STAGE_CONV)) return QE_OK;
+    if (stage->skip == map || (stage->from[0].input == map && stage->kind != QE_STAGE_CONV)) return QE_OK;
     for (int k = 0; k < 2; k++) {
       cpu_packing wanted;
       if (stage->from[k].input != map) continue;
@@ -308,7 +185,7 @@ static void size_producer(cpu_stage *stage, cpu_producer *from, size_t *element)
 
 static void size_stage(cpu_network *plan, cpu_stage *stage) {
   int32_t lanes = plan->kernels->lanes, channels = stage->from[0].shape.window.channels;
-  size_t element = stage->kind == CPU_STAGE_SUM_POOL ? sizeof(int32_t) : sizeof(int16_t);
+  size_t element = stage->kind == QE_STAGE_SUM_POOL ? sizeof(int32_t) : sizeof(int16_t);
   stage->rows = 1;
   for (int k = 0; k < 2; k++) size_producer(stage, &stage->from[k], &element);
   size_t site = (size_t)stage->rows * (size_t)channels * (size_t)lanes * element;
@@ -327,7 +204,7 @@ static void size_stage(cpu_network *plan, cpu_stage *stage) {
 static qe_status choose_stage(cpu_network *plan, cpu_stage *stage) {
   for (int k = 0; k < 2; k++) {
     cpu_producer *from = &stage->from[k];
-    if (from->layer == CPU_NONE || stage->kind != CPU_STAGE_CONV) continue;
+    if (from->layer == CPU_NONE || stage->kind != QE_STAGE_CONV) continue;
     choose_forms(plan, from);
     if (!from->forms)
       return qe_fail(QE_REFUSED, "no kernel takes the convolution %s", plan->network->layer[from->layer].name);
@@ -365,7 +242,7 @@ static void set_ring(cpu_network *plan, const cpu_producer *from) {
 static void set_rings(cpu_network *plan) {
   for (size_t s = 0; s < plan->stages; s++) {
     const cpu_stage *stage = &plan->stage[s];
-    if (stage->kind == CPU_STAGE_SUBSAMPLE || stage->kind == CPU_STAGE_LOAD) continue;
+    if (stage->kind == QE_STAGE_SUBSAMPLE || stage->kind == QE_STAGE_LOAD) continue;
     for (int k = 0; k < 2; k++)
       if (stage->from[k].input != CPU_NONE) set_ring(plan, &stage->from[k]);
   }
@@ -425,20 +302,14 @@ static void lay_out(cpu_network *plan) {
       map->vector = (int64_t)cpu_aligned((size_t)(map->row * rows + 4 * lanes)); /* whole vectors behind */
     map->bytes = (size_t)(map->planes ? map->vector * map->vectors : map->row * rows);
     map->origin = (size_t)(map->row * map->ring[0] + map->pixel * map->ring[1]);
-    if (map->read < map->written) map->read = map->written;
     place_map(plan, m);
   }
 }
 
 /* ---- the whole ---- */
 
-static qe_status plan_all(planner *p) {
-  cpu_network *plan = p->plan;
-  p->taken = QE_NEW_ARRAY(bool, p->network->layers);
-  plan->map_of = QE_NEW_ARRAY(int32_t, p->network->layers);
-  if (!p->taken || !plan->map_of) return QE_NO_MEMORY;
-  for (size_t i = 0; i < p->network->layers; i++) plan->map_of[i] = CPU_NONE;
-  QE_TRY(plan_layers(p));
+static qe_status plan_all(cpu_network *plan, const bool *evolves) {
+  QE_TRY(plan_stages(plan, evolves));
   set_rings(plan);
   if (plan->single) QE_TRY(cpu_planes_choose(plan));
   QE_TRY(choose(plan));
@@ -453,9 +324,7 @@ qe_status cpu_network_new(const qe_network *network, const bool *evolves, const 
   plan->network = network;
   plan->kernels = kernels;
   plan->single = single;
-  planner p = {.plan = plan, .network = network, .evolves = evolves};
-  qe_status status = plan_all(&p);
-  qe_free(p.taken);
+  qe_status status = plan_all(plan, evolves);
   if (status != QE_OK) {
     cpu_network_free(plan);
     return status;
@@ -469,5 +338,6 @@ void cpu_network_free(cpu_network *plan) {
   qe_free(plan->stage);
   qe_free(plan->map);
   qe_free(plan->map_of);
+  qe_free(plan->stage_of);
   qe_free(plan);
 }

@@ -34,7 +34,7 @@ static const char *refuse_stage(const cpu_network *plan, const cpu_stage *stage)
   for (int k = 0; k < 2; k++) {
     if (stage->from[k].input == CPU_NONE) continue;
     bool from = in_planes(plan, stage->from[k].input);
-    if (stage->kind == CPU_STAGE_SUM_POOL && from) return to ? "a sum pool of several windows" : NULL;
+    if (stage->kind == QE_STAGE_SUM_POOL && from) return to ? "a sum pool of several windows" : NULL;
     if (from != to) return "a map in planes is made of one in lanes, or the other way round";
   }
   return NULL;
@@ -48,7 +48,7 @@ static void choose_maps(cpu_network *plan) {
     int32_t to = output_map(stage);
     bool pixel = to == CPU_NONE || is_pixel(&plan->map[to]);
     for (int k = 0; k < 2; k++)
-      if (stage->kind == CPU_STAGE_CONV && pixel && stage->from[k].input != CPU_NONE)
+      if (stage->kind == QE_STAGE_CONV && pixel && stage->from[k].input != CPU_NONE)
         plan->map[stage->from[k].input].planes = false;
   }
 }
@@ -78,7 +78,7 @@ static void choose_pitches(cpu_network *plan) {
       changed |= join(plan, stage->output[0], stage->output[1]);
       changed |= join(plan, stage->skip, to);
       for (int k = 0; k < 2; k++)
-        if (stage->from[k].layer != CPU_NONE && unit_stride(&stage->from[k]) && stage->kind != CPU_STAGE_SUM_POOL)
+        if (stage->from[k].layer != CPU_NONE && unit_stride(&stage->from[k]) && stage->kind != QE_STAGE_SUM_POOL)
           changed |= join(plan, stage->from[k].input, to);
     }
   }
@@ -86,7 +86,7 @@ static void choose_pitches(cpu_network *plan) {
 
 /* Windows of other strides are copied out; there is room for one producer's of a stage. */
 static qe_status choose_columns(cpu_network *plan, cpu_stage *stage) {
-  if (stage->kind != CPU_STAGE_CONV || !plan->map[stage->from[0].input].planes) return QE_OK;
+  if (stage->kind != QE_STAGE_CONV || !plan->map[stage->from[0].input].planes) return QE_OK;
   int64_t lanes = plan->kernels->lanes, positions = cpu_planes_positions(plan, stage);
   int64_t plane = (positions + lanes - 1) / lanes * lanes * 2;
   for (int k = 0; k < 2; k++) {

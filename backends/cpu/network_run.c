@@ -112,9 +112,9 @@ static void make_sums(const runner *r, const cpu_stage *stage, const cpu_stage_w
                       cpu_conv_task *task) {
   task->prepared = weights->prepared[which];
   task->sums = r->workspace->sums[which];
-  if (stage->kind == CPU_STAGE_CONV)
+  if (stage->kind == QE_STAGE_CONV)
     weights->form[which]->run(task);
-  else if (stage->kind == CPU_STAGE_SUM_POOL)
+  else if (stage->kind == QE_STAGE_SUM_POOL)
     r->plan->kernels->sum_pool(task);
   else
     r->plan->kernels->load(task);
@@ -188,7 +188,7 @@ static void run_pooled(const runner *r, const cpu_stage *stage, const cpu_stage_
 
 static void move_planes(const runner *r, const cpu_stage *stage) {
   const cpu_lane_map *in = &r->plan->map[stage->from[0].input], *to = &r->plan->map[stage->output[0]];
-  if (stage->kind == CPU_STAGE_MAX_POOL)
+  if (stage->kind == QE_STAGE_MAX_POOL)
     cpu_planes_max_pool(in, input_map(r, in), &stage->from[0].shape, to, output_map(r, to));
   else
     cpu_planes_subsample(in, input_map(r, in), &r->plan->network->layer[stage->from[0].layer].attrs, to,
@@ -200,7 +200,7 @@ static void run_move(const runner *r, const cpu_stage *stage) {
   cpu_conv_task task = window_task(r, &stage->from[0], 0, 0);
   task.rows = stage->from[0].shape.out_height;
   task.sites = stage->from[0].shape.out_width;
-  if (stage->kind == CPU_STAGE_MAX_POOL) {
+  if (stage->kind == QE_STAGE_MAX_POOL) {
     r->plan->kernels->max_pool(&task, output_map(r, to), to->row, to->pixel, to->vector);
     return;
   }
@@ -224,13 +224,13 @@ void cpu_network_run(const cpu_network *plan, const cpu_stage_weights *weights, 
   for (size_t s = first; s < last; s++) {
     const cpu_stage *stage = &plan->stage[s];
     bool planes = stage->from[0].input != CPU_NONE && plan->map[stage->from[0].input].planes;
-    if (stage->kind == CPU_STAGE_GATHER)
+    if (stage->kind == QE_STAGE_GATHER)
       run_gather(&r, stage, chunk);
     else if (stage->requant == CPU_NONE)
       planes ? move_planes(&r, stage) : run_move(&r, stage);
     else if (!planes)
       run_sums(&r, stage, &weights[s]);
     else
-      stage->kind == CPU_STAGE_SUM_POOL ? run_pooled(&r, stage, &weights[s]) : run_positions(&r, stage, &weights[s]);
+      stage->kind == QE_STAGE_SUM_POOL ? run_pooled(&r, stage, &weights[s]) : run_positions(&r, stage, &weights[s]);
   }
 }

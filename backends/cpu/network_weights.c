@@ -31,7 +31,7 @@ static qe_status ranges_new(const cpu_stage *stage, ranges *r) {
   r->centre = QE_NEW_ARRAY(int32_t, channels);
   r->least = QE_NEW_ARRAY(int64_t, channels);
   r->most = QE_NEW_ARRAY(int64_t, channels);
-  r->sums = stage->kind == CPU_STAGE_LOAD ? CPU_SUMS_S16 : CPU_SUMS_S32;
+  r->sums = stage->kind == QE_STAGE_LOAD ? CPU_SUMS_S16 : CPU_SUMS_S32;
   return r->centre && r->least && r->most ? QE_OK : QE_NO_MEMORY;
 }
 
@@ -48,10 +48,10 @@ static void set_ranges(const cpu_network *plan, const cpu_stage *stage, const cp
   const qe_window *window = &from->shape.window;
   int64_t taps = (int64_t)window->kernel[0] * window->kernel[1], each = taps * (from->shape.inputs / window->groups);
   for (int32_t c = 0; c < window->channels; c++) {
-    if (stage->kind == CPU_STAGE_CONV) {
+    if (stage->kind == QE_STAGE_CONV) {
       qe_sum_range(weight + c * each, each, low, high, &r->least[c], &r->most[c]);
     } else {
-      int64_t terms = stage->kind == CPU_STAGE_SUM_POOL ? taps : 1;
+      int64_t terms = stage->kind == QE_STAGE_SUM_POOL ? taps : 1;
       r->least[c] = low * terms;
       r->most[c] = high * terms;
     }
@@ -76,7 +76,7 @@ static qe_status prepare_producer(const cpu_network *plan, const cpu_stage *stag
   if (from->layer == CPU_NONE) return QE_OK;
   QE_TRY(ranges_new(stage, r));
   set_ranges(plan, stage, from, source->weight[which], r);
-  if (stage->kind != CPU_STAGE_CONV) return QE_OK;
+  if (stage->kind != QE_STAGE_CONV) return QE_OK;
   return prepare_weights(plan, from, source->weight[which], weights->prepared[which], &weights->form[which], r);
 }
 

@@ -87,7 +87,8 @@ typedef struct qe_device_table {
   const qe_impl *const *(*impls)(const qe_device *device, qe_op op, int *count);
   /* Fused kernels, best first; NULL: none. */
   const qe_fusion *const *(*fusions)(const qe_device *device, int *count);
-  const qe_network_engine *network_engine; /* NULL: networks run op by op */
+  /* Engines for whole networks, best first; NULL: networks run op by op. */
+  const qe_network_engine *const *(*engines)(const qe_device *device, int *count);
 } qe_device_table;
 
 /* First member of a backend's own device type. */

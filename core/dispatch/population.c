@@ -5,6 +5,7 @@
 #include "core/dispatch/dispatch.h"
 #include "core/dispatch/population_parts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct qe_population {
@@ -26,15 +27,42 @@ static qe_status open_engine(qe_population *p, const qe_network_engine *engine) 
   return status;
 }
 
-/* The device's engine where it has one that takes the network. */
-static qe_status choose_engine(qe_population *p) {
-  const qe_device *device = p->queue->device;
-  const qe_network_engine *engine = p->options.op_by_op ? NULL : device->table->network_engine;
-  if (engine && !(engine->refuse && engine->refuse(device, p->network))) {
-    qe_status status = open_engine(p, engine);
+static const char *refusal(const qe_population *p, const qe_network_engine *engine) {
+  return engine->refuse ? engine->refuse(p->queue->device, p->network) : NULL;
+}
+
+/* The first engine that takes the network; any network runs op by op. */
+static qe_status choose_engine(qe_population *p, const qe_network_engine *const *list, int count) {
+  for (int i = 0; i < count; i++) {
+    if (refusal(p, list[i])) continue;
+    qe_status status = open_engine(p, list[i]);
     if (status != QE_REFUSED) return status;
+    qe_message_clear();
   }
   return open_engine(p, &qe_engine_op_by_op);
+}
+
+static qe_status named_engine(qe_population *p, const qe_network_engine *const *list, int count, const char *name) {
+  char names[256] = "";
+  for (int i = 0; i <= count; i++) {
+    const qe_network_engine *engine = i < count ? list[i] : &qe_engine_op_by_op;
+    size_t used = strlen(names);
+    snprintf(names + used, sizeof names - used, "%s'%s'", i ? ", " : "", engine->name);
+    if (strcmp(engine->name, name) != 0) continue;
+    const char *why = refusal(p, engine);
+    return why ? qe_fail(QE_REFUSED, "the engine '%s' does not take the network: %s", name, why)
+               : open_engine(p, engine);
+  }
+  return qe_fail(QE_NOT_FOUND, "the backend %s has no engine '%s'; there are %s", p->queue->device->backend->name, name,
+                 names);
+}
+
+static qe_status find_engine(qe_population *p) {
+  const qe_device *device = p->queue->device;
+  int count = 0;
+  const qe_network_engine *const *list = device->table->engines ? device->table->engines(device, &count) : NULL;
+  if (p->options.engine) return named_engine(p, list, count, p->options.engine);
+  return choose_engine(p, list, count);
 }
 
 static qe_status make_layout(qe_population *p, const qe_genome_layout *layout) {
@@ -63,7 +91,7 @@ qe_status qe_population_new(qe_queue *queue, const qe_network *network, const qe
   if (options) p->options = *options;
   if (p->options.memory == 0) p->options.memory = default_memory;
   qe_status status = make_layout(p, layout);
-  if (status == QE_OK) status = choose_engine(p);
+  if (status == QE_OK) status = find_engine(p);
   if (status == QE_OK)
     *population = p;
   else

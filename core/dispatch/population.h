@@ -1,7 +1,7 @@
 /* Population evaluation: P candidates' genomes on N images give P losses and P hit counts.
  *
- * Sums are exact integers, so that chunks, threads, backends and their order change no result. A backend may have an
- * engine for whole networks (qe_device_table.network_engine); elsewhere the network runs op by op as a program in which
+ * Sums are exact integers, so that chunks, threads, backends and their order change no result. A backend may have
+ * engines for whole networks (qe_device_table.engines); elsewhere the network runs op by op as a program in which
  * candidates are the population axis. */
 #ifndef QE_DISPATCH_POPULATION_H
 #define QE_DISPATCH_POPULATION_H
@@ -17,7 +17,8 @@ typedef struct qe_population qe_population;
 
 typedef struct qe_population_options {
   size_t memory; /* bytes that it may take beside the images; 0: 1 GiB. More candidates and images run in chunks */
-  bool op_by_op; /* never the backend's engine: what tests compare it with */
+  /* NULL: the backend's first that takes the network; else the name of one of its engines, or "op by op". */
+  const char *engine;
   int32_t batch; /* images at a time at most; 0: what suits the backend */
 } qe_population_options;
 
@@ -47,7 +48,8 @@ typedef struct qe_population_result {
 #define QE_DROPPED INT64_MAX
 
 /* `network` and `layout` (NULL: nothing evolves) must outlive the population. QE_NO_MEMORY when one candidate and one
- * image do not fit options->memory. */
+ * image do not fit options->memory. Of options->engine: QE_NOT_FOUND when the backend has none of that name, QE_REFUSED
+ * when that one does not take the network. */
 QE_CHECKED qe_status qe_population_new(qe_queue *queue, const qe_network *network, const qe_genome_layout *layout,
                                        const qe_population_options *options, qe_population **population);
 void qe_population_free(qe_population *population); /* NULL is fine */
