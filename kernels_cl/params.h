@@ -17,4 +17,80 @@ typedef struct qk_params_flat {
   float low, high; /* clamp */
 } qk_params_flat;
 
+
+/* Types of codes and sums that a kernel learns at run time. */
+#define QK_TYPE_U8 0
+#define QK_TYPE_S8 1
+#define QK_TYPE_S32 2
+
+/* Images by index: int_gather, augment. */
+typedef struct qk_params_images {
+  qk_long each; /* values of an image */
+  qk_int op, count, images;
+  qk_int height, width, channels;
+  qk_int pad, flip;
+} qk_params_images;
+
+/* Requantisers; each: results of a candidate. The shared branches have those of one candidate only. */
+typedef struct qk_params_requant {
+  qk_long count, each;
+  qk_int channels;
+  qk_int unit; /* results of a work-item: 1, or 4 where all operands are aligned to it */
+  qk_int v_type, u_type, y_type;
+  qk_int v_shared, u_shared;
+  qk_int shift, low, high, narrow;
+} qk_params_requant;
+
+typedef struct qk_params_int_loss {
+  qk_long rows; /* candidates * images */
+  qk_int op, images, classes;
+} qk_params_int_loss;
+
+/* Packed codes; each, bytes: of a candidate. A word is eight codes. */
+typedef struct qk_params_pack {
+  qk_long each, bytes, words, candidates;
+  qk_int bits, low, spacing;
+} qk_params_pack;
+
+typedef struct qk_params_concat {
+  qk_long rows;
+  qk_int a_channels, b_channels;
+} qk_params_concat;
+
+/* x is taken at every stride-th place, with zero channels around. */
+typedef struct qk_params_subsample {
+  qk_long count; /* of what is written */
+  qk_int x_height, x_width, x_channels;
+  qk_int y_height, y_width, y_channels;
+  qk_int stride_h, stride_w, before;
+} qk_params_subsample;
+
+/* Windows over x [images, h, w, channels]; candidates are images, too. */
+typedef struct qk_params_pool {
+  qk_long count; /* of what is written */
+  qk_int channels, x_height, x_width, y_height, y_width;
+  qk_int kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+  qk_int type; /* of codes */
+} qk_params_pool;
+
+/* Convolution: the map x [images, x_height, x_width, groups * inputs], weights [groups * outputs, kernel_h, kernel_w,
+ * inputs] and the map y; `inputs` and `outputs` are those of one group. */
+typedef struct qk_params_conv {
+  qk_long pixels; /* of the matrix product's rows: of y, or of x for the gradient of x */
+  qk_long depth;  /* grad_w: pixels of y, which are summed over */
+  qk_int slice;   /* grad_w: pixels of one partial sum */
+  qk_int slices;
+  qk_int x_height, x_width, y_height, y_width;
+  qk_int groups, inputs, outputs;
+  qk_int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+  qk_int candidates, x_shared; /* integer */
+  qk_int type;                 /* integer: of x */
+} qk_params_conv;
+
+/* Sum of partial results: y[i] = sum over k of part[k][i]. */
+typedef struct qk_params_partial {
+  qk_long count;
+  qk_int parts;
+} qk_params_partial;
+
 #endif

@@ -30,15 +30,21 @@
 #define local_size(axis) ((uint)get_local_size(axis))
 
 typedef char schar;
+typedef uint uint32_t; /* for core/base/rng.h */
+typedef ulong uint64_t;
 
 #define qk_mul_high(a, b) mul_hi((uint)(a), (uint)(b))
 #define qk_leading_zeros(x) clz((ulong)(x))
 #define qk_atomic_add(at, value) atomic_add(at, value)
 #define qk_atomic_max(at, value) atomic_max(at, value)
+#define qk_atomic_claim(at) atomic_cmpxchg(at, 0, 1)
+#define qk_multiply_add(a, b, c) mad(a, b, c)
 #define qk_float_bits(x) as_uint(x)
 #define qk_bits_float(x) as_float(x)
 
 #else /* CUDA, or its emulation on the host */
+
+#include <stdint.h>
 
 #define KERNEL(name) extern "C" __global__ void name
 #define DEVICE static __device__ __forceinline__
@@ -65,6 +71,8 @@ typedef unsigned long ulong;
 #define qk_leading_zeros(x) __clzll((long long)(x))
 #define qk_atomic_add(at, value) atomicAdd(at, value)
 #define qk_atomic_max(at, value) atomicMax(at, value)
+#define qk_atomic_claim(at) atomicCAS(at, 0, 1)
+#define qk_multiply_add(a, b, c) fmaf(a, b, c)
 #define qk_float_bits(x) __float_as_uint(x)
 #define qk_bits_float(x) __uint_as_float(x)
 #define rint(x) rintf(x)
@@ -80,6 +88,8 @@ typedef unsigned long ulong;
 #define ldexp(x, n) ldexpf(x, n)
 
 #endif
+
+#define QE_INLINE DEVICE /* functions of core/base/rng.h */
 
 #define BUFFER(name) GLOBAL uchar *name##_memory, ulong name##_at
 #define OPERAND(type, name) GLOBAL type *name = (GLOBAL type *)(name##_memory + name##_at)
@@ -100,6 +110,14 @@ DEVICE float qk_divide(float a, float b) {
 #else
   return a / b;
 #endif
+}
+
+/* Keeps the first fault that the kernels of a queue meet: op (enum qe_op), where, and the value out of range. */
+DEVICE void qk_report(GLOBAL int *fault, int op, int place, int value) {
+  if (qk_atomic_claim(fault) != 0) return;
+  fault[1] = op;
+  fault[2] = place;
+  fault[3] = value;
 }
 
 /* Index of the first element of a work-item in a flat loop, and its stride: for (i = flat_start(); i < n; i += ...). */

@@ -19,16 +19,18 @@ static qe_status build_failed(const opencl_device *device, cl_program program, c
 }
 
 static qe_status build(opencl_device *device, const char *file, cl_program *program) {
-  const opencl_source *part[] = {find_source("platform.h"), find_source("params.h"), find_source(file)};
-  const char *text[3];
-  size_t length[3];
+  const opencl_source *part[] = {find_source("platform.h"), find_source("params.h"), find_source("common.h"),
+                                 find_source(file)};
+  enum { PARTS = sizeof part / sizeof *part };
+  const char *text[PARTS];
+  size_t length[PARTS];
   char options[256];
   cl_int error;
-  for (int i = 0; i < 3; i++) {
+  for (int i = 0; i < PARTS; i++) {
     text[i] = part[i]->begin;
     length[i] = (size_t)(part[i]->end - part[i]->begin);
   }
-  *program = clCreateProgramWithSource(device->context, 3, text, length, &error);
+  *program = clCreateProgramWithSource(device->context, PARTS, text, length, &error);
   QE_TRY(opencl_check(error, "clCreateProgramWithSource"));
   snprintf(options, sizeof options, "-cl-std=CL1.2 -DQK_GROUP=%d %s", device->portable.limits.group,
            device->build_options);

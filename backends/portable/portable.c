@@ -1,6 +1,7 @@
 /* The portable implementation of ops: tables, launches, a queue's scratch memory and its fault word. */
 #include "backends/portable/portable.h"
 
+#include "backends/portable/conv.h"
 #include "core/dispatch/dispatch.h"
 
 #include <string.h>
@@ -33,6 +34,12 @@ void portable_flat(const qe_device *device, portable_launch *launch, int64_t ite
 
 qe_status portable_run(qe_queue *queue, const portable_launch *launch) {
   return portable_device_of(queue)->driver->launch(queue, launch);
+}
+
+void portable_watch(qe_queue *base, portable_launch *launch) {
+  portable_queue *queue = (portable_queue *)base;
+  launch->operand[launch->operands++] = (portable_operand){queue->fault, 0};
+  queue->watched = true;
 }
 
 /* ---- a queue's own memory ---- */
@@ -83,6 +90,12 @@ static const struct op_row {
 #undef PORTABLE_OP
 };
 
+static const portable_op plain[QE_OPS] = {
+#define PORTABLE_PLAIN(name) [QE_OP_##name] = portable_plain_##name,
+#include "backends/portable/plain.def"
+#undef PORTABLE_PLAIN
+};
+
 static const char *refuse(const qe_device *device, const qe_call *call) {
   return table[call->op].refuse ? table[call->op].refuse(device, call) : NULL;
 }
@@ -92,11 +105,17 @@ static qe_status run(qe_queue *queue, const qe_call *call, void *state) {
   return table[call->op].run(queue, call);
 }
 
+static qe_status run_plain(qe_queue *queue, const qe_call *call, void *state) {
+  (void)state;
+  return plain[call->op](queue, call);
+}
+
 const qe_impl portable_impl = {.name = "portable", .refuse = refuse, .run = run};
+const qe_impl portable_plain_impl = {.name = "plain", .run = run_plain};
 
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count) {
-  static const qe_impl *const list[] = {&portable_impl};
+  static const qe_impl *const list[] = {&portable_impl, &portable_plain_impl};
   (void)device;
-  *count = table[op].run ? 1 : 0;
+  *count = !table[op].run ? 0 : plain[op] ? 2 : 1;
   return list;
 }

@@ -83,7 +83,7 @@ QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer *
 
 /* Implementations of an op, best first, of the portable kernels. */
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count);
-extern const qe_impl portable_impl;
+extern const qe_impl portable_impl, portable_plain_impl;
 
 /* ---- for the files of this folder ---- */
 
@@ -92,11 +92,17 @@ portable_launch portable_launch_of(const qe_call *call, qk_kernel kernel, const 
 /* groups = as many plain work-groups as `items` work-items need, but no more than keep the device busy. */
 void portable_flat(const qe_device *device, portable_launch *launch, int64_t items);
 qe_status portable_run(qe_queue *queue, const portable_launch *launch);
+/* Hands the queue's fault buffer to the kernel as its next operand (int *fault, for qk_report) and has the next wait
+ * look at it. */
+void portable_watch(qe_queue *queue, portable_launch *launch);
 
 /* How an op runs, from ops.def; the functions lie in the files of their kin. */
 typedef qe_status (*portable_op)(qe_queue *queue, const qe_call *call);
 #define PORTABLE_OP(name, refuse) qe_status portable_##name(qe_queue *queue, const qe_call *call);
 #include "backends/portable/ops.def"
 #undef PORTABLE_OP
+#define PORTABLE_PLAIN(name) qe_status portable_plain_##name(qe_queue *queue, const qe_call *call);
+#include "backends/portable/plain.def"
+#undef PORTABLE_PLAIN
 
 #endif

@@ -4,7 +4,10 @@
 #ifndef QE_BASE_RNG_H
 #define QE_BASE_RNG_H
 
+#ifndef QE_INLINE /* kernels_cl/platform.h has it for devices, and the integer types */
 #include <stdint.h>
+#define QE_INLINE static inline
+#endif
 
 typedef struct qe_philox {
   uint32_t word[4];
@@ -19,14 +22,14 @@ enum {
   QE_STREAM_TEST = 9     /* drawn cases of the tests */
 };
 
-static inline void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
+QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
   uint64_t product = (uint64_t)a * b;
   *high = (uint32_t)(product >> 32);
   *low = (uint32_t)product;
 }
 
 /* Four 32-bit words for (seed, stream, index): key = seed, counter = (index, stream, 0). */
-static inline qe_philox qe_philox_draw(uint64_t seed, uint32_t stream, uint64_t index) {
+QE_INLINE qe_philox qe_philox_draw(uint64_t seed, uint32_t stream, uint64_t index) {
   uint32_t key0 = (uint32_t)seed, key1 = (uint32_t)(seed >> 32);
   uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = stream, c3 = 0;
   for (int round = 0; round < 10; round++) {
@@ -45,12 +48,12 @@ static inline qe_philox qe_philox_draw(uint64_t seed, uint32_t stream, uint64_t 
 }
 
 /* Uniform integer in [0, bound) from one word, by multiply and shift; the bias is below bound / 2^32. */
-static inline uint32_t qe_below(uint32_t word, uint32_t bound) {
+QE_INLINE uint32_t qe_below(uint32_t word, uint32_t bound) {
   return (uint32_t)(((uint64_t)word * bound) >> 32);
 }
 
 /* Uniform real in (0, 1), exact: the middles of 2^23 intervals (24 bits and a half would round up to 1). */
-static inline float qe_uniform(uint32_t word) {
+QE_INLINE float qe_uniform(uint32_t word) {
   return ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
 }
 
