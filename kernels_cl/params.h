@@ -92,5 +92,18 @@ typedef struct qk_params_partial {
   qk_long count;
   qk_int parts;
 } qk_params_partial;
+/* Convolution through columns: windows of `images` images, the channels of one group. */
+typedef struct qk_params_columns {
+  qk_int images, height, width, channels; /* the map; all its channels */
+  qk_int first_channel, group_channels;   /* of the group */
+  qk_int out_h, out_w;
+  qk_int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+} qk_params_columns;
+
+/* Sum of `parts` vectors of `count` values; `add`: and of what is there. */
+typedef struct qk_params_parts {
+  qk_long count;
+  qk_int parts, add;
+} qk_params_parts;
 
 #endif

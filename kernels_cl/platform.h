@@ -45,6 +45,9 @@ typedef ulong uint64_t;
 #else /* CUDA, or its emulation on the host */
 
 #include <stdint.h>
+#ifndef QK_EMULATED
+#define QK_DOT_PTX
+#endif
 
 #define KERNEL(name) extern "C" __global__ void name
 #define DEVICE static __device__ __forceinline__
@@ -90,6 +93,40 @@ typedef unsigned long ulong;
 #endif
 
 #define QE_INLINE DEVICE /* functions of core/base/rng.h */
+
+/* sum + the dot product of four bytes: those of `a` unsigned (qk_dot) or signed (qk_dot_signed), those of `b` signed;
+ * modulo 2^32. One instruction where the backend found one and defined which: QK_DOT_KHR (cl_khr_integer_dot_product),
+ * QK_DOT_PTX (NVIDIA, compute capability 6.1), QK_DOT_AMD. */
+#if defined(QK_DOT_KHR)
+#define qk_dot(a, b, sum) ((sum) + dot_4x8packed_us_int(a, b))
+#define qk_dot_signed(a, b, sum) ((sum) + dot_4x8packed_ss_int(a, b))
+#elif defined(QK_DOT_PTX)
+DEVICE int qk_dot(uint a, uint b, int sum) {
+  int result;
+  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+DEVICE int qk_dot_signed(uint a, uint b, int sum) {
+  int result;
+  asm("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+  return result;
+}
+#elif defined(QK_DOT_AMD)
+#define qk_dot_signed(a, b, sum) __builtin_amdgcn_sdot4((int)(a), (int)(b), sum, false)
+/* a = (a - 128) + 128, so that both factors are signed. */
+DEVICE int qk_dot(uint a, uint b, int sum) {
+  return qk_dot_signed(a ^ 0x80808080u, b, sum) + 128 * qk_dot_signed(0x01010101u, b, 0);
+}
+#else
+DEVICE int qk_dot_signed(uint a, uint b, int sum) {
+  return sum + (schar)a * (schar)b + (schar)(a >> 8) * (schar)(b >> 8) + (schar)(a >> 16) * (schar)(b >> 16) +
+         (schar)(a >> 24) * (schar)(b >> 24);
+}
+DEVICE int qk_dot(uint a, uint b, int sum) {
+  return sum + (int)(uchar)a * (schar)b + (int)(uchar)(a >> 8) * (schar)(b >> 8) +
+         (int)(uchar)(a >> 16) * (schar)(b >> 16) + (int)(uchar)(a >> 24) * (schar)(b >> 24);
+}
+#endif
 
 #define BUFFER(name) GLOBAL uchar *name##_memory, ulong name##_at
 #define OPERAND(type, name) GLOBAL type *name = (GLOBAL type *)(name##_memory + name##_at)

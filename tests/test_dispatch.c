@@ -46,6 +46,19 @@ static void unknown_names_and_numbers(void **state) {
   assert_null(device);
 }
 
+static void devices_by_number_or_name(void **state) {
+  (void)state;
+  int index = -1;
+  OK(qe_device_find(fixture_registry, "ref", "SCALAR", &index));
+  assert_int_equal(index, 0);
+  OK(qe_device_find(fixture_registry, "ref", "7", &index)); /* opening says that there is none */
+  assert_int_equal(index, 7);
+  FAILS(QE_NOT_FOUND, qe_device_find(fixture_registry, "ref", "h999", &index), "device 0 of 1 is scalar");
+  FAILS(QE_NOT_FOUND, qe_device_find(fixture_registry, "ref", "", &index), "called ''");
+  FAILS(QE_NOT_FOUND, qe_device_find(fixture_registry, "ref", "-1", &index), "called '-1'");
+  FAILS(QE_NOT_FOUND, qe_device_find(fixture_registry, "abacus", "0", &index), "abacus");
+}
+
 static void write_file(const char *folder, const char *name, const char *text) {
   char path[2 * FIXTURE_PATH];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -374,11 +387,17 @@ static void calls_are_checked_when_bound(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(registry_lists_ref_and_cpu), cmocka_unit_test(auto_takes_the_most_preferred),
-      cmocka_unit_test(unknown_names_and_numbers),  cmocka_unit_test(without_modules_there_is_ref),
-      cmocka_unit_test(broken_modules_are_listed),  cmocka_unit_test(ranges_are_checked),
-      cmocka_unit_test(fallback_through_copies),    cmocka_unit_test(fallback_reports_a_failed_write),
-      cmocka_unit_test(implementations_in_order),   cmocka_unit_test(calls_are_checked_when_bound),
+      cmocka_unit_test(devices_by_number_or_name),
+      cmocka_unit_test(registry_lists_ref_and_cpu),
+      cmocka_unit_test(auto_takes_the_most_preferred),
+      cmocka_unit_test(unknown_names_and_numbers),
+      cmocka_unit_test(without_modules_there_is_ref),
+      cmocka_unit_test(broken_modules_are_listed),
+      cmocka_unit_test(ranges_are_checked),
+      cmocka_unit_test(fallback_through_copies),
+      cmocka_unit_test(fallback_reports_a_failed_write),
+      cmocka_unit_test(implementations_in_order),
+      cmocka_unit_test(calls_are_checked_when_bound),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -7,7 +7,7 @@
 
 static qe_status open_all(const qe_options *options, qe_bench_devices *devices) {
   const char *list = qe_option_text(options, "backend");
-  int number = (int)qe_option_int(options, "device");
+  int number;
   qe_open_options open = {.threads = (int)qe_option_int(options, "threads")};
   QE_TRY(qe_registry_open(&devices->registry));
   while (*list) {
@@ -16,6 +16,7 @@ static qe_status open_all(const qe_options *options, qe_bench_devices *devices) 
     if (devices->count == QE_BENCH_BACKENDS)
       return qe_fail(QE_USAGE, "--backend: at most %d backends", QE_BENCH_BACKENDS);
     snprintf(name, sizeof name, "%.*s", (int)length, list);
+    QE_TRY(qe_device_find(devices->registry, name, qe_option_text(options, "device"), &number));
     QE_TRY(qe_device_open(devices->registry, name, number, &open, &devices->device[devices->count]));
     devices->count++;
     list += length + (list[length] == ',');

@@ -1,5 +1,6 @@
 /* qevo-gpu: finds the subcommand, reads its options, runs it, reports its failure. */
 #include "core/base/nearest.h"
+#include "core/base/notice.h"
 #include "tools/command.h"
 
 #include <string.h>
@@ -90,6 +91,10 @@ static qe_status run_command(const qe_command *command, int argc, char **argv) {
   return status;
 }
 
+static void print_notice(const char *text) {
+  fprintf(stderr, "%s\n", text);
+}
+
 int main(int argc, char **argv) {
   const char *name = argc > 1 ? argv[1] : "";
   if (argc < 2) {
@@ -104,6 +109,7 @@ int main(int argc, char **argv) {
     puts("qevo-gpu " QE_VERSION);
     return 0;
   }
+  qe_notice_set(print_notice);
   const qe_command *command = find_command(name);
   if (!command) return unknown_command(name);
   qe_status status = run_command(command, argc - 2, argv + 2);

@@ -25,8 +25,8 @@ const qe_option qe_option_table[] = {
 
     {.name = "backend", .letter = 'b', .type = QE_OPTION_TEXT, .initial = "auto", .metavar = "NAME", .group = DEVICE, .commands = ALL_RUNS,
      .help = "backend, as 'qevo-gpu devices' lists them; auto: the fastest usable one; bench: several, with commas between"},
-    {.name = "device", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1023}, .group = DEVICE, .commands = ALL_RUNS,
-     .help = "number of the backend's device"},
+    {.name = "device", .type = QE_OPTION_TEXT, .initial = "0", .metavar = "DEVICE", .group = DEVICE, .commands = ALL_RUNS,
+     .help = "number of the backend's device, or part of its name"},
     {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = ALL_RUNS,
      .help = "threads on the CPU; 0: all cores"},
     {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = ALL_RUNS, .transient = true,

@@ -8,9 +8,10 @@ qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
   memset(setup, 0, sizeof *setup);
   qe_open_options open = {.threads = (int)qe_option_int(options, "threads")};
   qe_status status = qe_registry_open(&setup->registry);
-  if (status == QE_OK)
-    status = qe_device_open(setup->registry, qe_option_text(options, "backend"), (int)qe_option_int(options, "device"),
-                            &open, &setup->device);
+  const char *backend = qe_option_text(options, "backend");
+  int number = 0;
+  if (status == QE_OK) status = qe_device_find(setup->registry, backend, qe_option_text(options, "device"), &number);
+  if (status == QE_OK) status = qe_device_open(setup->registry, backend, number, &open, &setup->device);
   if (status == QE_OK)
     status = qe_dataset_open(qe_option_text(options, "data"), qe_option_text(options, "data-dir"), &setup->data);
   if (status != QE_OK) {

@@ -1,9 +1,21 @@
-/* OpenCL programs: one a file of kernels_cl, built at first use. */
+/* OpenCL programs: one a file of kernels_cl, from the cache or built at first use. */
 #include "backends/opencl/opencl.h"
 
 #include "core/base/alloc.h"
+#include "core/base/hash.h"
+#include "core/base/notice.h"
 
+#include <stdio.h>
 #include <string.h>
+
+enum { PARTS = 4, LOG = 2048 };
+
+/* What one program is made of. */
+typedef struct recipe {
+  const char *name, *text[PARTS];
+  size_t length[PARTS];
+  char *key; /* all that the binary depends on */
+} recipe;
 
 static const opencl_source *find_source(const char *name) {
   const opencl_source *source = opencl_sources;
@@ -11,59 +23,150 @@ static const opencl_source *find_source(const char *name) {
   return source;
 }
 
-static qe_status build_failed(const opencl_device *device, cl_program program, const char *file, cl_int error) {
-  char log[2048] = "";
-  (void)clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
-  return qe_fail(QE_DEVICE, "OpenCL error %d while kernels_cl/%s.cl is built for %s: %s", error, file,
-                 device->portable.base.name, log);
+static size_t source_length(const opencl_source *source) {
+  return (size_t)(source->end - source->begin);
 }
 
-static qe_status build(opencl_device *device, const char *file, cl_program *program) {
-  const opencl_source *part[] = {find_source("platform.h"), find_source("params.h"), find_source("common.h"),
-                                 find_source(file)};
-  enum { PARTS = sizeof part / sizeof *part };
+static char *make_key(const opencl_device *device, const recipe *r) {
+  char platform[128], version[256], name[128], device_version[256], driver[128];
+  uint64_t hash = QE_HASH_START;
+  size_t length = 0;
+  for (int i = 0; i < PARTS; i++) {
+    hash = qe_hash(hash, r->text[i], r->length[i]);
+    length += r->length[i];
+  }
+  return qe_format(
+      "platform %s\nversion %s\ndevice %s\ndevice version %s\ndriver %s\noptions %s\nsource %s %016llx %zu\n",
+      opencl_platform_text(device->platform, CL_PLATFORM_NAME, platform, sizeof platform),
+      opencl_platform_text(device->platform, CL_PLATFORM_VERSION, version, sizeof version),
+      opencl_device_text(device->id, CL_DEVICE_NAME, name, sizeof name),
+      opencl_device_text(device->id, CL_DEVICE_VERSION, device_version, sizeof device_version),
+      opencl_device_text(device->id, CL_DRIVER_VERSION, driver, sizeof driver), device->options, r->name,
+      (unsigned long long)hash, length);
+}
+
+/* A program of this binary; NULL when the driver does not take it. */
+static cl_program from_binary(const opencl_device *device, const void *binary, size_t bytes) {
+  const unsigned char *data = binary;
+  cl_int taken = CL_SUCCESS, error;
+  cl_program program = clCreateProgramWithBinary(device->context, 1, &device->id, &bytes, &data, &taken, &error);
+  if (error == CL_SUCCESS && taken == CL_SUCCESS)
+    error = clBuildProgram(program, 1, &device->id, device->options, NULL, NULL);
+  if (error == CL_SUCCESS && taken == CL_SUCCESS) return program;
+  if (program) clReleaseProgram(program);
+  return NULL;
+}
+
+static void keep_binary(const recipe *r, cl_program program) {
+  size_t bytes = 0;
+  if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) != CL_SUCCESS || !bytes) return;
+  unsigned char *binary = qe_alloc(bytes);
+  if (binary && clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) == CL_SUCCESS)
+    opencl_cache_store(r->name, r->key, binary, bytes);
+  qe_free(binary);
+}
+
+static qe_status build_failed(const opencl_device *device, cl_program program, const recipe *r, cl_int error) {
+  char log[LOG] = "";
+  (void)clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
+  return qe_fail(QE_DEVICE, "OpenCL: %s (%d) while kernels_cl/%s.cl is built for %s with %s: %s",
+                 opencl_error_name(error), error, r->name, device->portable.base.name, device->options, log);
+}
+
+static qe_status from_source(opencl_device *device, const recipe *r, cl_program *program) {
+  cl_int error;
+  if (!device->told) qe_notice("opencl: building kernels for %s, once", device->portable.base.name);
+  device->told = true;
   const char *text[PARTS];
   size_t length[PARTS];
-  char options[256];
-  cl_int error;
-  for (int i = 0; i < PARTS; i++) {
-    text[i] = part[i]->begin;
-    length[i] = (size_t)(part[i]->end - part[i]->begin);
-  }
+  memcpy(text, r->text, sizeof text);
+  memcpy(length, r->length, sizeof length);
   *program = clCreateProgramWithSource(device->context, PARTS, text, length, &error);
   QE_TRY(opencl_check(error, "clCreateProgramWithSource"));
-  snprintf(options, sizeof options, "-cl-std=CL1.2 -DQK_GROUP=%d %s", device->portable.limits.group,
-           device->build_options);
-  error = clBuildProgram(*program, 1, &device->id, options, NULL, NULL);
-  qe_status status = error == CL_SUCCESS ? QE_OK : build_failed(device, *program, file, error);
-  if (status != QE_OK) clReleaseProgram(*program);
-  return status;
-}
-
-static qe_status get_program(opencl_device *device, qk_kernel which, cl_program *program) {
-  for (int k = 0; k < QK_KERNELS; k++)
-    if (device->program[k] && strcmp(portable_kernel[k].file, portable_kernel[which].file) == 0) {
-      *program = device->program[k];
-      return QE_OK;
-    }
-  QE_TRY(build(device, portable_kernel[which].file, program));
-  device->program[which] = *program;
-  return QE_OK;
-}
-
-qe_status opencl_kernel(opencl_queue *queue, qk_kernel which, cl_kernel *kernel) {
-  if (!queue->kernel[which]) {
-    cl_program program;
-    cl_int error;
-    QE_TRY(get_program((opencl_device *)queue->portable.base.device, which, &program));
-    queue->kernel[which] = clCreateKernel(program, portable_kernel[which].name, &error);
-    QE_TRY(opencl_check(error, portable_kernel[which].name));
+  error = clBuildProgram(*program, 1, &device->id, device->options, NULL, NULL);
+  if (error != CL_SUCCESS) {
+    qe_status status = build_failed(device, *program, r, error);
+    clReleaseProgram(*program);
+    *program = NULL;
+    return status;
   }
-  *kernel = queue->kernel[which];
+  keep_binary(r, *program);
   return QE_OK;
+}
+
+qe_status opencl_build(opencl_device *device, const char *name, const char *text, size_t length, cl_program *program) {
+  const opencl_source *platform = find_source("platform.h"), *params = find_source("params.h");
+  const opencl_source *common = find_source("common.h");
+  recipe r = {.name = name,
+              .text = {platform->begin, params->begin, common->begin, text},
+              .length = {source_length(platform), source_length(params), source_length(common), length}};
+  r.key = make_key(device, &r);
+  if (!r.key) return QE_NO_MEMORY;
+  size_t bytes;
+  void *binary = opencl_cache_load(name, r.key, &bytes);
+  *program = binary ? from_binary(device, binary, bytes) : NULL;
+  qe_free(binary);
+  qe_status status = *program ? QE_OK : from_source(device, &r, program);
+  qe_free(r.key);
+  return status;
 }
 
 void opencl_programs_free(opencl_device *device) {
   for (int k = 0; k < QK_KERNELS; k++)
     if (device->program[k]) clReleaseProgram(device->program[k]);
+}
+
+/* ---- kernels ---- */
+
+/* The first kernel of the same file: its place holds the program. */
+static qk_kernel place_of(qk_kernel which) {
+  qk_kernel first = 0;
+  while (strcmp(portable_kernel[first].file, portable_kernel[which].file) != 0) first++;
+  return first;
+}
+
+/* A queue of another thread may want the same program: one builds, the other waits. */
+static qe_status get_program(opencl_device *device, qk_kernel which, cl_program *program) {
+  qk_kernel place = place_of(which);
+  qe_status status = QE_OK;
+  pthread_mutex_lock(&device->build_lock);
+  if (!device->program[place]) {
+    const opencl_source *source = find_source(portable_kernel[which].file);
+    status = opencl_build(device, source->name, source->begin, source_length(source), &device->program[place]);
+  }
+  *program = device->program[place];
+  pthread_mutex_unlock(&device->build_lock);
+  return status;
+}
+
+/* What the compiled kernel needs of the device; more than there is fails here rather than in the driver. */
+static qe_status check_needs(const opencl_device *device, cl_kernel kernel, const char *name, size_t *items_most) {
+  cl_ulong local = 0;
+  *items_most = device->portable.limits.group_most;
+  size_t most = *items_most;
+  (void)clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_WORK_GROUP_SIZE, sizeof most, &most, NULL);
+  if (most && most < *items_most) *items_most = most;
+  (void)clGetKernelWorkGroupInfo(kernel, device->id, CL_KERNEL_LOCAL_MEM_SIZE, sizeof local, &local, NULL);
+  if (local <= device->portable.limits.local_bytes) return QE_OK;
+  return qe_fail(QE_DEVICE, "%s has %zu bytes of local memory, %s needs %llu", device->portable.base.name,
+                 device->portable.limits.local_bytes, name, (unsigned long long)local);
+}
+
+qe_status opencl_kernel(opencl_queue *queue, qk_kernel which, cl_kernel *kernel) {
+  opencl_device *device = opencl_device_of(&queue->portable.base);
+  if (!queue->kernel[which]) {
+    cl_program program;
+    cl_int error;
+    QE_TRY(get_program(device, which, &program));
+    cl_kernel made = clCreateKernel(program, portable_kernel[which].name, &error);
+    QE_TRY(opencl_check(error, portable_kernel[which].name));
+    qe_status status = check_needs(device, made, portable_kernel[which].name, &queue->items_most[which]);
+    if (status != QE_OK) {
+      clReleaseKernel(made);
+      return status;
+    }
+    queue->kernel[which] = made;
+  }
+  *kernel = queue->kernel[which];
+  return QE_OK;
 }

@@ -32,6 +32,9 @@ const qe_backend_entry *qe_registry_get(const qe_registry *registry, int index);
  * QE_NOT_FOUND with the list of names, QE_DEVICE with the reason when it has no such device. */
 QE_CHECKED qe_status qe_device_open(const qe_registry *registry, const char *name, int index,
                                     const qe_open_options *options, qe_device **device);
+/* The number that a user's text means: a number, or part of a device's line in `qevo-gpu devices`, in any case; the
+ * first that fits. QE_NOT_FOUND when none does, or as qe_device_open. */
+QE_CHECKED qe_status qe_device_find(const qe_registry *registry, const char *name, const char *device, int *index);
 void qe_device_close(qe_device *device);
 
 /* ---- buffers and queues ----

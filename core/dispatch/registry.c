@@ -1,5 +1,5 @@
 /* The registry: the built-in reference, and backends loaded from modules beside the library. */
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE /* dladdr, strcasestr */
 #include "backends/ref/ref_backend.h"
 #include "core/base/alloc.h"
 #include "core/dispatch/dispatch.h"
@@ -155,18 +155,47 @@ static qe_status say_unknown(const qe_registry *registry, const char *name) {
   return qe_fail(QE_NOT_FOUND, "no backend is called '%s'; there are auto%s", name, list);
 }
 
-qe_status qe_device_open(const qe_registry *registry, const char *name, int index, const qe_open_options *options,
-                         qe_device **device) {
+/* The usable backend of that name. */
+static qe_status find_usable(const qe_registry *registry, const char *name, const qe_backend_entry **out) {
   const qe_backend_entry *found = NULL;
   if (!name || strcmp(name, "auto") == 0) found = most_preferred(registry);
   for (size_t i = 0; !found && name && i < registry->count; i++)
     if (strcmp(registry->entry[i].name, name) == 0) found = &registry->entry[i];
   if (!found) return say_unknown(registry, name ? name : "auto");
   if (found->devices == 0) return qe_fail(QE_DEVICE, "backend %s is not usable here: %s", found->name, found->why);
+  *out = found;
+  return QE_OK;
+}
+
+qe_status qe_device_open(const qe_registry *registry, const char *name, int index, const qe_open_options *options,
+                         qe_device **device) {
+  const qe_backend_entry *found;
+  QE_TRY(find_usable(registry, name, &found));
   if (index < 0 || index >= found->devices)
     return qe_fail(QE_NOT_FOUND, "backend %s has devices 0...%d, not %d", found->name, found->devices - 1, index);
   static const qe_open_options defaults;
   return found->backend->open(index, options ? options : &defaults, device);
+}
+
+qe_status qe_device_find(const qe_registry *registry, const char *name, const char *device, int *index) {
+  enum { NUMBER_MOST = 1023, TEXT = 256 };
+  const qe_backend_entry *found;
+  char *end, text[TEXT];
+  QE_TRY(find_usable(registry, name, &found));
+  long number = strtol(device, &end, 10);
+  if (end != device && !*end && number >= 0 && number <= NUMBER_MOST) {
+    *index = (int)number;
+    return QE_OK;
+  }
+  for (int i = 0; i < found->devices && *device; i++) {
+    found->backend->describe(i, text, sizeof text);
+    if (!strcasestr(text, device)) continue;
+    *index = i;
+    return QE_OK;
+  }
+  found->backend->describe(0, text, sizeof text);
+  return qe_fail(QE_NOT_FOUND, "no device of backend %s is called '%s'; device 0 of %d is %s", found->name, device,
+                 found->devices, text);
 }
 
 void qe_device_close(qe_device *device) {

@@ -168,7 +168,8 @@ void parity_crash_install(void);
 
 /* ---- a backend under test ---- */
 
-enum { PARITY_DEVICES = 3 }; /* the same device opened with all threads, with 1 and with 3 */
+enum { PARITY_DEVICES = 3 }; /* the same device opened with all threads, with 1 and with 3; twice where
+                              * its memory is not the host's */
 
 typedef struct parity_target {
   const char *name;

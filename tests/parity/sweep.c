@@ -13,6 +13,7 @@ qe_status parity_target_open(parity_target *target, const char *name, parity_ope
     QE_TRY_DONE(open(context, &options, &target->device[i]));
     target->devices = i + 1;
     QE_TRY_DONE(qe_queue_new(target->device[i], &target->queue[i]));
+    if (i > 0 && !target->device[i]->host_memory) break; /* no threads there to vary: once more is enough */
   }
 done:
   if (status != QE_OK) parity_target_close(target);

@@ -1,0 +1,73 @@
+/* Buffers: memory of the device, zeroed there. */
+#include "backends/opencl/opencl.h"
+
+#include "core/base/alloc.h"
+
+enum { MIB = 1 << 20 };
+
+static qe_status refused(const opencl_device *device, size_t bytes, size_t limit, const char *what) {
+  return qe_fail(QE_NO_MEMORY,
+                 "%s: %.1f MiB are wanted and %.1f MiB are in use, of at most %.1f MiB (%s): use a smaller batch or "
+                 "chunk, or another device",
+                 device->portable.base.name, (double)bytes / MIB, (double)atomic_load(&device->used) / MIB,
+                 (double)limit / MIB, what);
+}
+
+/* Counts the bytes in; they must be counted out again when the buffer is freed or could not be made. */
+static qe_status reserve(opencl_device *device, size_t bytes) {
+  const portable_limits *limits = &device->portable.limits;
+  if (bytes > limits->allocation_most) return refused(device, bytes, limits->allocation_most, "one buffer");
+  if (atomic_fetch_add(&device->used, bytes) + bytes <= limits->memory_bytes) return QE_OK;
+  atomic_fetch_sub(&device->used, bytes);
+  return refused(device, bytes, limits->memory_bytes, "the device's memory");
+}
+
+/* Drivers may find memory only when it is first used: then this fails. */
+static cl_int zero(opencl_device *device, cl_mem memory, size_t bytes) {
+  static const unsigned char zeros[16];
+  size_t pattern = sizeof zeros;
+  while (bytes % pattern) pattern /= 2;
+  cl_int error = clEnqueueFillBuffer(device->zeroing, memory, zeros, pattern, 0, bytes, 0, NULL, NULL);
+  return error == CL_SUCCESS ? clFinish(device->zeroing) : error;
+}
+
+static qe_status make(opencl_device *device, size_t bytes, cl_mem *memory) {
+  cl_int error;
+  *memory = clCreateBuffer(device->context, CL_MEM_READ_WRITE, bytes, NULL, &error);
+  if (error == CL_SUCCESS) {
+    error = zero(device, *memory, bytes);
+    if (error == CL_SUCCESS) return QE_OK;
+    clReleaseMemObject(*memory);
+  }
+  qe_status status = opencl_check(error, "the allocation of a buffer");
+  if (status != QE_NO_MEMORY) return status;
+  return refused(device, bytes, device->portable.limits.memory_bytes, opencl_error_name(error));
+}
+
+qe_status opencl_buffer_new(qe_device *base, size_t bytes, qe_buffer **out) {
+  opencl_device *device = (opencl_device *)base;
+  opencl_buffer *buffer = QE_NEW(opencl_buffer);
+  if (!buffer) return QE_NO_MEMORY;
+  qe_status status = reserve(device, bytes);
+  if (status == QE_OK) {
+    status = make(device, bytes, &buffer->memory);
+    if (status != QE_OK) atomic_fetch_sub(&device->used, bytes);
+  }
+  if (status != QE_OK) {
+    qe_free(buffer);
+    return status;
+  }
+  buffer->base.device = base;
+  buffer->base.bytes = bytes;
+  opencl_device_hold(device);
+  *out = &buffer->base;
+  return QE_OK;
+}
+
+void opencl_buffer_free(qe_buffer *base) {
+  opencl_device *device = (opencl_device *)base->device;
+  clReleaseMemObject(((opencl_buffer *)base)->memory);
+  atomic_fetch_sub(&device->used, base->bytes);
+  qe_free(base);
+  opencl_device_drop(device);
+}

@@ -1,0 +1,83 @@
+/* What the tests of the backend opencl share: its devices, an op to run on them, and how often kernels were built. */
+#ifndef QE_TESTS_OPENCL_RIG_H
+#define QE_TESTS_OPENCL_RIG_H
+
+#include "core/base/notice.h"
+#include "tests/fixture.h"
+
+static qe_registry *opencl_registry;
+static int opencl_builds; /* devices that have said that they build kernels from their sources */
+
+static inline void opencl_noticed(const char *text) {
+  if (strstr(text, "opencl: building kernels")) opencl_builds++;
+}
+
+static inline int opencl_setup(void **state) {
+  (void)state;
+  unsetenv("QEVO_OPENCL_LIMITS");
+  qe_notice_set(opencl_noticed);
+  return qe_registry_open(&opencl_registry) == QE_OK ? 0 : -1;
+}
+
+static inline int opencl_teardown(void **state) {
+  (void)state;
+  qe_notice_set(NULL);
+  qe_registry_close(opencl_registry);
+  return 0;
+}
+
+static inline const qe_backend *opencl_backend(void) {
+  for (int i = 0; i < qe_registry_count(opencl_registry); i++) {
+    const qe_backend_entry *entry = qe_registry_get(opencl_registry, i);
+    if (strcmp(entry->name, "opencl") == 0 && entry->devices > 0) return entry->backend;
+  }
+  skip();
+  return NULL;
+}
+
+/* With `limits` as QEVO_OPENCL_LIMITS (NULL: none). */
+static inline qe_status opencl_open(const char *limits, qe_device **device) {
+  static const qe_open_options options;
+  const qe_backend *backend = opencl_backend();
+  if (limits) setenv("QEVO_OPENCL_LIMITS", limits, 1);
+  qe_status status = backend->open(0, &options, device);
+  unsetenv("QEVO_OPENCL_LIMITS");
+  return status;
+}
+
+enum { ADD_COUNT = 1000 };
+
+/* The op `add` on drawn values, on a queue of its own; false when a sum is wrong. */
+static inline qe_status opencl_add(qe_device *device, uint64_t seed, bool *right) {
+  static const size_t bytes = ADD_COUNT * sizeof(float);
+  float in[2][ADD_COUNT], out[ADD_COUNT];
+  draws from = {.seed = seed};
+  qe_call call = {.op = qe_op_find("add"), .operands = 3};
+  qe_queue *queue = NULL;
+  qe_buffer *buffer[3] = {0};
+  qe_bound_call bound;
+  qe_status status = qe_queue_new(device, &queue);
+  if (status != QE_OK) return status;
+  for (int i = 0; i < 3; i++) {
+    QE_TRY_DONE(qe_buffer_new(device, bytes, &buffer[i]));
+    qe_operand_set(&call.operand[i], qe_vector(QE_F32, ADD_COUNT), buffer[i], 0);
+  }
+  for (int i = 0; i < 2; i++) {
+    draw_reals(&from, in[i], ADD_COUNT, -1, 1);
+    QE_TRY_DONE(qe_queue_write(queue, buffer[i], 0, in[i], bytes));
+  }
+  QE_TRY_DONE(qe_call_bind(device, &call, NULL, &bound));
+  status = qe_call_run(queue, &call, &bound);
+  qe_call_release(&bound);
+  if (status == QE_OK) QE_TRY_DONE(qe_queue_read(queue, buffer[2], 0, out, bytes));
+  if (status == QE_OK) status = qe_queue_wait(queue);
+  *right = true;
+  for (int i = 0; status == QE_OK && i < ADD_COUNT; i++)
+    if (out[i] < in[0][i] + in[1][i] || out[i] > in[0][i] + in[1][i]) *right = false;
+done:
+  for (int i = 0; i < 3; i++) qe_buffer_free(buffer[i]);
+  qe_queue_free(queue);
+  return status;
+}
+
+#endif
