@@ -8,7 +8,8 @@
 static qe_status open_all(const qe_options *options, qe_bench_devices *devices) {
   const char *list = qe_option_text(options, "backend");
   int number;
-  qe_open_options open = {.threads = (int)qe_option_int(options, "threads")};
+  qe_open_options plain = {.threads = (int)qe_option_int(options, "threads")}, open = plain;
+  open.precision = qe_precision_find(qe_option_text(options, "precision"));
   QE_TRY(qe_registry_open(&devices->registry));
   while (*list) {
     char name[64];
@@ -21,7 +22,7 @@ static qe_status open_all(const qe_options *options, qe_bench_devices *devices) 
     devices->count++;
     list += length + (list[length] == ',');
   }
-  return qe_device_open(devices->registry, "ref", 0, &open, &devices->ref);
+  return qe_device_open(devices->registry, "ref", 0, &plain, &devices->ref);
 }
 
 qe_status qe_bench_devices_open(const qe_options *options, qe_bench_devices *devices) {

@@ -29,6 +29,8 @@ const qe_option qe_option_table[] = {
      .help = "number of the backend's device, or part of its name"},
     {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = ALL_RUNS,
      .help = "threads on the CPU; 0: all cores"},
+    {.name = "precision", .type = QE_OPTION_CHOICE, .initial = "fp32", .words = "fp32|tf32|bf16", .group = DEVICE, .commands = ALL_RUNS,
+     .help = "of float convolutions and matrix products; tf32 and bf16 need the backend cuda with cuDNN"},
     {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = ALL_RUNS, .transient = true,
      .help = "say on stderr which implementation each operation takes"},
 

@@ -6,7 +6,8 @@
 
 qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
   memset(setup, 0, sizeof *setup);
-  qe_open_options open = {.threads = (int)qe_option_int(options, "threads")};
+  qe_open_options open = {.threads = (int)qe_option_int(options, "threads"),
+                          .precision = qe_precision_find(qe_option_text(options, "precision"))};
   qe_status status = qe_registry_open(&setup->registry);
   const char *backend = qe_option_text(options, "backend");
   int number = 0;

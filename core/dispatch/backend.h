@@ -40,6 +40,7 @@ typedef struct qe_impl {
   qe_status (*prepare)(qe_device *device, const qe_call *call, void **state);
   qe_status (*run)(qe_queue *queue, const qe_call *call, void *state);
   void (*release)(void *state);
+  bool not_captured; /* run() waits, allocates or copies on every run: programs with it are not captured */
 } qe_impl;
 
 /* A kernel for several calls in a row; must give what the calls would give one after the other. */
@@ -52,6 +53,7 @@ typedef struct qe_fusion {
   qe_status (*prepare)(qe_device *device, const qe_call *calls, int count, void **state);
   qe_status (*run)(qe_queue *queue, const qe_call *calls, int count, void *state);
   void (*release)(void *state);
+  bool not_captured; /* as in qe_impl */
 } qe_fusion;
 
 struct qe_network;
@@ -89,6 +91,15 @@ typedef struct qe_device_table {
   const qe_fusion *const *(*fusions)(const qe_device *device, int *count);
   /* Engines for whole networks, best first; NULL: networks run op by op. */
   const qe_network_engine *const *(*engines)(const qe_device *device, int *count);
+  /* Optional, all four or none: a recorded run of calls, put on the queue again as one. What implementations run
+   * between begin and end is recorded and does not happen; nothing else may use the queue in between. capture_end is
+   * always called; it fails when anything in between could not be recorded (a wait, a copy, memory that had to grow).
+   */
+  qe_status (*capture_begin)(qe_queue *queue);
+  qe_status (*capture_end)(qe_queue *queue, void **captured);
+  /* QE_REFUSED, and nothing done: the queue's own memory is no longer where it was, or it is another queue. */
+  qe_status (*replay)(qe_queue *queue, void *captured);
+  void (*captured_free)(qe_device *device, void *captured); /* runs of it under way go on */
 } qe_device_table;
 
 /* First member of a backend's own device type. */
@@ -100,15 +111,25 @@ struct qe_device {
   char name[128];
 };
 
+/* What float convolutions and matrix products compute with. Values in memory are f32 always. */
+typedef enum qe_precision {
+  QE_FP32, /* products and sums in f32 */
+  QE_TF32, /* factors rounded to 10 bits after the point, sums in f32 */
+  QE_BF16, /* factors rounded to 7 bits after the point, sums in f32, convolutions' results rounded likewise */
+  QE_PRECISIONS
+} qe_precision;
+
 typedef struct qe_open_options {
   int threads; /* 0: all cores the process may use */
+  qe_precision precision;
 } qe_open_options;
 
 typedef struct qe_backend {
   int api; /* QE_BACKEND_API */
   const char *name;
   const char *summary;
-  int preference; /* `auto` takes the usable backend with the highest; ref is 0 */
+  int preference;      /* `auto` takes the usable backend with the highest; ref is 0 */
+  unsigned precisions; /* bit p: can be opened with qe_precision p; QE_FP32 without a bit */
   /* Devices present. 0 is no error: then `why` (bytes long) says what is missing. */
   int (*count)(char *why, size_t bytes);
   /* One line on device `index` into text: model, memory, what is used of it. */

@@ -29,13 +29,17 @@ int qe_registry_count(const qe_registry *registry);
 const qe_backend_entry *qe_registry_get(const qe_registry *registry, int index);
 
 /* Open device `index` of the backend called `name`; "auto" (or NULL) takes the most preferred usable one.
- * QE_NOT_FOUND with the list of names, QE_DEVICE with the reason when it has no such device. */
+ * QE_NOT_FOUND with the list of names, QE_DEVICE with the reason when it has no such device, QE_USAGE when it does not
+ * compute in that precision. */
 QE_CHECKED qe_status qe_device_open(const qe_registry *registry, const char *name, int index,
                                     const qe_open_options *options, qe_device **device);
 /* The number that a user's text means: a number, or part of a device's line in `qevo-gpu devices`, in any case; the
  * first that fits. QE_NOT_FOUND when none does, or as qe_device_open. */
 QE_CHECKED qe_status qe_device_find(const qe_registry *registry, const char *name, const char *device, int *index);
 void qe_device_close(qe_device *device);
+/* "fp32", "tf32", "bf16"; the precision called so, or QE_PRECISIONS. */
+const char *qe_precision_name(qe_precision precision);
+qe_precision qe_precision_find(const char *name);
 
 /* ---- buffers and queues ----
  *

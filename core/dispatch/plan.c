@@ -234,6 +234,7 @@ qe_status qe_program_plan(qe_program *program, const qe_plan_options *options) {
   QE_TRY(find_arena(program, options->arena, arena_bytes));
   set_addresses(program);
   QE_TRY(prepare(program));
+  if (!options->no_capture) qe_program_plan_capture(program);
   program->ready = true;
   return QE_OK;
 }

@@ -63,16 +63,12 @@ static int slower_first(const void *a, const void *b) {
 
 static qe_status run_once(qe_program *program, qe_queue *queue, step_time *times) {
   for (size_t i = 0; i < program->steps; i++) {
-    const qe_step *step = &program->step[i];
-    const qe_call *calls = &program->call[step->first];
     double start = now();
-    qe_status status = step->fusion
-                           ? qe_queue_settle(queue, step->fusion->run(queue, calls, step->count, step->fusion_state))
-                           : qe_call_run(queue, calls, &step->bound);
-    if (status == QE_OK) status = qe_queue_wait(queue);
+    QE_TRY(qe_step_run(program, i, queue));
+    qe_status status = qe_queue_wait(queue);
     if (status != QE_OK) return qe_fail_within(status, "program %s, step %zu", program->name, i);
     double seconds = now() - start;
-    if (!times[i].step || seconds < times[i].seconds) times[i] = (step_time){step, seconds};
+    if (!times[i].step || seconds < times[i].seconds) times[i] = (step_time){&program->step[i], seconds};
   }
   return QE_OK;
 }

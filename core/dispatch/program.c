@@ -1,4 +1,4 @@
-/* Programs: building, running and explaining. The plan (fusions, lifetimes, arena) is made in plan.c. */
+/* Programs: building and explaining. The plan (fusions, lifetimes, arena) is made in plan.c; run.c runs it. */
 #include "core/dispatch/program.h"
 
 #include "core/base/alloc.h"
@@ -33,6 +33,7 @@ static void release_steps(qe_program *program) {
 
 void qe_program_free(qe_program *program) {
   if (!program) return;
+  qe_program_drop_captured(program);
   release_steps(program);
   for (size_t i = 0; i < program->values; i++) qe_free(program->value[i].name);
   if (!program->borrowed) qe_buffer_free(program->arena);
@@ -135,22 +136,6 @@ qe_status qe_program_call(qe_program *program, qe_op op, const qe_attrs *attrs, 
     if (info->operand[i].role != QE_READ) base_of(program, values[i])->written = true;
   }
   program->call[program->calls++] = call;
-  return QE_OK;
-}
-
-qe_status qe_program_run(qe_program *program, qe_queue *queue) {
-  if (!program->ready) return qe_fail(QE_USAGE, "program %s runs only once it is planned", program->name);
-  for (size_t i = 0; i < program->steps; i++) {
-    qe_step *step = &program->step[i];
-    const qe_call *calls = &program->call[step->first];
-    qe_status status = step->fusion
-                           ? qe_queue_settle(queue, step->fusion->run(queue, calls, step->count, step->fusion_state))
-                           : qe_call_run(queue, calls, &step->bound);
-    if (status != QE_OK) {
-      char text[QE_CALL_TEXT];
-      return qe_fail_within(status, "program %s, step %zu, %s", program->name, i, qe_call_text(calls, text));
-    }
-  }
   return QE_OK;
 }
 

@@ -37,6 +37,7 @@ QE_CHECKED qe_status qe_program_call(qe_program *program, qe_op op, const qe_att
 typedef struct qe_plan_options {
   bool no_fusion;   /* one implementation a call; what tests compare fused runs with */
   bool keep_all;    /* every value keeps its own memory: to look at them after a run */
+  bool no_capture;  /* every run puts every step on the queue anew, also where the device can repeat a whole run */
   qe_buffer *arena; /* the caller's, taken where it is large enough: programs that never overlap can share one */
 } qe_plan_options;
 
@@ -44,6 +45,7 @@ typedef struct qe_plan_options {
 QE_CHECKED qe_status qe_program_plan(qe_program *program, const qe_plan_options *options);
 /* Bytes of arena that a plan by the defaults needs. The program can only be freed then. */
 QE_CHECKED qe_status qe_program_measure(qe_program *program, size_t *bytes);
+/* Put a run on the queue. From the second run on a queue on, a device that can repeats what it has recorded. */
 QE_CHECKED qe_status qe_program_run(qe_program *program, qe_queue *queue);
 
 /* After a run and a wait: the value's bytes. Of temporaries only kept ones still hold what was computed. */

@@ -1,4 +1,4 @@
-/* What program.c, plan.c and profile.c share; nobody else includes this. */
+/* What program.c, plan.c, run.c and profile.c share; nobody else includes this. */
 #ifndef QE_DISPATCH_PROGRAM_PARTS_H
 #define QE_DISPATCH_PROGRAM_PARTS_H
 
@@ -43,9 +43,18 @@ struct qe_program {
   qe_step *step;
   size_t steps, step_capacity;
   qe_buffer *arena;
-  bool borrowed; /* the arena is the caller's */
-  bool planned;  /* or tried to be */
-  bool ready;    /* planned with success: can be run */
+  bool borrowed;          /* the arena is the caller's */
+  bool planned;           /* or tried to be */
+  bool ready;             /* planned with success: can be run */
+  int tries;              /* how often a capture may still fail; 0: runs are not captured */
+  void *captured;         /* the device's record of a whole run; NULL: none */
+  const qe_queue *warmed; /* the queue that the program last ran on step by step, from its first to its last */
 };
+
+/* run.c: one step, with the program and the call in the message where it fails. */
+QE_CHECKED qe_status qe_step_run(qe_program *program, size_t step, qe_queue *queue);
+void qe_program_drop_captured(qe_program *program);
+/* Whether runs are captured: when the device can, and no step runs on the host or says that it cannot be. */
+void qe_program_plan_capture(qe_program *program);
 
 #endif

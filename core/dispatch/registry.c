@@ -155,6 +155,24 @@ static qe_status say_unknown(const qe_registry *registry, const char *name) {
   return qe_fail(QE_NOT_FOUND, "no backend is called '%s'; there are auto%s", name, list);
 }
 
+const char *qe_precision_name(qe_precision precision) {
+  static const char *const names[QE_PRECISIONS] = {"fp32", "tf32", "bf16"};
+  return names[precision];
+}
+
+qe_precision qe_precision_find(const char *name) {
+  int precision = 0;
+  while (precision < QE_PRECISIONS && strcmp(qe_precision_name((qe_precision)precision), name) != 0) precision++;
+  return (qe_precision)precision;
+}
+
+static qe_status check_precision(const qe_backend *backend, qe_precision precision) {
+  if (precision == QE_FP32) return QE_OK;
+  if (precision < QE_PRECISIONS && (backend->precisions >> precision & 1)) return QE_OK;
+  return qe_fail(QE_USAGE, "backend %s computes in fp32 only, not in %s", backend->name,
+                 precision < QE_PRECISIONS ? qe_precision_name(precision) : "an unknown precision");
+}
+
 /* The usable backend of that name. */
 static qe_status find_usable(const qe_registry *registry, const char *name, const qe_backend_entry **out) {
   const qe_backend_entry *found = NULL;
@@ -174,7 +192,9 @@ qe_status qe_device_open(const qe_registry *registry, const char *name, int inde
   if (index < 0 || index >= found->devices)
     return qe_fail(QE_NOT_FOUND, "backend %s has devices 0...%d, not %d", found->name, found->devices - 1, index);
   static const qe_open_options defaults;
-  return found->backend->open(index, options ? options : &defaults, device);
+  if (!options) options = &defaults;
+  QE_TRY(check_precision(found->backend, options->precision));
+  return found->backend->open(index, options, device);
 }
 
 qe_status qe_device_find(const qe_registry *registry, const char *name, const char *device, int *index) {
