@@ -15,6 +15,7 @@ static inline void opencl_noticed(const char *text) {
 static inline int opencl_setup(void **state) {
   (void)state;
   unsetenv("QEVO_OPENCL_LIMITS");
+  setenv("QEVO_CACHE_DIR", QE_BINARY_DIR "/cache", 1);
   qe_notice_set(opencl_noticed);
   return qe_registry_open(&opencl_registry) == QE_OK ? 0 : -1;
 }
@@ -26,13 +27,19 @@ static inline int opencl_teardown(void **state) {
   return 0;
 }
 
-static inline const qe_backend *opencl_backend(void) {
+/* NULL when it is not usable here. */
+static inline const qe_backend *opencl_found(void) {
   for (int i = 0; i < qe_registry_count(opencl_registry); i++) {
     const qe_backend_entry *entry = qe_registry_get(opencl_registry, i);
     if (strcmp(entry->name, "opencl") == 0 && entry->devices > 0) return entry->backend;
   }
-  skip();
   return NULL;
+}
+
+/* In a test: skips it when there is none. */
+static inline const qe_backend *opencl_backend(void) {
+  if (!opencl_found()) skip();
+  return opencl_found();
 }
 
 /* With `limits` as QEVO_OPENCL_LIMITS (NULL: none). */

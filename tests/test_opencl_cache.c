@@ -15,7 +15,6 @@ static char *cache_folder(void) {
 
 static int new_cache(void **state) {
   (void)state;
-  opencl_backend();
   folder_new(root);
   return setenv("QEVO_CACHE_DIR", root, 1);
 }
@@ -178,6 +177,7 @@ static void check_users_folder(const char *variable, const char *const *folders)
 
 static void the_users_cache_folders(void **state) {
   (void)state;
+  opencl_backend();
   static const char *const variables[] = {"XDG_CACHE_HOME", "HOME"};
   char *saved[2];
   for (int i = 0; i < 2; i++) {

@@ -5,7 +5,8 @@
 #include "core/base/alloc.h"
 
 enum {
-  COLUMN_BYTES = 64 << 20, /* of the columns; one image's, if they need more */
+  COLUMN_BYTES = 64 << 20, /* at most, of the columns; one image's, if they need more */
+  COLUMN_PART = 64,        /* nor more than this part of the device's memory */
   PART_BYTES = 16 << 20,   /* of the partial sums of a weight gradient */
   MOST_GROUPS = 8,
   TILE = 64,        /* side of the tile of a product that a work-group computes, roughly */
@@ -34,7 +35,8 @@ static int64_t image_values(const conv *c) {
 }
 
 /* `x`, `w`, `y`: which operand is the map, the weights, the result (or their gradient). */
-static conv conv_of(const qe_call *call, int x, int w, int y) {
+static conv conv_of(const qe_device *device, const qe_call *call, int x, int w, int y) {
+  size_t part = ((const portable_device *)device)->limits.memory_bytes / COLUMN_PART;
   const qe_window *window = &call->attrs.window;
   const qe_desc *xd = &call->operand[x].desc, *wd = &call->operand[w].desc, *yd = &call->operand[y].desc;
   conv c = {.x = &call->operand[x],
@@ -62,7 +64,8 @@ static conv conv_of(const qe_call *call, int x, int w, int y) {
             .inputs_all = xd->dim[QE_C],
             .outputs_all = yd->dim[QE_C],
             .direct = is_direct(window)};
-  int64_t fit = COLUMN_BYTES / (int64_t)sizeof(float) / image_values(&c);
+  int64_t bytes = part < COLUMN_BYTES ? (int64_t)part : COLUMN_BYTES;
+  int64_t fit = bytes / (int64_t)sizeof(float) / image_values(&c);
   c.chunk = c.direct || fit > c.images ? c.images : fit < 1 ? 1 : (int32_t)fit;
   return c;
 }
@@ -72,7 +75,9 @@ static const char *refuse(const qe_device *device, const qe_call *call) {
   if (reason) return reason;
   if (call->attrs.window.groups > MOST_GROUPS) return "has more than 8 groups";
   bool forward = call->op == QE_OP_conv2d, by_weights = call->op == QE_OP_conv2d_grad_w;
-  conv c = forward ? conv_of(call, 0, 1, 2) : by_weights ? conv_of(call, 1, 2, 0) : conv_of(call, 2, 1, 0);
+  conv c = forward      ? conv_of(device, call, 0, 1, 2)
+           : by_weights ? conv_of(device, call, 1, 2, 0)
+                        : conv_of(device, call, 2, 1, 0);
   return image_values(&c) > INT32_MAX ? "an image's columns are too large" : NULL;
 }
 
@@ -171,13 +176,13 @@ static qe_status each_piece(qe_queue *queue, const conv *c, size_t bytes, piece 
 
 static qe_status run_conv2d(qe_queue *queue, const qe_call *call, void *state) {
   (void)state;
-  conv c = conv_of(call, 0, 1, 2);
+  conv c = conv_of(queue->device, call, 0, 1, 2);
   return opencl_blas_instead(each_piece(queue, &c, column_bytes(&c), forward_piece), queue, call);
 }
 
 static qe_status run_conv2d_grad_x(qe_queue *queue, const qe_call *call, void *state) {
   (void)state;
-  conv c = conv_of(call, 2, 1, 0);
+  conv c = conv_of(queue->device, call, 2, 1, 0);
   return opencl_blas_instead(each_piece(queue, &c, column_bytes(&c), grad_x_piece), queue, call);
 }
 
@@ -232,7 +237,7 @@ static qe_status grad_w_piece(qe_queue *queue, const conv *c, int32_t group, int
 
 static qe_status run_conv2d_grad_w(qe_queue *queue, const qe_call *call, void *state) {
   (void)state;
-  conv c = conv_of(call, 1, 2, 0);
+  conv c = conv_of(queue->device, call, 1, 2, 0);
   /* The last chunk may be smaller and yet have more parts: room for as many as there may be. */
   int64_t values = c.outputs * c.row;
   int64_t most = PART_BYTES / (int64_t)sizeof(float) / values, images = c.chunk;

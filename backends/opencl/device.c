@@ -76,6 +76,7 @@ static const qe_device_table table = {
     .read = opencl_queue_read,
     .wait = opencl_queue_wait,
     .impls = opencl_impls,
+    .tune = opencl_tune,
 };
 
 static const portable_driver driver = {.launch = opencl_launch};
@@ -122,7 +123,10 @@ static qe_status backend_open(int index, const qe_open_options *options, qe_devi
   pthread_mutex_init(&device->complaint_lock, NULL);
   opencl_device_text(device->id, CL_DEVICE_NAME, device->portable.base.name, sizeof device->portable.base.name);
   qe_status status = make_context(device);
-  if (status == QE_OK) opencl_options(device, &traits);
+  if (status == QE_OK) {
+    opencl_options(device, &traits);
+    opencl_tuned_load(device);
+  }
   if (status != QE_OK) {
     opencl_device_drop(device);
     return status;

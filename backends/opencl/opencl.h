@@ -125,6 +125,19 @@ typedef struct opencl_source {
 } opencl_source;
 extern const opencl_source opencl_sources[];
 
+/* What identifies the device and its driver, one line each, new text (qe_free). */
+char *opencl_identity(const opencl_device *device);
+/* Forget the program of a file, so that it is built anew; kernels that queues have keep the old one. */
+void opencl_program_drop(opencl_device *device, const char *file);
+/* Whether the program of a file has been made. */
+bool opencl_program_made(opencl_device *device, const char *file);
+
+/* ---- tune.c ---- */
+
+/* Takes the numbers that a tuner stored for such a device; the initial ones where there are none. */
+void opencl_tuned_load(opencl_device *device);
+QE_CHECKED qe_status opencl_tune(qe_device *device, const qe_tuning *tuning);
+
 /* ---- cache.c: built programs on disk ---- */
 
 /* What was stored under the key, in new memory (qe_free); NULL where there is nothing or it is not whole. */

@@ -14,7 +14,7 @@ enum { PARTS = 4, LOG = 2048 };
 typedef struct recipe {
   const char *name, *text[PARTS];
   size_t length[PARTS];
-  char *key; /* all that the binary depends on */
+  char *options, *key; /* all that the binary depends on */
 } recipe;
 
 static const opencl_source *find_source(const char *name) {
@@ -27,31 +27,50 @@ static size_t source_length(const opencl_source *source) {
   return (size_t)(source->end - source->begin);
 }
 
-static char *make_key(const opencl_device *device, const recipe *r) {
+char *opencl_identity(const opencl_device *device) {
   char platform[128], version[256], name[128], device_version[256], driver[128];
+  return qe_format("platform %s\nversion %s\ndevice %s\ndevice version %s\ndriver %s\n",
+                   opencl_platform_text(device->platform, CL_PLATFORM_NAME, platform, sizeof platform),
+                   opencl_platform_text(device->platform, CL_PLATFORM_VERSION, version, sizeof version),
+                   opencl_device_text(device->id, CL_DEVICE_NAME, name, sizeof name),
+                   opencl_device_text(device->id, CL_DEVICE_VERSION, device_version, sizeof device_version),
+                   opencl_device_text(device->id, CL_DRIVER_VERSION, driver, sizeof driver));
+}
+
+static char *make_key(const opencl_device *device, const recipe *r) {
   uint64_t hash = QE_HASH_START;
   size_t length = 0;
   for (int i = 0; i < PARTS; i++) {
     hash = qe_hash(hash, r->text[i], r->length[i]);
     length += r->length[i];
   }
-  return qe_format(
-      "platform %s\nversion %s\ndevice %s\ndevice version %s\ndriver %s\noptions %s\nsource %s %016llx %zu\n",
-      opencl_platform_text(device->platform, CL_PLATFORM_NAME, platform, sizeof platform),
-      opencl_platform_text(device->platform, CL_PLATFORM_VERSION, version, sizeof version),
-      opencl_device_text(device->id, CL_DEVICE_NAME, name, sizeof name),
-      opencl_device_text(device->id, CL_DEVICE_VERSION, device_version, sizeof device_version),
-      opencl_device_text(device->id, CL_DRIVER_VERSION, driver, sizeof driver), device->options, r->name,
-      (unsigned long long)hash, length);
+  char *identity = opencl_identity(device), *key = NULL;
+  if (identity)
+    key = qe_format("%soptions %s\nsource %s %016llx %zu\n", identity, r->options, r->name, (unsigned long long)hash,
+                    length);
+  qe_free(identity);
+  return key;
+}
+
+/* The device's options and the tunable numbers of the file. */
+static char *make_options(const opencl_device *device, const char *file) {
+  char *options = qe_strdup(device->options);
+  for (qk_tunable t = 0; options && t < QK_TUNABLES; t++) {
+    if (strcmp(portable_tunables[t].file, file) != 0) continue;
+    char *more = qe_format("%s -D%s=%d", options, portable_tunables[t].macro, portable_tuned(&device->portable, t));
+    qe_free(options);
+    options = more;
+  }
+  return options;
 }
 
 /* A program of this binary; NULL when the driver does not take it. */
-static cl_program from_binary(const opencl_device *device, const void *binary, size_t bytes) {
+static cl_program from_binary(const opencl_device *device, const recipe *r, const void *binary, size_t bytes) {
   const unsigned char *data = binary;
   cl_int taken = CL_SUCCESS, error;
   cl_program program = clCreateProgramWithBinary(device->context, 1, &device->id, &bytes, &data, &taken, &error);
   if (error == CL_SUCCESS && taken == CL_SUCCESS)
-    error = clBuildProgram(program, 1, &device->id, device->options, NULL, NULL);
+    error = clBuildProgram(program, 1, &device->id, r->options, NULL, NULL);
   if (error == CL_SUCCESS && taken == CL_SUCCESS) return program;
   if (program) clReleaseProgram(program);
   return NULL;
@@ -70,7 +89,7 @@ static qe_status build_failed(const opencl_device *device, cl_program program, c
   char log[LOG] = "";
   (void)clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
   return qe_fail(QE_DEVICE, "OpenCL: %s (%d) while kernels_cl/%s.cl is built for %s with %s: %s",
-                 opencl_error_name(error), error, r->name, device->portable.base.name, device->options, log);
+                 opencl_error_name(error), error, r->name, device->portable.base.name, r->options, log);
 }
 
 static qe_status from_source(opencl_device *device, const recipe *r, cl_program *program) {
@@ -83,7 +102,7 @@ static qe_status from_source(opencl_device *device, const recipe *r, cl_program 
   memcpy(length, r->length, sizeof length);
   *program = clCreateProgramWithSource(device->context, PARTS, text, length, &error);
   QE_TRY(opencl_check(error, "clCreateProgramWithSource"));
-  error = clBuildProgram(*program, 1, &device->id, device->options, NULL, NULL);
+  error = clBuildProgram(*program, 1, &device->id, r->options, NULL, NULL);
   if (error != CL_SUCCESS) {
     qe_status status = build_failed(device, *program, r, error);
     clReleaseProgram(*program);
@@ -100,14 +119,18 @@ qe_status opencl_build(opencl_device *device, const char *name, const char *text
   recipe r = {.name = name,
               .text = {platform->begin, params->begin, common->begin, text},
               .length = {source_length(platform), source_length(params), source_length(common), length}};
-  r.key = make_key(device, &r);
-  if (!r.key) return QE_NO_MEMORY;
-  size_t bytes;
-  void *binary = opencl_cache_load(name, r.key, &bytes);
-  *program = binary ? from_binary(device, binary, bytes) : NULL;
-  qe_free(binary);
-  qe_status status = *program ? QE_OK : from_source(device, &r, program);
+  r.options = make_options(device, name);
+  r.key = r.options ? make_key(device, &r) : NULL;
+  qe_status status = r.key ? QE_OK : QE_NO_MEMORY;
+  if (status == QE_OK) {
+    size_t bytes;
+    void *binary = opencl_cache_load(name, r.key, &bytes);
+    *program = binary ? from_binary(device, &r, binary, bytes) : NULL;
+    qe_free(binary);
+    if (!*program) status = from_source(device, &r, program);
+  }
   qe_free(r.key);
+  qe_free(r.options);
   return status;
 }
 
@@ -118,16 +141,31 @@ void opencl_programs_free(opencl_device *device) {
 
 /* ---- kernels ---- */
 
-/* The first kernel of the same file: its place holds the program. */
-static qk_kernel place_of(qk_kernel which) {
+/* The first kernel of the file: its place holds the program. */
+static qk_kernel place_of(const char *file) {
   qk_kernel first = 0;
-  while (strcmp(portable_kernel[first].file, portable_kernel[which].file) != 0) first++;
+  while (strcmp(portable_kernel[first].file, file) != 0) first++;
   return first;
+}
+
+bool opencl_program_made(opencl_device *device, const char *file) {
+  pthread_mutex_lock(&device->build_lock);
+  bool made = device->program[place_of(file)] != NULL;
+  pthread_mutex_unlock(&device->build_lock);
+  return made;
+}
+
+void opencl_program_drop(opencl_device *device, const char *file) {
+  pthread_mutex_lock(&device->build_lock);
+  cl_program *program = &device->program[place_of(file)];
+  if (*program) clReleaseProgram(*program);
+  *program = NULL;
+  pthread_mutex_unlock(&device->build_lock);
 }
 
 /* A queue of another thread may want the same program: one builds, the other waits. */
 static qe_status get_program(opencl_device *device, qk_kernel which, cl_program *program) {
-  qk_kernel place = place_of(which);
+  qk_kernel place = place_of(portable_kernel[which].file);
   qe_status status = QE_OK;
   pthread_mutex_lock(&device->build_lock);
   if (!device->program[place]) {

@@ -12,6 +12,12 @@ const portable_kernel_info portable_kernel[QK_KERNELS] = {
 #undef QK_KERNEL
 };
 
+const portable_tunable portable_tunables[QK_TUNABLES] = {
+#define QK_TUNABLE(file, macro, initial, ...) {#file, #macro, initial, {__VA_ARGS__}},
+#include "kernels_cl/tunables.def"
+#undef QK_TUNABLE
+};
+
 /* ---- launches ---- */
 
 portable_launch portable_launch_of(const qe_call *call, qk_kernel kernel, const void *params, size_t params_bytes) {

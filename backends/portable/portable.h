@@ -49,6 +49,22 @@ typedef struct portable_limits {
   bool processor; /* a CPU: one work-item a core at a time, wide vectors within it */
 } portable_limits;
 
+/* Numbers in kernels that a tuner may choose. */
+typedef enum qk_tunable {
+#define QK_TUNABLE(file, macro, initial, ...) QK_TUNABLE_##macro,
+#include "kernels_cl/tunables.def"
+#undef QK_TUNABLE
+  QK_TUNABLES
+} qk_tunable;
+
+enum { PORTABLE_CANDIDATES = 8 };
+
+typedef struct portable_tunable {
+  const char *file, *macro;
+  int32_t initial, candidate[PORTABLE_CANDIDATES]; /* ended by a 0, if fewer */
+} portable_tunable;
+extern const portable_tunable portable_tunables[QK_TUNABLES];
+
 /* What the backend brings beside its qe_device_table. */
 typedef struct portable_driver {
   qe_status (*launch)(qe_queue *queue, const portable_launch *launch);
@@ -59,6 +75,7 @@ typedef struct portable_device {
   qe_device base;
   const portable_driver *driver;
   portable_limits limits;
+  int32_t tuned[QK_TUNABLES]; /* 0: the initial value */
 } portable_device;
 
 /* First member of a backend's own queue type. portable_queue_open and _close around its life. */
@@ -71,6 +88,11 @@ typedef struct portable_queue {
 
 static inline const portable_device *portable_device_of(const qe_queue *queue) {
   return (const portable_device *)queue->device;
+}
+
+/* The value that the device's kernels are built with. */
+static inline int32_t portable_tuned(const portable_device *device, qk_tunable which) {
+  return device->tuned[which] ? device->tuned[which] : portable_tunables[which].initial;
 }
 
 QE_CHECKED qe_status portable_queue_open(portable_queue *queue);

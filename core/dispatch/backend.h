@@ -75,6 +75,17 @@ typedef struct qe_network_engine {
   void (*explain)(const void *state, FILE *file);
 } qe_network_engine;
 
+/* Work that a device's kernels are tuned for. Nothing else may be open on the device meanwhile. */
+typedef struct qe_tuning {
+  qe_status (*open)(void *context); /* queues, plans and all that depends on the kernels' numbers */
+  qe_status (*run)(void *context);  /* once, and waits */
+  void (*close)(void *context);     /* after an open, whether or not it succeeded */
+  double (*clock)(void);            /* seconds; NULL: the monotonic clock */
+  void (*trying)(void *context, const char *name, int32_t value);                /* optional: before each open */
+  void (*tried)(void *context, const char *name, int32_t value, double seconds); /* optional; < 0: does not work */
+  void *context;
+} qe_tuning;
+
 typedef struct qe_device_table {
   void (*close)(qe_device *device);
   qe_status (*buffer_new)(qe_device *device, size_t bytes, qe_buffer **buffer); /* zeroed, QE_ALIGNMENT or better */
@@ -100,6 +111,8 @@ typedef struct qe_device_table {
   /* QE_REFUSED, and nothing done: the queue's own memory is no longer where it was, or it is another queue. */
   qe_status (*replay)(qe_queue *queue, void *captured);
   void (*captured_free)(qe_device *device, void *captured); /* runs of it under way go on */
+  /* Optional: find the numbers with which the work is fastest, for this device and those of its kind opened later. */
+  qe_status (*tune)(qe_device *device, const qe_tuning *tuning);
 } qe_device_table;
 
 /* First member of a backend's own device type. */
