@@ -13,6 +13,14 @@ TABLE int qk_log2_table[257] = {
 
 #include "core/base/rng.h"
 
+/* Four values that move at once: at places that are multiples of 16 bytes. */
+typedef struct __attribute__((aligned(16))) qk_uints {
+  uint of[4];
+} qk_uints;
+typedef struct __attribute__((aligned(16))) qk_floats {
+  float of[4];
+} qk_floats;
+
 /* i / d, with what is left in *rest; in 32 bits where they do, since 64-bit divisions are slow on GPUs. */
 DEVICE ulong qk_split(ulong i, ulong d, ulong *rest) {
   if (((i | d) >> 32) == 0) {
@@ -41,6 +49,9 @@ DEVICE qk_place qk_place_of(ulong i, int height, int width, int channels) {
   place.column = (int)column;
   return place;
 }
+
+/* A coordinate that no tap brings into an image. */
+#define QK_NOWHERE (-1073741824)
 
 /* Output coordinate whose window has input coordinate `in` under a tap; -1 when there is none.
  * start = in + pad - tap * dilation. */

@@ -6,30 +6,19 @@
  * (kernel row, kernel column, channel); where the channels of a group are no multiple of 4, words are put together byte
  * by byte. */
 
-#define ROWS 64
-#define WORDS 8
-#define ROW_STRIDE 68              /* of a word's rows in local memory: 4 over, so that stores meet different banks */
-#define NOWHERE (-1073741824)      /* a coordinate that no tap brings into the image */
-
-/* sum + the products of four bytes: s8 x s8, or u8 x s8. */
-DEVICE int dot_signed(uint a, uint b, int sum) {
-  return sum + (int)(schar)(a & 255) * (schar)(b & 255) + (int)(schar)(a >> 8 & 255) * (schar)(b >> 8 & 255) +
-         (int)(schar)(a >> 16 & 255) * (schar)(b >> 16 & 255) + (int)(schar)(a >> 24) * (schar)(b >> 24);
-}
-DEVICE int dot_unsigned(uint a, uint b, int sum) {
-  return sum + (int)(a & 255) * (schar)(b & 255) + (int)(a >> 8 & 255) * (schar)(b >> 8 & 255) +
-         (int)(a >> 16 & 255) * (schar)(b >> 16 & 255) + (int)(a >> 24) * (schar)(b >> 24);
-}
+#define CODE_ROWS 64
+#define CODE_WORDS 8
+#define CODE_STRIDE 68 /* of a word's rows in local memory: 4 over, so that stores meet different banks */
 
 /* Where the windows of a tile's rows start: the first input row and column, and the place of their image and group. */
-DEVICE void find_windows(const qk_params_conv p, ulong first, uint group, uint candidate, LOCAL int *top,
-                         LOCAL int *left, LOCAL ulong *at) {
+DEVICE void int_conv_find_windows(const qk_params_conv p, ulong first, uint group, uint candidate, LOCAL int *top,
+                                  LOCAL int *left, LOCAL ulong *at) {
   ulong plane = (ulong)p.x_height * (ulong)p.x_width, channels = (ulong)p.groups * (ulong)p.inputs;
   ulong images = (ulong)p.pixels / ((ulong)p.y_height * (ulong)p.y_width);
-  for (uint m = local_id(0); m < ROWS; m += local_size(0)) {
+  for (uint m = local_id(0); m < CODE_ROWS; m += local_size(0)) {
     qk_place place = qk_place_of(first + m, p.y_height, p.y_width, 1);
     int known = first + m < (ulong)p.pixels;
-    top[m] = known ? place.row * p.stride_h - p.pad_top : NOWHERE;
+    top[m] = known ? place.row * p.stride_h - p.pad_top : QK_NOWHERE;
     left[m] = place.column * p.stride_w - p.pad_left;
     ulong image = place.image + (p.x_shared ? 0 : candidate * images);
     at[m] = image * plane * channels + (ulong)group * (ulong)p.inputs;
@@ -37,50 +26,65 @@ DEVICE void find_windows(const qk_params_conv p, ulong first, uint group, uint c
 }
 
 /* One code of a window, or 0 outside the image. */
-DEVICE uint code_at(const qk_params_conv p, GLOBAL const uchar *x, int h, int v, ulong at) {
+DEVICE uint int_conv_code_at(const qk_params_conv p, GLOBAL const uchar *x, int h, int v, ulong at) {
   if (h < 0 || h >= p.x_height || v < 0 || v >= p.x_width) return 0;
   return x[at + (ulong)(h * p.x_width + v) * ((ulong)p.groups * (ulong)p.inputs)];
 }
 
 /* Words first...first+7 of the tile's rows, whole ones. */
-DEVICE void load_words(const qk_params_conv p, GLOBAL const uchar *x, uint first, uint words, LOCAL const int *top,
-                       LOCAL const int *left, LOCAL const ulong *at, LOCAL uint *to) {
-  uint k = local_id(0) % WORDS, of_tap = (uint)p.inputs / 4, tap = (first + k) / of_tap;
+DEVICE void int_conv_words(const qk_params_conv p, GLOBAL const uchar *x, uint first, uint words, LOCAL const int *top,
+                           LOCAL const int *left, LOCAL const ulong *at, LOCAL uint *to) {
+  uint k = local_id(0) % CODE_WORDS, of_tap = (uint)p.inputs / 4, tap = (first + k) / of_tap;
   uint c = 4 * (first + k - tap * of_tap), r = tap / (uint)p.kernel_w, s = tap - r * (uint)p.kernel_w;
   ulong channels = (ulong)p.groups * (ulong)p.inputs;
-  for (uint m = local_id(0) / WORDS; m < ROWS; m += local_size(0) / WORDS) {
+  for (uint m = local_id(0) / CODE_WORDS; m < CODE_ROWS; m += local_size(0) / CODE_WORDS) {
     int h = top[m] + (int)r * p.dilation_h, v = left[m] + (int)s * p.dilation_w;
     int inside = first + k < words && h >= 0 && h < p.x_height && v >= 0 && v < p.x_width;
     ulong place = at[m] + (ulong)((uint)h * (uint)p.x_width + (uint)v) * channels + c;
-    to[k * ROW_STRIDE + m] = inside ? *(GLOBAL const uint *)(x + place) : 0;
+    to[k * CODE_STRIDE + m] = inside ? *(GLOBAL const uint *)(x + place) : 0;
+  }
+}
+
+/* The same, four words at once: the channels of a group are a multiple of 16. */
+DEVICE void int_conv_fours(const qk_params_conv p, GLOBAL const uchar *x, uint first, uint words, LOCAL const int *top,
+                           LOCAL const int *left, LOCAL const ulong *at, LOCAL uint *to) {
+  uint k = 4 * (local_id(0) % (CODE_WORDS / 4)), of_tap = (uint)p.inputs / 4, tap = (first + k) / of_tap;
+  uint c = 4 * (first + k - tap * of_tap), r = tap / (uint)p.kernel_w, s = tap - r * (uint)p.kernel_w;
+  ulong channels = (ulong)p.groups * (ulong)p.inputs;
+  for (uint m = local_id(0) / (CODE_WORDS / 4); m < CODE_ROWS; m += local_size(0) / (CODE_WORDS / 4)) {
+    int h = top[m] + (int)r * p.dilation_h, v = left[m] + (int)s * p.dilation_w;
+    qk_uints four = {{0, 0, 0, 0}};
+    if (first + k < words && h >= 0 && h < p.x_height && v >= 0 && v < p.x_width)
+      four = *(GLOBAL const qk_uints *)(x + at[m] + (ulong)(h * p.x_width + v) * channels + c);
+    for (uint i = 0; i < 4; i++) to[(k + i) * CODE_STRIDE + m] = four.of[i];
   }
 }
 
 /* The same of single codes: a word may run over several taps, the last one over the window's end. */
-DEVICE void load_bytes(const qk_params_conv p, GLOBAL const uchar *x, uint first, LOCAL const int *top,
-                       LOCAL const int *left, LOCAL const ulong *at, LOCAL uint *to) {
-  uint k = local_id(0) % WORDS, codes = (uint)(p.kernel_h * p.kernel_w * p.inputs);
+DEVICE void int_conv_bytes(const qk_params_conv p, GLOBAL const uchar *x, uint first, LOCAL const int *top,
+                           LOCAL const int *left, LOCAL const ulong *at, LOCAL uint *to) {
+  uint k = local_id(0) % CODE_WORDS, codes = (uint)(p.kernel_h * p.kernel_w * p.inputs);
   int row[4], column[4];
   uint channel[4];
   for (uint b = 0; b < 4; b++) {
     uint code = 4 * (first + k) + b, tap = code / (uint)p.inputs, r = tap / (uint)p.kernel_w;
     channel[b] = code - tap * (uint)p.inputs;
-    row[b] = code < codes ? (int)r * p.dilation_h : NOWHERE;
+    row[b] = code < codes ? (int)r * p.dilation_h : QK_NOWHERE;
     column[b] = (int)(tap - r * (uint)p.kernel_w) * p.dilation_w;
   }
-  for (uint m = local_id(0) / WORDS; m < ROWS; m += local_size(0) / WORDS) {
+  for (uint m = local_id(0) / CODE_WORDS; m < CODE_ROWS; m += local_size(0) / CODE_WORDS) {
     uint word = 0;
     for (uint b = 0; b < 4; b++)
-      word |= code_at(p, x, top[m] + row[b], left[m] + column[b], at[m] + channel[b]) << (8 * b);
-    to[k * ROW_STRIDE + m] = word;
+      word |= int_conv_code_at(p, x, top[m] + row[b], left[m] + column[b], at[m] + channel[b]) << (8 * b);
+    to[k * CODE_STRIDE + m] = word;
   }
 }
 
 /* Words first...first+7 of the weights of `count` output channels (columns: of a whole tile) from `w` on. */
-DEVICE void load_weights(const qk_params_conv p, GLOBAL const uchar *w, uint first, uint count, uint columns,
-                         LOCAL uint *to) {
-  uint k = local_id(0) % WORDS, codes = (uint)(p.kernel_h * p.kernel_w * p.inputs), from = 4 * (first + k);
-  for (uint o = local_id(0) / WORDS; o < columns; o += local_size(0) / WORDS) {
+DEVICE void int_conv_weights(const qk_params_conv p, GLOBAL const uchar *w, uint first, uint count, uint columns,
+                             LOCAL uint *to) {
+  uint k = local_id(0) % CODE_WORDS, codes = (uint)(p.kernel_h * p.kernel_w * p.inputs), from = 4 * (first + k);
+  for (uint o = local_id(0) / CODE_WORDS; o < columns; o += local_size(0) / CODE_WORDS) {
     GLOBAL const uchar *row = w + (ulong)o * codes;
     uint word = 0;
     if (o < count && from < codes) {
@@ -94,73 +98,93 @@ DEVICE void load_weights(const qk_params_conv p, GLOBAL const uchar *w, uint fir
 }
 
 /* A step's products; u8: the codes have no sign. */
-DEVICE void multiply(LOCAL const uint *x, LOCAL const uint *w, uint columns, int u8, int *sum) {
+DEVICE void int_conv_multiply(LOCAL const qk_uints *x, LOCAL const qk_uints *w, uint columns, int u8, int *sum) {
   uint column = local_id(0) % (columns / 4), row = local_id(0) / (columns / 4);
-  for (uint k = 0; k < WORDS; k++) {
-    uint a[4], b[4];
-    for (uint i = 0; i < 4; i++) a[i] = x[k * ROW_STRIDE + row + i * (ROWS / 4)];
-    for (uint j = 0; j < 4; j++) b[j] = w[k * (columns + 4) + column + j * (columns / 4)];
+  for (uint k = 0; k < CODE_WORDS; k++) {
+    qk_uints a = x[k * (CODE_STRIDE / 4) + row], b = w[k * (columns / 4 + 1) + column];
     for (uint i = 0; i < 4; i++)
       for (uint j = 0; j < 4; j++)
-        sum[4 * i + j] = u8 ? dot_unsigned(a[i], b[j], sum[4 * i + j]) : dot_signed(a[i], b[j], sum[4 * i + j]);
+        sum[4 * i + j] =
+            u8 ? qk_dot(a.of[i], b.of[j], sum[4 * i + j]) : qk_dot_signed(a.of[i], b.of[j], sum[4 * i + j]);
   }
 }
 
-DEVICE void store(const qk_params_conv p, GLOBAL int *acc, ulong first, uint channel, uint count, uint columns,
-                  const int *sum) {
-  uint column = local_id(0) % (columns / 4), row = local_id(0) / (columns / 4);
+/* acc: the tile's first row and column. */
+DEVICE void int_conv_store(const qk_params_conv p, GLOBAL int *acc, ulong rows, uint count, uint columns,
+                           const int *sum) {
+  uint column = 4 * (local_id(0) % (columns / 4)), row = 4 * (local_id(0) / (columns / 4));
   ulong channels = (ulong)p.groups * (ulong)p.outputs;
-  for (uint i = 0; i < 4; i++)
-    for (uint j = 0; j < 4; j++) {
-      ulong pixel = first + row + i * (ROWS / 4);
-      uint o = column + j * (columns / 4);
-      if (pixel < (ulong)p.pixels && o < count) acc[pixel * channels + channel + o] = sum[4 * i + j];
+  for (uint i = 0; i < 4; i++) {
+    GLOBAL int *to = acc + (row + i) * channels + column;
+    if (row + i >= rows) continue;
+    if (p.aligned && p.outputs % 4 == 0 && column + 4 <= count) {
+      qk_uints four;
+      for (uint j = 0; j < 4; j++) four.of[j] = (uint)sum[4 * i + j];
+      *(GLOBAL qk_uints *)to = four;
+    } else {
+      for (uint j = 0; j < 4; j++)
+        if (column + j < count) to[j] = sum[4 * i + j];
     }
+  }
 }
 
 /* The tile of work-group (row tile, column tile of a group, candidate). */
-DEVICE void convolve(const qk_params_conv p, GLOBAL const uchar *x, GLOBAL const uchar *w, GLOBAL int *acc,
-                     uint columns, LOCAL uint *xs, LOCAL uint *ws, LOCAL int *top, LOCAL int *left, LOCAL ulong *at) {
+DEVICE void int_conv_tile(const qk_params_conv p, GLOBAL const uchar *x, GLOBAL const uchar *w, GLOBAL int *acc,
+                          uint columns, LOCAL qk_uints *xs, LOCAL qk_uints *ws, LOCAL int *top, LOCAL int *left,
+                          LOCAL ulong *at) {
   uint tiles = ((uint)p.outputs + columns - 1) / columns, group = group_id(1) / tiles, candidate = group_id(2);
   uint from = (group_id(1) - group * tiles) * columns, channel = group * (uint)p.outputs + from;
   uint count = (uint)p.outputs - from < columns ? (uint)p.outputs - from : columns;
   uint codes = (uint)(p.kernel_h * p.kernel_w * p.inputs), words = (codes + 3) / 4;
-  ulong first = (ulong)group_id(0) * ROWS, channels = (ulong)p.groups * (ulong)p.outputs;
+  ulong first = (ulong)group_id(0) * CODE_ROWS, channels = (ulong)p.groups * (ulong)p.outputs;
   int sum[16];
   for (int i = 0; i < 16; i++) sum[i] = 0;
-  find_windows(p, first, group, candidate, top, left, at);
+  int_conv_find_windows(p, first, group, candidate, top, left, at);
   w += (candidate * channels + channel) * codes;
-  for (uint k = 0; k < words; k += WORDS) {
+  for (uint k = 0; k < words; k += CODE_WORDS) {
     BARRIER();
-    if (p.inputs % 4 == 0)
-      load_words(p, x, k, words, top, left, at, xs);
+    if (p.inputs % 16 == 0 && p.aligned)
+      int_conv_fours(p, x, k, words, top, left, at, (LOCAL uint *)xs);
+    else if (p.inputs % 4 == 0)
+      int_conv_words(p, x, k, words, top, left, at, (LOCAL uint *)xs);
     else
-      load_bytes(p, x, k, top, left, at, xs);
-    load_weights(p, w, k, count, columns, ws);
+      int_conv_bytes(p, x, k, top, left, at, (LOCAL uint *)xs);
+    int_conv_weights(p, w, k, count, columns, (LOCAL uint *)ws);
     BARRIER();
     if (p.type == QK_TYPE_U8)
-      multiply(xs, ws, columns, 1, sum);
+      int_conv_multiply(xs, ws, columns, 1, sum);
     else
-      multiply(xs, ws, columns, 0, sum);
+      int_conv_multiply(xs, ws, columns, 0, sum);
   }
-  store(p, acc + candidate * (ulong)p.pixels * channels, first, channel, count, columns, sum);
+  acc += (candidate * (ulong)p.pixels + first) * channels + channel;
+  int_conv_store(p, acc, (ulong)p.pixels - first, count, columns, sum);
 }
 
-#define CONVOLVE(columns)                                                                                              \
+#define INT_CONVOLVE(columns)                                                                                          \
   KERNEL(qk_int_conv_##columns)(BUFFER(x), BUFFER(w), BUFFER(acc), const qk_params_conv p) {                           \
-    LOCAL_ARRAY(uint, xs, WORDS *ROW_STRIDE);                                                                          \
-    LOCAL_ARRAY(uint, ws, WORDS *(columns + 4));                                                                       \
-    LOCAL_ARRAY(int, top, ROWS);                                                                                       \
-    LOCAL_ARRAY(int, left, ROWS);                                                                                      \
-    LOCAL_ARRAY(ulong, at, ROWS);                                                                                      \
+    LOCAL_ARRAY(qk_uints, xs, CODE_WORDS *CODE_STRIDE / 4);                                                            \
+    LOCAL_ARRAY(qk_uints, ws, CODE_WORDS *(columns / 4 + 1));                                                          \
+    LOCAL_ARRAY(int, top, CODE_ROWS);                                                                                  \
+    LOCAL_ARRAY(int, left, CODE_ROWS);                                                                                 \
+    LOCAL_ARRAY(ulong, at, CODE_ROWS);                                                                                 \
     OPERAND(const uchar, x);                                                                                           \
     OPERAND(const uchar, w);                                                                                           \
     OPERAND(int, acc);                                                                                                 \
-    convolve(p, x, w, acc, columns, xs, ws, top, left, at);                                                            \
+    int_conv_tile(p, x, w, acc, columns, xs, ws, top, left, at);                                                       \
   }
-CONVOLVE(16)
-CONVOLVE(32)
-CONVOLVE(64)
+INT_CONVOLVE(16)
+INT_CONVOLVE(32)
+INT_CONVOLVE(64)
+
+/* Sum of products of `count` codes in a row. */
+DEVICE int int_conv_row(GLOBAL const uchar *x, int u8, GLOBAL const schar *w, int count) {
+  int sum = 0;
+  if (u8)
+    for (int c = 0; c < count; c++) sum += (int)x[c] * w[c];
+  else
+    for (int c = 0; c < count; c++) sum += (int)(schar)x[c] * w[c];
+  return sum;
+}
 
 /* A work-item does an output. */
 KERNEL(qk_int_conv_plain)(BUFFER(x), BUFFER(w), BUFFER(acc), const qk_params_conv p) {
@@ -183,7 +207,7 @@ KERNEL(qk_int_conv_plain)(BUFFER(x), BUFFER(w), BUFFER(acc), const qk_params_con
         int v = place.column * p.stride_w - p.pad_left + s * p.dilation_w;
         if (h < 0 || h >= p.x_height || v < 0 || v >= p.x_width) continue;
         ulong from = ((plane + (ulong)h) * (ulong)p.x_width + (ulong)v) * channels + first;
-        for (int c = 0; c < p.inputs; c++) sum += qk_code(x, p.type, from + (ulong)c) * weight[c];
+        sum += int_conv_row(x + from, p.type == QK_TYPE_U8, weight, p.inputs);
       }
     acc[i] = sum;
   }

@@ -16,8 +16,8 @@ DEVICE long log2_q30(long x) {
 }
 
 /* A work-item does a row. */
-KERNEL(qk_int_loss)(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault),
-                    const qk_params_int_loss p) {
+KERNEL(qk_int_loss)
+(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault), const qk_params_int_loss p) {
   OPERAND(const int, logits);
   OPERAND(const int, label);
   OPERAND(int, loss);

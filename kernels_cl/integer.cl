@@ -47,8 +47,8 @@ DEVICE void store_four(GLOBAL uchar *memory, int type, ulong i, const int *four)
   if (type == QK_TYPE_S32)
     for (int k = 0; k < 4; k++) ((GLOBAL int *)memory)[i + (ulong)k] = four[k];
   else
-    ((GLOBAL uint *)memory)[i >> 2] = ((uint)four[0] & 255) | ((uint)four[1] & 255) << 8 |
-                                      ((uint)four[2] & 255) << 16 | (uint)four[3] << 24;
+    ((GLOBAL uint *)memory)[i >> 2] =
+        ((uint)four[0] & 255) | ((uint)four[1] & 255) << 8 | ((uint)four[2] & 255) << 16 | (uint)four[3] << 24;
 }
 
 /* Results i...i+3; two: there is a second branch. */
@@ -91,8 +91,8 @@ KERNEL(qk_int_requant)(BUFFER(v), BUFFER(m), BUFFER(offset), BUFFER(y), const qk
   }
 }
 
-KERNEL(qk_int_requant_add)(BUFFER(v), BUFFER(m), BUFFER(u), BUFFER(n), BUFFER(offset), BUFFER(y),
-                           const qk_params_requant p) {
+KERNEL(qk_int_requant_add)
+(BUFFER(v), BUFFER(m), BUFFER(u), BUFFER(n), BUFFER(offset), BUFFER(y), const qk_params_requant p) {
   OPERAND(const uchar, v);
   OPERAND(const int, m);
   OPERAND(const uchar, u);

@@ -17,7 +17,6 @@ typedef struct qk_params_flat {
   float low, high; /* clamp */
 } qk_params_flat;
 
-
 /* Types of codes and sums that a kernel learns at run time. */
 #define QK_TYPE_U8 0
 #define QK_TYPE_S8 1
@@ -85,6 +84,7 @@ typedef struct qk_params_conv {
   qk_int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
   qk_int candidates, x_shared; /* integer */
   qk_int type;                 /* integer: of x */
+  qk_int aligned;              /* integer: x and the sums start on multiples of 16 bytes */
 } qk_params_conv;
 
 /* Sum of partial results: y[i] = sum over k of part[k][i]. */

@@ -11,6 +11,7 @@ qe_status portable_int_conv2d(qe_queue *queue, const qe_call *call) {
   static const qk_kernel tile[PORTABLE_TILES] = {QK_qk_int_conv_16, QK_qk_int_conv_32, QK_qk_int_conv_64};
   qk_params_conv params = portable_conv_params(call);
   portable_launch launch = portable_launch_of(call, tile[0], &params, sizeof params);
+  params.aligned = call->operand[0].offset % 16 == 0 && call->operand[2].offset % 16 == 0;
   launch.kernel = tile[portable_tile_launch(queue->device, params.pixels, params.outputs, params.groups, &launch)];
   launch.groups[2] = (size_t)params.candidates;
   return portable_run(queue, &launch);
