@@ -105,5 +105,70 @@ typedef struct qk_params_parts {
   qk_long count;
   qk_int parts, add;
 } qk_params_parts;
+/* ---- stages of whole networks; backends/portable/engine.h says what slots, units and the two layouts are ---- */
+
+/* How a requantiser's sums are proven to fit: s64 only; s32; two of s32, one of them in units of 2^limb. */
+#define QK_WIDE 0
+#define QK_NARROW 1
+#define QK_LIMBS 2
+
+/* Codes of one tensor. Slots from `own` on read slot 0. */
+typedef struct qk_net_map {
+  qk_long slot;            /* bytes from a slot to the next */
+  qk_int unit, row, pixel; /* bytes from one to the next */
+  qk_int own;
+  qk_int height, width, channels;
+  qk_int bits, is_signed; /* of a stored code */
+  qk_int present;         /* 0: there is no such tensor */
+} qk_net_map;
+
+/* What makes sums: a window over a map. */
+typedef struct qk_net_source {
+  qk_net_map map;
+  qk_long weight_stride; /* bytes from a genome's weights to the next's; 0: all have the same */
+  qk_int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+  qk_int inputs, outputs;    /* of a group; inputs 0: no weights, each channel by itself */
+  qk_int bits, low, spacing; /* of the weights */
+  qk_int run;                /* products whose sum fits 16 bits */
+} qk_net_source;
+
+/* A stage for some slots: sums of one source or two, the requantiser, the skip connection, the coarser code. */
+typedef struct qk_params_stage {
+  qk_net_source source[2];
+  qk_net_map skip, fine, coarse;
+  qk_long m_stride, n_stride, offset_stride; /* bytes, as weight_stride */
+  qk_long logits_slot;                       /* bytes */
+  qk_int first_slot, slots, units, images;
+  qk_int sources, logits; /* logits: s32 [slot, image, class] in the place of `fine` */
+  qk_int height, width, channels;
+  qk_int shift, low, high, sum_width, limb;
+  qk_int coarse_shift, coarse_low, coarse_high;
+} qk_params_stage;
+
+/* Codes of a map moved: the largest of a window, or every stride-th with other channels before. */
+typedef struct qk_params_move {
+  qk_net_map from, to;
+  qk_int first_slot, slots, units;
+  qk_int largest;
+  qk_int kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, before;
+} qk_params_move;
+
+typedef struct qk_params_net_gather {
+  qk_net_map to;
+  qk_int units, images;
+} qk_params_net_gather;
+
+/* Loss and hits of slots, added to s64 [genome, 2]. */
+typedef struct qk_params_net_loss {
+  qk_long logits_slot; /* bytes */
+  qk_int first_slot, images, classes;
+} qk_params_net_loss;
+
+/* Packed weights of genomes to s16 [genome, outputs / block, weights of an output, block]. */
+typedef struct qk_params_net_unpack {
+  qk_long from_stride, to_stride; /* bytes from a genome to the next */
+  qk_int genomes, outputs, each, block;
+  qk_int bits, low, spacing;
+} qk_params_net_unpack;
 
 #endif

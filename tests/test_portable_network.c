@@ -97,7 +97,7 @@ static void run(const scene *s, qe_device *device, bool parent, outcome *to) {
   OK(qe_queue_new(device, &queue));
   OK(qe_buffer_new(device, s->pixel_bytes, &images));
   OK(qe_queue_write(queue, images, 0, s->pixels, s->pixel_bytes));
-  OK(qe_population_new(queue, s->network, s->layout, &(qe_population_options){.op_by_op = true, .batch = 8},
+  OK(qe_population_new(queue, s->network, s->layout, &(qe_population_options){.engine = "op by op", .batch = 8},
                        &population));
   qe_population_call call = {.images = images,
                              .image_count = IMAGES,

@@ -76,6 +76,7 @@ static const qe_device_table table = {
     .read = opencl_queue_read,
     .wait = opencl_queue_wait,
     .impls = opencl_impls,
+    .engines = portable_engines,
     .tune = opencl_tune,
 };
 

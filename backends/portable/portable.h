@@ -44,6 +44,7 @@ typedef struct portable_limits {
   size_t allocation_most; /* of one buffer */
   int32_t units;          /* multiprocessors or cores */
   int32_t subgroup;       /* work-items that run in step; 1 where not known */
+  int32_t vector_bytes;   /* of a processor's vectors; 0 where not known */
   bool doubles;
   bool dot;       /* an instruction for the dot product of four bytes */
   bool processor; /* a CPU: one work-item a core at a time, wide vectors within it */
@@ -106,6 +107,8 @@ QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer *
 /* Implementations of an op, best first, of the portable kernels. */
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count);
 extern const qe_impl portable_impl, portable_plain_impl;
+/* Engines for whole networks on portable kernels: the table's `engines` where a backend has none of its own. */
+const qe_network_engine *const *portable_engines(const qe_device *device, int *count);
 
 /* ---- for the files of this folder ---- */
 

@@ -1,0 +1,184 @@
+/* Convolutions of whole networks on maps in rows, for GPUs: a work-group makes a tile of pixels by channels of one
+ * candidate. Codes and weights of some inputs are unpacked into local memory, a byte each, and multiplied four at a
+ * time; then sums are requantised with the skip connection, and codes go out packed. */
+
+/* Pixels of a tile, for each number of channels; its work-items make NET_BLOCK x NET_BLOCK sums each. */
+#ifndef NET_PIXELS_16
+#define NET_PIXELS_16 128
+#endif
+#ifndef NET_PIXELS_32
+#define NET_PIXELS_32 64
+#endif
+#ifndef NET_PIXELS_64
+#define NET_PIXELS_64 64
+#endif
+#define NET_BLOCK 4
+#define NET_STEPS 4               /* groups of eight inputs in local memory at a time */
+#define NET_WORDS (2 * NET_STEPS) /* of four codes */
+
+/* Eight codes of `bits` bits as two words of bytes. */
+DEVICE void net_fetch_eight(GLOBAL const uchar *group, int bits, int is_signed, uint *word) {
+  if (bits == 8) {
+    word[0] = ((GLOBAL const uint *)group)[0];
+    word[1] = ((GLOBAL const uint *)group)[1];
+    return;
+  }
+  uint packed = group[0];
+  for (int k = 1; k < bits; k++) packed |= (uint)group[k] << (8 * k);
+  for (int k = 0; k < 2; k++, packed >>= 4 * bits) {
+    uint four = bits == 4 ? packed & 0xFFFF : packed & ((1u << (4 * bits)) - 1);
+    uint codes = bits == 4   ? (four & 0xF) | (four & 0xF0) << 4 | (four & 0xF00) << 8 | (four & 0xF000) << 12
+                 : bits == 2 ? (four & 3) | (four & 0xC) << 6 | (four & 0x30) << 12 | (four & 0xC0) << 18
+                             : (four & 1) | (four & 2) << 7 | (four & 4) << 14 | (four & 8) << 21;
+    uint signs = is_signed ? codes >> (bits - 1) & 0x01010101u : 0;
+    word[k] = codes | signs * (256u - (1u << bits));
+  }
+}
+
+/* Weights at...at+3 as bytes, those from `count` on 0. */
+DEVICE uint net_fetch_weights(GLOBAL const uint *packed, const qk_net_source s, qk_long at, int count) {
+  qk_long bit = at * s.bits;
+  uint shift = (uint)bit & 31, fields = packed[bit >> 5] >> shift, word = 0;
+  if (shift + 4 * (uint)s.bits > 32) fields |= packed[(bit >> 5) + 1] << (32 - shift);
+  for (int k = 0; k < 4; k++) {
+    uint code = (uint)(s.low + s.spacing * (int)(fields >> (k * s.bits) & ((1u << s.bits) - 1))) & 255;
+    if (k < count) word |= code << (8 * k);
+  }
+  return word;
+}
+
+/* A pixel of the tile: which unit, and where its window begins. */
+typedef struct net_pixel {
+  int unit, row, column; /* unit < 0: it is behind the last */
+} net_pixel;
+
+DEVICE net_pixel net_pixel_of(const qk_params_stage p, qk_long at) {
+  net_pixel pixel;
+  ulong column, row, unit = qk_split((ulong)at, (ulong)p.width, &column);
+  unit = qk_split(unit, (ulong)p.height, &row);
+  pixel.unit = unit < (ulong)p.units ? (int)unit : -1;
+  pixel.row = (int)row;
+  pixel.column = (int)column;
+  return pixel;
+}
+
+/* Sums of one source, over NET_STEPS groups of inputs at a time. x: the slot; w: the genome's weights. */
+DEVICE void net_tile_sums(const qk_params_stage p, const qk_net_source s, GLOBAL const uchar *x, GLOBAL const uchar *w,
+                          LOCAL uint *codes, LOCAL uint *weights, int pixels, int channels,
+                          int sum[NET_BLOCK][NET_BLOCK]) {
+  const int items = pixels * channels / (NET_BLOCK * NET_BLOCK), id = (int)local_id(0);
+  const int across = pixels / NET_BLOCK, down = channels / NET_BLOCK, px = id % across, cx = id / across;
+  int groups = (s.inputs + 7) / 8, steps = s.kernel_h * s.kernel_w * groups;
+  for (int i = 0; i < NET_BLOCK; i++)
+    for (int k = 0; k < NET_BLOCK; k++) sum[i][k] = 0;
+  for (int first = 0; first < steps; first += NET_STEPS) {
+    for (int i = id; i < pixels * NET_STEPS; i += items) {
+      int step = first + i / pixels, tap = step / groups, g = step - tap * groups;
+      int kh = tap / s.kernel_w, kw = tap - kh * s.kernel_w;
+      net_pixel pixel = net_pixel_of(p, (qk_long)group_id(0) * pixels + i % pixels);
+      int row = pixel.row * s.stride_h - s.pad_top + kh * s.dilation_h;
+      int column = pixel.column * s.stride_w - s.pad_left + kw * s.dilation_w;
+      uint word[2] = {0, 0};
+      if (step < steps && pixel.unit >= 0 && row >= 0 && row < s.map.height && column >= 0 && column < s.map.width)
+        net_fetch_eight(x + (qk_long)pixel.unit * s.map.unit + (qk_long)row * s.map.row +
+                            (qk_long)column * s.map.pixel + (qk_long)g * s.map.bits,
+                        s.map.bits, s.map.is_signed, word);
+      for (int k = 0; k < 2; k++) codes[(i / pixels * 2 + k) * pixels + i % pixels] = word[k];
+    }
+    for (int i = id; i < channels * NET_WORDS; i += items) {
+      int step = first + i / channels / 2, tap = step / groups,
+          input = (step - tap * groups) * 8 + i / channels % 2 * 4;
+      int c = (int)group_id(1) * channels + i % channels;
+      int used = step < steps && c < p.channels && input < s.inputs;
+      qk_long at = ((qk_long)c * s.kernel_h * s.kernel_w + tap) * s.inputs + input;
+      weights[i] = used ? net_fetch_weights((GLOBAL const uint *)w, s, at, s.inputs - input) : 0;
+    }
+    BARRIER();
+    for (int j = 0; j < NET_WORDS; j++) {
+      uint a[NET_BLOCK], b[NET_BLOCK];
+      for (int i = 0; i < NET_BLOCK; i++) {
+        a[i] = codes[j * pixels + px + i * across];
+        b[i] = weights[j * channels + cx + i * down];
+      }
+      for (int i = 0; i < NET_BLOCK; i++)
+        for (int k = 0; k < NET_BLOCK; k++)
+          sum[i][k] = s.map.is_signed ? qk_dot_signed(a[i], b[k], sum[i][k]) : qk_dot(a[i], b[k], sum[i][k]);
+    }
+    BARRIER();
+  }
+}
+
+DEVICE GLOBAL uchar *net_at(GLOBAL uchar *memory, const qk_net_map map, int slot, net_pixel pixel) {
+  return net_slot(memory, map, slot) + (qk_long)pixel.unit * map.unit + (qk_long)pixel.row * map.row +
+         (qk_long)pixel.column * map.pixel;
+}
+
+/* Codes of the tile from local memory out, packed. */
+DEVICE void net_tile_write(const qk_params_stage p, GLOBAL uchar *fine, GLOBAL uchar *coarse, int slot,
+                           LOCAL const uchar *tile, int pixels, int channels) {
+  const int items = pixels * channels / (NET_BLOCK * NET_BLOCK), groups = channels / 8;
+  for (int i = (int)local_id(0); i < pixels * groups; i += items) {
+    net_pixel pixel = net_pixel_of(p, (qk_long)group_id(0) * pixels + i % pixels);
+    int g = (int)group_id(1) * groups + i / pixels, code[8];
+    if (pixel.unit < 0 || g * 8 >= p.channels) continue;
+    for (int k = 0; k < 8; k++) {
+      int byte = tile[i % pixels * channels + i / pixels * 8 + k];
+      code[k] = p.low < 0 ? (byte ^ 128) - 128 : byte;
+    }
+    if (p.fine.present)
+      net_store_eight(net_at(fine, p.fine, slot, pixel) + (qk_long)g * p.fine.bits, p.fine.bits, code);
+    if (!p.coarse.present) continue;
+    for (int k = 0; k < 8; k++) code[k] = net_coarser(p, code[k]);
+    net_store_eight(net_at(coarse, p.coarse, slot, pixel) + (qk_long)g * p.coarse.bits, p.coarse.bits, code);
+  }
+}
+
+DEVICE void net_tile(NET_BUFFERS, const qk_params_stage p, LOCAL uint *codes, LOCAL uint *weights, LOCAL uchar *tile,
+                     int pixels, int channels) {
+  OPERAND(const int, slots);
+  const int across = pixels / NET_BLOCK, down = channels / NET_BLOCK;
+  const int px = (int)local_id(0) % across, cx = (int)local_id(0) / across;
+  int slot = p.first_slot + (int)group_id(2), genome = slots[slot];
+  int sum[NET_BLOCK][NET_BLOCK], other[NET_BLOCK][NET_BLOCK];
+  GLOBAL const int *m = (GLOBAL const int *)(m_memory + m_at + genome * p.m_stride);
+  GLOBAL const int *n = (GLOBAL const int *)(n_memory + n_at + genome * p.n_stride);
+  GLOBAL const qk_long *offset = (GLOBAL const qk_long *)(offset_memory + offset_at + genome * p.offset_stride);
+  net_tile_sums(p, p.source[0], net_slot(x_memory + x_at, p.source[0].map, slot),
+                w_memory + w_at + genome * p.source[0].weight_stride, codes, weights, pixels, channels, sum);
+  if (p.sources == 2)
+    net_tile_sums(p, p.source[1], net_slot(x2_memory + x2_at, p.source[1].map, slot),
+                  w2_memory + w2_at + genome * p.source[1].weight_stride, codes, weights, pixels, channels, other);
+  for (int i = 0; i < NET_BLOCK; i++) {
+    net_pixel pixel = net_pixel_of(p, (qk_long)group_id(0) * pixels + px + i * across);
+    for (int k = 0; k < NET_BLOCK; k++) {
+      int c = (int)group_id(1) * channels + cx + k * down, code = 0;
+      if (pixel.unit >= 0 && c < p.channels) {
+        int u = p.sources == 2 ? other[i][k] : 0;
+        if (p.skip.present)
+          u = net_code(net_at(skip_memory + skip_at, p.skip, slot, pixel), c, p.skip.bits, p.skip.is_signed);
+        code = net_requantised(p, sum[i][k], m[c], u, p.sources == 2 || p.skip.present ? n[c] : 0, offset[c]);
+        if (p.logits)
+          ((GLOBAL int *)(fine_memory + fine_at + slot * p.logits_slot))[(qk_long)pixel.unit * p.channels + c] = code;
+      }
+      tile[(px + i * across) * channels + cx + k * down] = (uchar)code;
+    }
+  }
+  BARRIER();
+  if (!p.logits) net_tile_write(p, fine_memory + fine_at, coarse_memory + coarse_at, slot, tile, pixels, channels);
+}
+
+#define NET_PASSED                                                                                                     \
+  x_memory, x_at, w_memory, w_at, x2_memory, x2_at, w2_memory, w2_at, m_memory, m_at, n_memory, n_at, offset_memory,   \
+      offset_at, skip_memory, skip_at, fine_memory, fine_at, coarse_memory, coarse_at, slots_memory, slots_at
+
+#define NET_TILE(name, pixels, channels)                                                                               \
+  KERNEL(name)(NET_BUFFERS, const qk_params_stage p) {                                                                 \
+    LOCAL_ARRAY(uint, codes, NET_WORDS *(pixels));                                                                     \
+    LOCAL_ARRAY(uint, weights, NET_WORDS *(channels));                                                                 \
+    LOCAL_ARRAY(uchar, tile, (pixels) * (channels));                                                                   \
+    net_tile(NET_PASSED, p, codes, weights, tile, pixels, channels);                                                   \
+  }
+
+NET_TILE(qk_net_tile_16, NET_PIXELS_16, 16)
+NET_TILE(qk_net_tile_32, NET_PIXELS_32, 32)
+NET_TILE(qk_net_tile_64, NET_PIXELS_64, 64)
