@@ -1,5 +1,5 @@
 /* What several files of kernels share: tables and random numbers (the host's text), index arithmetic, codes of a type
- * known at run time. In front of every file, after platform.h and params.h; the build of backends/opencl puts the
+ * known at run time, compensated sums, the quantiser. In front of every file, after platform.h and params.h; the build of backends/opencl puts the
  * included texts in their places. */
 #ifndef QK_COMMON_H
 #define QK_COMMON_H
@@ -145,6 +145,116 @@ DEVICE int net_requantised(const qk_params_stage p, int v, int m, int u, int n, 
 DEVICE int net_coarser(const qk_params_stage p, int code) {
   int coarse = (code + ((1 << p.coarse_shift) >> 1)) >> p.coarse_shift;
   return coarse < p.coarse_low ? p.coarse_low : coarse > p.coarse_high ? p.coarse_high : coarse;
+/* ---- compensated sums ---- */
+
+/* A sum and what rounding has lost of it (Knuth's two-sum): about twice the digits of a float, without doubles. */
+typedef struct qk_sum {
+  float high, low;
+} qk_sum;
+
+DEVICE qk_sum qk_sum_of(float high, float low) {
+  qk_sum sum;
+  sum.high = high;
+  sum.low = low;
+  return sum;
+}
+
+DEVICE qk_sum qk_sum_add(qk_sum sum, float x) {
+  float total = sum.high + x, x_part = total - sum.high;
+  float lost = (sum.high - (total - x_part)) + (x - x_part);
+  return qk_sum_of(total, sum.low + lost);
+}
+
+DEVICE qk_sum qk_sum_merge(qk_sum a, qk_sum b) {
+  qk_sum sum = qk_sum_add(a, b.high);
+  return qk_sum_of(sum.high, sum.low + b.low);
+}
+
+/* Once `high` is infinite, `low` is NaN. */
+DEVICE float qk_sum_value(qk_sum sum) {
+  float value = sum.high + sum.low;
+  return value == value ? value : sum.high;
+}
+
+/* x * y, exactly but for underflow. */
+DEVICE qk_sum qk_product(float x, float y) {
+  float high = x * y;
+  return qk_sum_of(high, fma(x, y, -high));
+}
+
+/* Work-items stand in rows of `width`, column by column: the sum of each column, valid in row 0. Work-items beyond
+ * rows * width take no part. Every work-item of the group must call it; `high` and `low` have QK_GROUP places. */
+DEVICE qk_sum qk_sum_columns(LOCAL float *high, LOCAL float *low, qk_sum own, uint width, uint rows) {
+  uint lane = local_id(0), row = lane / width, gap = 1;
+  while (gap < rows) gap *= 2;
+  BARRIER();
+  high[lane] = own.high;
+  low[lane] = own.low;
+  BARRIER();
+  for (gap /= 2; gap > 0; gap /= 2) {
+    if (row < gap && row + gap < rows) {
+      uint other = lane + gap * width;
+      qk_sum sum = qk_sum_merge(qk_sum_of(high[lane], low[lane]), qk_sum_of(high[other], low[other]));
+      high[lane] = sum.high;
+      low[lane] = sum.low;
+    }
+    BARRIER();
+  }
+  return qk_sum_of(high[lane], low[lane]);
+}
+
+/* The sum over the whole group, valid in work-item 0. */
+DEVICE qk_sum qk_sum_group(LOCAL float *high, LOCAL float *low, qk_sum own) {
+  return qk_sum_columns(high, low, own, 1, QK_GROUP);
+}
+
+/* The largest of all work-items' values, which are not negative; valid in all. As above, for `shared`. */
+DEVICE float qk_group_largest(LOCAL float *shared, float own) {
+  uint lane = local_id(0);
+  BARRIER();
+  shared[lane] = own;
+  BARRIER();
+  for (uint gap = QK_GROUP / 2; gap > 0; gap /= 2) {
+    if (lane < gap && shared[lane + gap] > shared[lane]) shared[lane] = shared[lane + gap];
+    BARRIER();
+  }
+  return shared[0];
+}
+
+/* ---- places ---- */
+
+/* The buffers that a kernel was given; a place (params.h) names one of them and the bytes from its start. */
+typedef struct qk_memory {
+  GLOBAL uchar *buffer0, *buffer1, *buffer2, *buffer3, *buffer4, *buffer5;
+} qk_memory;
+
+DEVICE GLOBAL float *qk_floats(qk_memory memory, qk_long place) {
+  uint which = (uint)((ulong)place >> 56);
+  GLOBAL uchar *low = which == 0 ? memory.buffer0 : which == 1 ? memory.buffer1 : memory.buffer2;
+  GLOBAL uchar *high = which == 3 ? memory.buffer3 : which == 4 ? memory.buffer4 : memory.buffer5;
+  return (GLOBAL float *)((which < 3 ? low : high) + ((ulong)place & 0xFFFFFFFFFFFFFFul));
+}
+
+/* ---- batch norm and quantisers: cpu_ref/norm.c, cpu_ref/quant.c ---- */
+
+DEVICE float qk_inverse_deviation(float var, float epsilon) {
+  return 1.0f / sqrt(var + epsilon);
+}
+
+/* `grid`: QK_GRID_... */
+DEVICE float qk_quant_code(int grid, float v, float low, float high, float half_up) {
+  float code = grid == QK_GRID_ODD  ? 2.0f * rint((v + high) * 0.5f) - high
+               : grid == QK_GRID_UP ? floor(v + half_up)
+                                    : rint(v);
+  return code < low ? low : code > high ? high : code;
+}
+
+/* What one element adds to the step's gradient for dy = 1; `rule`: QK_RULE_... */
+DEVICE float qk_step_slope(int rule, int grid, float v, float low, float high, float half_up) {
+  if (rule == QK_RULE_FIXED) return 0.0f;
+  if (v >= high) return high;
+  if (v <= low) return low;
+  return rule == QK_RULE_LSQ ? qk_quant_code(grid, v, low, high, half_up) - v : 0.0f;
 }
 
 #endif

@@ -14,7 +14,8 @@ typedef long long qk_long;
 /* Element-wise ops on `count` values. */
 typedef struct qk_params_flat {
   qk_long count;
-  float low, high; /* clamp */
+  qk_int parts; /* partial results of a launch before */
+  qk_int unused;
 } qk_params_flat;
 
 /* Types of codes and sums that a kernel learns at run time. */
@@ -170,5 +171,120 @@ typedef struct qk_params_net_unpack {
   qk_int genomes, outputs, each, block;
   qk_int bits, low, spacing;
 } qk_params_net_unpack;
+
+/* ---- chain.cl ---- */
+
+enum {
+  QK_BATCH = 4,   /* elements that a work-item takes through a chain at a time */
+  QK_SLOTS = 4,   /* values of a chain that are kept on chip at a time */
+  QK_STEPS = 8,   /* of a chain */
+  QK_VECTORS = 5, /* operands of a step that are no maps */
+  QK_BUFFERS = 6  /* that a chain's operands lie in */
+};
+
+enum {
+  QK_STEP_CLAMP,
+  QK_STEP_CLAMP_GRAD,
+  QK_STEP_ADD,
+  QK_STEP_BIAS_ADD,
+  QK_STEP_CHANNEL_SUM,
+  QK_STEP_BN_NORM,
+  QK_STEP_BN_GRAD_SUMS,
+  QK_STEP_BN_GRAD_X,
+  QK_STEP_QUANT,
+  QK_STEP_QUANT_GRAD
+};
+
+/* Grids of codes and rules for the step's gradient, as cpu_ref/quant.c has them. */
+enum { QK_GRID_UNIT, QK_GRID_UP, QK_GRID_ODD };
+enum { QK_RULE_FIXED, QK_RULE_LSQ, QK_RULE_PACT };
+
+/* A place in memory: the number of the buffer << 56, plus bytes from its start; -1: none. */
+typedef struct qk_step {
+  qk_long a, b, out; /* maps */
+  qk_long vector[QK_VECTORS];
+  float low, high;
+  float factor;      /* 2^-step_shift of a quantiser, epsilon of a batch norm */
+  qk_int code;       /* QK_STEP_... */
+  qk_int grid, rule; /* quantisers */
+  qk_int scalar;     /* quant_grad: which of the chain's scalar sums */
+  qk_int slots;      /* four bits each, slot + 1 or 0: a from, a into, b from, b into, result into */
+} qk_step;
+
+typedef struct qk_params_chain {
+  qk_step step[QK_STEPS];
+  qk_long count, batches;
+  qk_int steps, channels;
+  qk_int width, rows;  /* of a work-group */
+  qk_int tiles, parts; /* work-groups side by side over the channels, and one after the other */
+  qk_int channel_sums, scalar_sums;
+  float half_up; /* QE_HALF_UP */
+  qk_int unused;
+} qk_params_chain;
+
+typedef struct qk_params_chain_end {
+  qk_long channel[2], var, scalar[2]; /* places; var: the first channel sum is multiplied by 1 / sqrt(var + epsilon) */
+  float epsilon, factor[2];
+  qk_int channels, width, parts, groups; /* groups: work-groups of the chain */
+  qk_int channel_sums, channel_groups;
+  qk_int unused;
+} qk_params_chain_end;
+
+/* ---- quant.cl ---- */
+
+typedef struct qk_params_quant {
+  qk_long steps, each;
+  float low, high, factor; /* factor: 2^-step_shift */
+  float grad_factor, half_up;
+  qk_int grid, rule; /* QK_GRID_..., QK_RULE_... */
+  qk_int unused;
+} qk_params_quant;
+
+/* ---- channel.cl ---- */
+
+/* As in qk_params_chain. */
+typedef struct qk_params_stats {
+  qk_long count;
+  qk_int channels, width, rows, tiles, parts;
+  qk_int unused;
+} qk_params_stats;
+
+/* running = keep * running + take * batch; each factor as a float and what that lacks. */
+typedef struct qk_params_running {
+  qk_long count;
+  float keep, keep_rest, take, take_rest, take_var, take_var_rest;
+} qk_params_running;
+
+typedef struct qk_params_stats_end {
+  qk_params_running running; /* count 0: no running averages */
+  qk_int channels, width, parts;
+  qk_int unused;
+} qk_params_stats_end;
+
+/* ---- optimize.cl: enum qe_hyper ---- */
+
+enum {
+  QK_HYPER_RATE,
+  QK_HYPER_MOMENTUM,
+  QK_HYPER_BETA2,
+  QK_HYPER_EPSILON,
+  QK_HYPER_DECAY,
+  QK_HYPER_NESTEROV,
+  QK_HYPER_CORRECTION1,
+  QK_HYPER_CORRECTION2,
+  QK_HYPER_CLIP,
+  QK_HYPER_AVERAGE
+};
+
+/* ---- loss.cl ---- */
+
+typedef struct qk_params_loss {
+  qk_long images;
+  qk_int classes;
+  qk_int team; /* work-items an image, a power of two */
+  qk_int op;   /* enum qe_op, for faults */
+  float smoothing, scale;
+  qk_int unused;
+} qk_params_loss;
 
 #endif

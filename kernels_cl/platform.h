@@ -84,6 +84,7 @@ typedef unsigned long ulong;
 #define sqrt(x) sqrtf(x)
 #define exp(x) expf(x)
 #define log(x) logf(x)
+#define log1p(x) log1pf(x)
 #define tanh(x) tanhf(x)
 #define fmax(a, b) fmaxf(a, b)
 #define fmin(a, b) fminf(a, b)

@@ -78,6 +78,7 @@ static const qe_device_table table = {
     .impls = opencl_impls,
     .engines = portable_engines,
     .tune = opencl_tune,
+    .fusions = portable_fusions,
 };
 
 static const portable_driver driver = {.launch = opencl_launch};

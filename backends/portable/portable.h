@@ -109,6 +109,8 @@ const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *cou
 extern const qe_impl portable_impl, portable_plain_impl;
 /* Engines for whole networks on portable kernels: the table's `engines` where a backend has none of its own. */
 const qe_network_engine *const *portable_engines(const qe_device *device, int *count);
+/* Fused kernels, best first. */
+const qe_fusion *const *portable_fusions(const qe_device *device, int *count);
 
 /* ---- for the files of this folder ---- */
 
