@@ -55,7 +55,7 @@ DEVICE void chain_fetch(qk_memory memory, qk_slots *slots, const qk_lane *lane, 
   CHAIN_EACH(value[k] = 0.0f;)
   chain_recall(slots, from, value);
   if (from == 0 && place >= 0) {
-    GLOBAL const float *at = qk_floats(memory, place) + lane->at;
+    GLOBAL const float *at = qk_floats_at(memory, place) + lane->at;
     CHAIN_EACH(if (k < lane->valid) value[k] = at[k * lane->stride];)
   }
   chain_keep(slots, into, value);
@@ -65,13 +65,13 @@ DEVICE void chain_put(qk_memory memory, qk_slots *slots, const qk_lane *lane, qk
                       const float *value) {
   chain_keep(slots, into, value);
   if (place >= 0) {
-    GLOBAL float *at = qk_floats(memory, place) + lane->at;
+    GLOBAL float *at = qk_floats_at(memory, place) + lane->at;
     CHAIN_EACH(if (k < lane->valid) at[k * lane->stride] = value[k];)
   }
 }
 
 DEVICE float chain_vector(qk_memory memory, const qk_lane *lane, qk_long place) {
-  return qk_floats(memory, place)[lane->column];
+  return qk_floats_at(memory, place)[lane->column];
 }
 
 DEVICE void chain_bn_norm(qk_memory memory, const qk_lane *lane, const qk_step *step, const float *x, float *y) {
@@ -100,13 +100,13 @@ DEVICE void chain_bn_grad_sums(qk_memory memory, qk_lane *lane, const qk_step *s
 }
 
 DEVICE void chain_quant(qk_memory memory, const qk_step *step, float half_up, const float *x, float *y) {
-  float size = qk_floats(memory, step->vector[0])[0] * step->factor;
+  float size = qk_floats_at(memory, step->vector[0])[0] * step->factor;
   CHAIN_EACH(y[k] = size * qk_quant_code(step->grid, qk_divide(x[k], size), step->low, step->high, half_up);)
 }
 
 DEVICE void chain_quant_grad(qk_memory memory, qk_lane *lane, const qk_step *step, float half_up, const float *dy,
                        const float *x, float *dx) {
-  float size = qk_floats(memory, step->vector[0])[0] * step->factor;
+  float size = qk_floats_at(memory, step->vector[0])[0] * step->factor;
   qk_sum sum = step->scalar ? lane->scalar1 : lane->scalar0;
   CHAIN_EACH(
     float v = qk_divide(x[k], size);
@@ -234,9 +234,9 @@ KERNEL(qk_chain_end)(BUFFER(m0), BUFFER(m1), BUFFER(m2), BUFFER(m3), BUFFER(m4),
     float value = qk_sum_value(qk_sum_columns(high, low, sum, width, QK_GROUP / width));
     if (row == 0 && column < channels) {
       if (channel && which == 0 && p.var >= 0)
-        value *= qk_inverse_deviation(qk_floats(memory, p.var)[column], p.epsilon);
+        value *= qk_inverse_deviation(qk_floats_at(memory, p.var)[column], p.epsilon);
       qk_long to = channel ? p.channel[which] : p.scalar[scalar];
-      qk_floats(memory, to)[column] = channel ? value : p.factor[scalar] * value;
+      qk_floats_at(memory, to)[column] = channel ? value : p.factor[scalar] * value;
     }
   }
 }

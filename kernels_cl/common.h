@@ -145,6 +145,8 @@ DEVICE int net_requantised(const qk_params_stage p, int v, int m, int u, int n, 
 DEVICE int net_coarser(const qk_params_stage p, int code) {
   int coarse = (code + ((1 << p.coarse_shift) >> 1)) >> p.coarse_shift;
   return coarse < p.coarse_low ? p.coarse_low : coarse > p.coarse_high ? p.coarse_high : coarse;
+}
+
 /* ---- compensated sums ---- */
 
 /* A sum and what rounding has lost of it (Knuth's two-sum): about twice the digits of a float, without doubles. */
@@ -228,7 +230,7 @@ typedef struct qk_memory {
   GLOBAL uchar *buffer0, *buffer1, *buffer2, *buffer3, *buffer4, *buffer5;
 } qk_memory;
 
-DEVICE GLOBAL float *qk_floats(qk_memory memory, qk_long place) {
+DEVICE GLOBAL float *qk_floats_at(qk_memory memory, qk_long place) {
   uint which = (uint)((ulong)place >> 56);
   GLOBAL uchar *low = which == 0 ? memory.buffer0 : which == 1 ? memory.buffer1 : memory.buffer2;
   GLOBAL uchar *high = which == 3 ? memory.buffer3 : which == 4 ? memory.buffer4 : memory.buffer5;

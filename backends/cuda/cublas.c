@@ -8,7 +8,6 @@
 #include "core/base/alloc.h"
 
 #include <cublasLt.h>
-#include <dlfcn.h>
 
 static struct {
 #define CUBLASLT(symbol) __typeof__(symbol) *symbol;
@@ -28,7 +27,7 @@ static void load(void) {
 #include "backends/cuda/cublas.def"
       {NULL, 0}};
 #undef CUBLASLT
-  void *library = dlopen(LIBRARY(CUBLAS_VER_MAJOR), RTLD_NOW | RTLD_LOCAL);
+  void *library = cuda_library_load("QEVO_CUBLASLT", LIBRARY(CUBLAS_VER_MAJOR));
   if (library && !cuda_find_symbols(library, symbols, &lt)) version = (int)lt.cublasLtGetVersion();
 }
 
@@ -122,16 +121,21 @@ static void free_plans(cuda_plan *plans) {
 
 /* ---- the library ---- */
 
-static const char *open_library(cuda_device *device) {
+static qe_status check(cublasStatus_t error, const char *what) {
+  if (error == CUBLAS_STATUS_SUCCESS) return QE_OK;
+  return qe_fail(error == CUBLAS_STATUS_ALLOC_FAILED ? QE_NO_MEMORY : QE_DEVICE, "cuBLASLt: %s from %s",
+                 lt.cublasLtGetStatusName(error), what);
+}
+
+static qe_status open_library(cuda_device *device) {
   struct cuda_cublas *state = QE_NEW(struct cuda_cublas);
-  if (!state) return "out of memory";
-  cublasStatus_t error = lt.cublasLtCreate(&state->handle);
-  if (error != CUBLAS_STATUS_SUCCESS) {
+  if (!state) return QE_NO_MEMORY;
+  qe_status status = check(lt.cublasLtCreate(&state->handle), "cublasLtCreate");
+  if (status == QE_OK)
+    device->cublas = state;
+  else
     qe_free(state);
-    return lt.cublasLtGetStatusName(error);
-  }
-  device->cublas = state;
-  return NULL;
+  return status;
 }
 
 static void close_library(cuda_device *device) {
@@ -175,8 +179,7 @@ static qe_status run(qe_queue *base, const qe_call *call, void *state) {
       device->cublas->handle, plan->product, &one, address_of(call, 1), plan->matrix[1], address_of(call, 0),
       plan->matrix[0], &zero, y, plan->matrix[2], y, plan->matrix[2], &plan->algorithm,
       (void *)(uintptr_t)cuda_address(scratch, 0), plan->workspace, ((cuda_queue *)base)->stream);
-  if (error == CUBLAS_STATUS_SUCCESS) return QE_OK;
-  return qe_fail(QE_DEVICE, "cuBLASLt: %s from %s", lt.cublasLtGetStatusName(error), qe_op_get_info(call->op)->name);
+  return check(error, qe_op_get_info(call->op)->name);
 }
 
 const qe_impl cuda_cublas_impl = {.name = "cublaslt", .refuse = refuse, .prepare = prepare, .run = run};

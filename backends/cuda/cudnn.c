@@ -8,7 +8,6 @@
 #include "kernels_cl/params.h"
 
 #include <cudnn.h>
-#include <dlfcn.h>
 
 #if CUDNN_MAJOR != 9
 #error "cuDNN 9 is needed"
@@ -29,7 +28,7 @@ static void load(void) {
 #include "backends/cuda/cudnn.def"
       {NULL, 0}};
 #undef CUDNN
-  void *library = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_LOCAL);
+  void *library = cuda_library_load("QEVO_CUDNN", "libcudnn.so.9");
   if (library && !cuda_find_symbols(library, symbols, &cudnn)) version = (int)cudnn.cudnnGetVersion();
 }
 
@@ -180,16 +179,15 @@ static void free_plans(cuda_plan *plans) {
 
 /* ---- the library ---- */
 
-static const char *open_library(cuda_device *device) {
+static qe_status open_library(cuda_device *device) {
   struct cuda_cudnn *state = QE_NEW(struct cuda_cudnn);
-  if (!state) return "out of memory";
-  cudnnStatus_t error = cudnn.cudnnCreate(&state->handle);
-  if (error != CUDNN_STATUS_SUCCESS) {
+  if (!state) return QE_NO_MEMORY;
+  qe_status status = check(cudnn.cudnnCreate(&state->handle), "cudnnCreate");
+  if (status == QE_OK)
+    device->cudnn = state;
+  else
     qe_free(state);
-    return cudnn.cudnnGetErrorString(error);
-  }
-  device->cudnn = state;
-  return NULL;
+  return status;
 }
 
 static void close_library(cuda_device *device) {

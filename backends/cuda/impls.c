@@ -3,11 +3,11 @@
 #include "backends/cuda/library.h"
 
 static const qe_impl *const own[QE_OPS] = {
-#if QEVO_CUDNN
+#if HAS_CUDNN
     [QE_OP_conv2d] = &cuda_cudnn_impl,         [QE_OP_conv2d_grad_x] = &cuda_cudnn_impl,
     [QE_OP_conv2d_grad_w] = &cuda_cudnn_impl,
 #endif
-#if QEVO_CUBLASLT
+#if HAS_CUBLASLT
     [QE_OP_linear] = &cuda_cublas_impl,        [QE_OP_linear_grad_x] = &cuda_cublas_impl,
     [QE_OP_linear_grad_w] = &cuda_cublas_impl,
 #endif
@@ -28,10 +28,10 @@ static void make_lists(void) {
 }
 
 static bool is_open(const cuda_device *device, const qe_impl *impl) {
-#if QEVO_CUDNN
+#if HAS_CUDNN
   if (impl == &cuda_cudnn_impl) return device->cudnn != NULL;
 #endif
-#if QEVO_CUBLASLT
+#if HAS_CUBLASLT
   if (impl == &cuda_cublas_impl) return device->cublas != NULL;
 #endif
   (void)device;

@@ -4,7 +4,9 @@
 #include "core/base/alloc.h"
 #include "core/dispatch/dispatch.h"
 
+#include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- plans ---- */
@@ -46,11 +48,17 @@ bool cuda_is_aligned(const qe_call *call) {
 
 /* ---- the libraries ---- */
 
+void *cuda_library_load(const char *variable, const char *usual) {
+  const char *chosen = getenv(variable);
+  if (chosen && chosen[0]) return dlopen(chosen, RTLD_NOW | RTLD_LOCAL);
+  return cuda_driver_is_real() ? dlopen(usual, RTLD_NOW | RTLD_LOCAL) : NULL;
+}
+
 static const cuda_library *const libraries[] = {
-#if QEVO_CUDNN
+#if HAS_CUDNN
     &cuda_cudnn,
 #endif
-#if QEVO_CUBLASLT
+#if HAS_CUBLASLT
     &cuda_cublas,
 #endif
     NULL};
@@ -59,7 +67,7 @@ void cuda_libraries_describe(char *text, size_t bytes) {
   size_t used = 0;
   if (bytes) text[0] = 0;
   for (const cuda_library *const *library = libraries; *library && used < bytes; library++) {
-    int version = cuda_driver_is_real() ? (*library)->version() : 0;
+    int version = (*library)->version();
     used += (size_t)(version ? snprintf(text + used, bytes - used, ", %s %d.%d.%d", (*library)->name, version / 10000,
                                         version / 100 % 100, version % 100)
                              : snprintf(text + used, bytes - used, ", no %s", (*library)->name));
@@ -67,18 +75,12 @@ void cuda_libraries_describe(char *text, size_t bytes) {
 }
 
 qe_status cuda_libraries_open(cuda_device *device) {
-  const char *why = "this build was made without it";
-  bool cudnn = false;
-  for (const cuda_library *const *library = libraries; *library; library++) {
-    const char *missing = !cuda_driver_is_real()   ? "libraries need NVIDIA's driver"
-                          : !(*library)->version() ? "it is not installed, or is another major version"
-                                                   : (*library)->open(device);
-    bool is_cudnn = strcmp((*library)->name, "cuDNN") == 0;
-    if (is_cudnn && missing) why = missing;
-    cudnn = cudnn || (is_cudnn && !missing);
-  }
-  if (device->precision == QE_FP32 || cudnn) return QE_OK;
-  return qe_fail(QE_DEVICE, "precision %s needs cuDNN: %s", qe_precision_name(device->precision), why);
+  for (const cuda_library *const *library = libraries; *library; library++)
+    if ((*library)->version() && (*library)->open(device) == QE_NO_MEMORY) return QE_NO_MEMORY;
+  if (device->precision == QE_FP32 || device->cudnn) return QE_OK;
+  return qe_fail(QE_DEVICE,
+                 "precision %s needs cuDNN 9: it is not there or does not start (qevo-gpu devices says which)",
+                 qe_precision_name(device->precision));
 }
 
 void cuda_libraries_close(cuda_device *device) {

@@ -24,9 +24,13 @@ bool cuda_is_aligned(const qe_call *call);
 
 /* ---- the libraries ---- */
 
+/* The library called `usual`, or the one that the environment variable names; NULL: it is not there, or the driver is
+ * not NVIDIA's and no other library is named. */
+void *cuda_library_load(const char *variable, const char *usual);
+
 /* Into text[bytes] what is used, as ", cuDNN 9.1.0, cuBLASLt 13.0.0"; what is missing is named too. */
 void cuda_libraries_describe(char *text, size_t bytes);
-/* QE_DEVICE when the device's precision needs a library that is not there. The context is current. */
+/* QE_NO_MEMORY, or QE_DEVICE when the device's precision needs a library that is not there. The context is current. */
 QE_CHECKED qe_status cuda_libraries_open(cuda_device *device);
 void cuda_libraries_close(cuda_device *device);
 /* Destroys what the queue's runs have made. */
@@ -37,8 +41,8 @@ typedef struct cuda_library {
   const char *name;
   /* 0: cannot be loaded; else its version as 10000 major + 100 minor + patch. From any thread. */
   int (*version)(void);
-  /* NULL, or why it does not start: then it refuses every call. */
-  const char *(*open)(cuda_device *device);
+  /* QE_DEVICE where it does not start: then it refuses every call. */
+  qe_status (*open)(cuda_device *device);
   void (*close)(cuda_device *device);
   void (*leave)(cuda_queue *queue);
 } cuda_library;

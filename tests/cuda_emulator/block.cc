@@ -126,29 +126,39 @@ void start_threads() {
   }
 }
 
-/* ---- accesses outside all memory ---- */
+/* ---- accesses outside all memory, and what the compiler was told to trap ---- */
 
-/* Of a kernel, as an argument of `addr2line -i -e`. */
-std::string code_place(const void *code) {
+unsigned char *fault_stack;
+
+struct fault_report {
+  int signal;
+  const void *address, *code;
+} fault;
+
+/* Of a kernel, as arguments of `addr2line -i -e`. */
+std::string code_place() {
   Dl_info of;
   char text[512];
-  if (!code || !dladdr(code, &of) || !of.dli_fname) return "";
-  snprintf(text, sizeof text, " (at %s %p)", of.dli_fname,
-           reinterpret_cast<void *>(static_cast<const char *>(code) - static_cast<const char *>(of.dli_fbase)));
+  if (!fault.code || !dladdr(fault.code, &of) || !of.dli_fname) return "";
+  auto offset = static_cast<const char *>(fault.code) - static_cast<const char *>(of.dli_fbase);
+  snprintf(text, sizeof text, " (at %s 0x%tx)", of.dli_fname, offset);
   return text;
 }
 
-const void *fault_code(const void *context) {
-#if defined(__x86_64__)
-  return reinterpret_cast<const void *>(static_cast<const ucontext_t *>(context)->uc_mcontext.gregs[REG_RIP]);
-#elif defined(__aarch64__)
-  return reinterpret_cast<const void *>(static_cast<const ucontext_t *>(context)->uc_mcontext.pc);
-#else
-  (void)context;
-  return nullptr;
-#endif
+/* Where a thread goes on after a fault: on a stack of its own, as its own may be full. */
+void after_fault() {
+  std::string place = code_place();
+  if (fault.signal != SIGSEGV && fault.signal != SIGBUS)
+    block_fail("an index outside an array, a shift beyond the width, a misaligned access or a division by zero%s",
+               place.c_str());
+  const auto *at = static_cast<const unsigned char *>(fault.address);
+  const char *what = memory_describe(at);
+  if (dynamic.base && at >= dynamic.base && at < dynamic.base + SHARED_MOST + 2 * GUARD_PAGE)
+    what = "dynamic shared memory behind what the launch asked for";
+  block_fail("an access to %p: %s%s", fault.address, what, place.c_str());
 }
 
+/* Notes what happened and sends the thread to after_fault: a signal handler may do little itself. */
 void on_fault(int signal, siginfo_t *info, void *context) {
   if (!block_now) { /* not a kernel's: as if nobody had caught it */
     struct sigaction plain = {};
@@ -156,15 +166,20 @@ void on_fault(int signal, siginfo_t *info, void *context) {
     sigaction(signal, &plain, nullptr);
     return;
   }
-  std::string place = code_place(fault_code(context));
-  if (signal != SIGSEGV && signal != SIGBUS)
-    block_fail("an index outside an array, a shift beyond the width, a misaligned access or a division by zero%s",
-               place.c_str());
-  const auto *at = static_cast<const unsigned char *>(info->si_addr);
-  const char *what = memory_describe(at);
-  if (dynamic.base && at >= dynamic.base && at < dynamic.base + SHARED_MOST + 2 * GUARD_PAGE)
-    what = "dynamic shared memory behind what the launch asked for";
-  block_fail("an access to %p: %s%s", static_cast<const void *>(at), what, place.c_str());
+  fault = {signal, info->si_addr, nullptr};
+  mcontext_t *machine = &static_cast<ucontext_t *>(context)->uc_mcontext;
+#if defined(__x86_64__)
+  fault.code = reinterpret_cast<const void *>(machine->gregs[REG_RIP]);
+  machine->gregs[REG_RIP] = reinterpret_cast<greg_t>(after_fault);
+  machine->gregs[REG_RSP] = reinterpret_cast<greg_t>(fault_stack + STACK - 8); /* as after a call */
+#elif defined(__aarch64__)
+  fault.code = reinterpret_cast<const void *>(machine->pc);
+  machine->pc = reinterpret_cast<uintptr_t>(after_fault);
+  machine->sp = reinterpret_cast<uintptr_t>(fault_stack + STACK);
+#else
+  (void)machine;
+  after_fault();
+#endif
 }
 
 const int fault_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE};
@@ -173,6 +188,7 @@ struct fault_guard {
   struct sigaction old[sizeof fault_signals / sizeof *fault_signals] = {};
 
   fault_guard() {
+    if (!fault_stack) fault_stack = map(STACK, PROT_READ | PROT_WRITE);
     static thread_local struct stack_of_thread {
       void *memory = nullptr;
       ~stack_of_thread() {
@@ -235,6 +251,7 @@ void find_shared(emulated_kernel *kernel) {
 }
 
 void fill_shared(const emulated_kernel *kernel) {
+  if (kernel->shared_first == kernel->shared_end) return;
   memset(__start_emulated_shared + kernel->shared_first, MEMORY_GARBAGE, kernel->shared_end - kernel->shared_first);
 }
 
@@ -390,7 +407,7 @@ void emulated_fail(const char *what) {
 
 std::string grid_run(const grid_launch &launch) {
   static bool first = true;
-  if (first) memset(__start_emulated_shared, MEMORY_GARBAGE, shared_section_bytes());
+  if (first && shared_section_bytes()) memset(__start_emulated_shared, MEMORY_GARBAGE, shared_section_bytes());
   first = false;
   fault_guard guard;
   state.launch = &launch;

@@ -29,12 +29,17 @@ int shared_optin() {
                                                                                                                 : 0;
 }
 
+/* Arguments may ask for more alignment than numbers need, as tensor maps do. */
+struct alignas(64) argument_piece {
+  unsigned char bytes[64];
+};
+
 /* A launch on a queue, with arguments of its own. */
 struct queued_launch {
   emulated_kernel *kernel;
   dim3 grid, block;
   size_t shared_bytes;
-  std::vector<std::vector<max_align_t>> arguments;
+  std::vector<std::vector<argument_piece>> arguments;
 
   void operator()() {
     std::vector<void *> pointers;
@@ -159,7 +164,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   if (error != CUDA_SUCCESS) return error;
   for (int i = 0; i < kernel->arguments; i++) {
     if (!arguments || !arguments[i]) return CUDA_ERROR_INVALID_VALUE;
-    std::vector<max_align_t> copy(kernel->sizes[i] / sizeof(max_align_t) + 1);
+    std::vector<argument_piece> copy(kernel->sizes[i] / sizeof(argument_piece) + 1);
     memcpy(copy.data(), arguments[i], kernel->sizes[i]);
     launch.arguments.push_back(std::move(copy));
   }
