@@ -60,6 +60,8 @@ static void precisions_are_taken_or_refused(void **state) {
   char text[4096];
   run_command("QEVO_CUDNN=", "bench train --backend cuda --precision tf32", text, sizeof text);
   assert_non_null(strstr(text, "precision tf32 needs cuDNN"));
+  run_command("EMULATED_CUDA_CAPABILITY=7.5", "bench train --backend cuda --precision bf16", text, sizeof text);
+  assert_non_null(strstr(text, "precision bf16 needs compute capability 8.0"));
   options.precision = QE_BF16;
   FAILS(QE_USAGE, qe_device_open(fixture_registry, "ref", 0, &options, &device), "not in bf16");
   options.precision = QE_PRECISIONS;

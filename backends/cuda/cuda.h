@@ -21,9 +21,18 @@ typedef enum cuda_kernel {
 
 enum {
   CUDA_MAX_ARGUMENTS = 16,
-  CUDA_STATIC_SHARED = 49152, /* bytes of shared memory that every kernel may use without asking */
-  CUDA_OLDEST = 75            /* compute capability x 10 of the oldest device taken */
+  CUDA_STATIC_SHARED = 49152,   /* bytes of shared memory that every kernel may use without asking */
+  CUDA_OLDEST = 75,             /* compute capability x 10 of the oldest device taken */
+  CUDA_OLDEST_TENSOR_FLOAT = 80 /* of the oldest that multiplies in tf32 and bf16 */
 };
+
+enum { CUDA_MAX_IMPLS = 6 };
+
+/* Implementations of an op, best first. */
+typedef struct cuda_impl_list {
+  const qe_impl *impl[CUDA_MAX_IMPLS];
+  int count;
+} cuda_impl_list;
 
 typedef struct cuda_device {
   portable_device portable;
@@ -41,6 +50,7 @@ typedef struct cuda_device {
   size_t dynamic_shared[CUDA_KERNELS]; /* what the kernel has been allowed */
   struct cuda_cudnn *cudnn;            /* cudnn.c; NULL: not there */
   struct cuda_cublas *cublas;          /* cublas.c; NULL: not there */
+  cuda_impl_list impls[QE_OPS];
 } cuda_device;
 
 typedef struct cuda_queue {
@@ -77,7 +87,7 @@ static inline CUdeviceptr cuda_operand(const qe_call *call, int i) {
 /* device.c: makes the device's context current on the calling thread. What calls the driver or a library other than
  * through the functions below calls it first. */
 QE_CHECKED qe_status cuda_enter(const cuda_device *device);
-qe_status cuda_buffer_new(qe_device *device, size_t bytes, qe_buffer **buffer);
+qe_status cuda_buffer_new(qe_device *base, size_t bytes, qe_buffer **out);
 void cuda_buffer_free(qe_buffer *buffer);
 
 /* launch.c: puts a launch on the queue. The first launch of a kernel loads the module of its file. */
@@ -89,24 +99,25 @@ extern const portable_driver cuda_portable_driver;
 void cuda_modules_free(cuda_device *device);
 
 /* queue.c and capture.c: members of the device's table */
-qe_status cuda_queue_new(qe_device *device, qe_queue **queue);
-void cuda_queue_free(qe_queue *queue);
-qe_status cuda_queue_wait(qe_queue *queue);
-qe_status cuda_capture_begin(qe_queue *queue);
-qe_status cuda_capture_end(qe_queue *queue, void **captured);
-qe_status cuda_replay(qe_queue *queue, void *captured);
-void cuda_captured_free(qe_device *device, void *captured);
+qe_status cuda_queue_new(qe_device *base, qe_queue **out);
+void cuda_queue_free(qe_queue *base);
+qe_status cuda_queue_wait(qe_queue *base);
+qe_status cuda_capture_begin(qe_queue *base);
+qe_status cuda_capture_end(qe_queue *base, void **out);
+qe_status cuda_replay(qe_queue *base, void *what);
+void cuda_captured_free(qe_device *device, void *what);
 /* QE_DEVICE while the queue captures: `what` cannot be recorded. */
 QE_CHECKED qe_status cuda_not_captured(const cuda_queue *queue, const char *what);
 
 /* transfer.c: copies between host and device, small ones by way of pinned memory so that the host need not wait. */
 typedef struct cuda_ring cuda_ring;
-QE_CHECKED qe_status cuda_ring_new(cuda_ring **ring);
+QE_CHECKED qe_status cuda_ring_new(cuda_ring **out);
 void cuda_ring_free(cuda_ring *ring); /* NULL is fine; when all copies are done */
-qe_status cuda_queue_write(qe_queue *queue, qe_buffer *buffer, size_t offset, const void *source, size_t bytes);
-qe_status cuda_queue_read(qe_queue *queue, qe_buffer *buffer, size_t offset, void *target, size_t bytes);
+qe_status cuda_queue_write(qe_queue *base, qe_buffer *buffer, size_t offset, const void *source, size_t bytes);
+qe_status cuda_queue_read(qe_queue *base, qe_buffer *buffer, size_t offset, void *target, size_t bytes);
 
-/* impls.c */
+/* impls.c: once the libraries are open, what each op has. */
+void cuda_impls_choose(cuda_device *device);
 const qe_impl *const *cuda_impls(const qe_device *device, qe_op op, int *count);
 
 /* images.c, made by the build: the fatbin of each file, by its name without extension. */

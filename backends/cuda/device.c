@@ -182,7 +182,9 @@ static qe_status start(cuda_device *device) {
   QE_TRY(cuda_check(cuda.cuDevicePrimaryCtxRetain(&device->context, device->id), "cuDevicePrimaryCtxRetain"));
   QE_TRY(cuda_enter(device));
   QE_TRY(cuda_check(cuda.cuStreamCreate(&device->stream, CU_STREAM_NON_BLOCKING), "cuStreamCreate"));
-  return cuda_libraries_open(device);
+  QE_TRY(cuda_libraries_open(device));
+  cuda_impls_choose(device);
+  return QE_OK;
 }
 
 static qe_status backend_open(int index, const qe_open_options *options, qe_device **out) {

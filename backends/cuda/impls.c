@@ -13,20 +13,6 @@ static const qe_impl *const own[QE_OPS] = {
 #endif
 };
 
-enum { MOST = 4 };
-static const qe_impl *list[QE_OPS][MOST];
-static int listed[QE_OPS];
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static void make_lists(void) {
-  for (int op = 0; op < QE_OPS; op++) {
-    int count = 0;
-    const qe_impl *const *portable = portable_impls(NULL, (qe_op)op, &count);
-    if (own[op]) list[op][listed[op]++] = own[op];
-    for (int i = 0; i < count && listed[op] < MOST; i++) list[op][listed[op]++] = portable[i];
-  }
-}
-
 static bool is_open(const cuda_device *device, const qe_impl *impl) {
 #if HAS_CUDNN
   if (impl == &cuda_cudnn_impl) return device->cudnn != NULL;
@@ -35,12 +21,21 @@ static bool is_open(const cuda_device *device, const qe_impl *impl) {
   if (impl == &cuda_cublas_impl) return device->cublas != NULL;
 #endif
   (void)device;
-  return impl != NULL;
+  return false;
+}
+
+void cuda_impls_choose(cuda_device *device) {
+  for (int op = 0; op < QE_OPS; op++) {
+    cuda_impl_list *list = &device->impls[op];
+    int count = 0;
+    const qe_impl *const *portable = portable_impls(&device->portable.base, (qe_op)op, &count);
+    if (is_open(device, own[op])) list->impl[list->count++] = own[op];
+    for (int i = 0; i < count && list->count < CUDA_MAX_IMPLS; i++) list->impl[list->count++] = portable[i];
+  }
 }
 
 const qe_impl *const *cuda_impls(const qe_device *device, qe_op op, int *count) {
-  (void)pthread_once(&once, make_lists);
-  int skipped = own[op] && !is_open((const cuda_device *)device, own[op]);
-  *count = listed[op] - skipped;
-  return &list[op][skipped];
+  const cuda_impl_list *list = &((const cuda_device *)device)->impls[op];
+  *count = list->count;
+  return list->impl;
 }

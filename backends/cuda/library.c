@@ -77,10 +77,14 @@ void cuda_libraries_describe(char *text, size_t bytes) {
 qe_status cuda_libraries_open(cuda_device *device) {
   for (const cuda_library *const *library = libraries; *library; library++)
     if ((*library)->version() && (*library)->open(device) == QE_NO_MEMORY) return QE_NO_MEMORY;
-  if (device->precision == QE_FP32 || device->cudnn) return QE_OK;
+  const char *name = qe_precision_name(device->precision);
+  if (device->precision == QE_FP32) return QE_OK;
+  if (device->capability < CUDA_OLDEST_TENSOR_FLOAT)
+    return qe_fail(QE_DEVICE, "precision %s needs compute capability %d.%d; %s has less", name,
+                   CUDA_OLDEST_TENSOR_FLOAT / 10, CUDA_OLDEST_TENSOR_FLOAT % 10, device->portable.base.name);
+  if (device->cudnn) return QE_OK;
   return qe_fail(QE_DEVICE,
-                 "precision %s needs cuDNN 9: it is not there or does not start (qevo-gpu devices says which)",
-                 qe_precision_name(device->precision));
+                 "precision %s needs cuDNN 9: it is not there or does not start (qevo-gpu devices says which)", name);
 }
 
 void cuda_libraries_close(cuda_device *device) {
