@@ -126,10 +126,11 @@ DEVICE void conv_grad_w_columns(const qk_params_conv p, GLOBAL const float *dy, 
 
 /* ---- products ---- */
 
-DEVICE void conv_multiply(LOCAL const qk_floats *as, LOCAL const qk_floats *bs, uint columns, float *sum) {
+DEVICE void conv_multiply(LOCAL const float *as, LOCAL const float *bs, uint columns, float *sum) {
   uint column = local_id(0) % (columns / 4), row = local_id(0) / (columns / 4);
   for (uint k = 0; k < CONV_DEPTH; k++) {
-    qk_floats a = as[k * (CONV_STRIDE / 4) + row], b = bs[k * (columns / 4 + 1) + column];
+    qk_floats a = *(LOCAL const qk_floats *)(as + k * CONV_STRIDE + 4 * row);
+    qk_floats b = *(LOCAL const qk_floats *)(bs + k * (columns + 4) + 4 * column);
     for (uint i = 0; i < 4; i++)
       for (uint j = 0; j < 4; j++) sum[4 * i + j] = qk_multiply_add(a.of[i], b.of[j], sum[4 * i + j]);
   }
@@ -167,8 +168,8 @@ DEVICE conv_tile conv_tile_of(uint all, uint columns) {
 }
 
 #define CONV_LOCAL(columns)                                                                                            \
-  LOCAL_ARRAY(qk_floats, as, CONV_DEPTH *CONV_STRIDE / 4);                                                             \
-  LOCAL_ARRAY(qk_floats, bs, CONV_DEPTH *(columns / 4 + 1));                                                           \
+  LOCAL_ARRAY(float, as, CONV_DEPTH *CONV_STRIDE);                                                                     \
+  LOCAL_ARRAY(float, bs, CONV_DEPTH *(columns + 4));                                                                   \
   LOCAL_ARRAY(int, row, CONV_ROWS);                                                                                    \
   LOCAL_ARRAY(int, column, CONV_ROWS);                                                                                 \
   LOCAL_ARRAY(ulong, at, CONV_ROWS)
@@ -180,8 +181,8 @@ DEVICE conv_tile conv_tile_of(uint all, uint columns) {
   kind##_places(p, first, t.group, row, column, at);                                                                   \
   for (ulong k = begin; k < end; k += CONV_DEPTH) {                                                                    \
     BARRIER();                                                                                                         \
-    kind##_rows(p, a, k, end, row, column, at, (LOCAL float *)as);                                                     \
-    kind##_columns(p, b, k, end, t.count, columns, (LOCAL float *)bs);                                                 \
+    kind##_rows(p, a, k, end, row, column, at, as);                                                                    \
+    kind##_columns(p, b, k, end, t.count, columns, bs);                                                                \
     BARRIER();                                                                                                         \
     conv_multiply(as, bs, columns, sum);                                                                               \
     if ((k - begin) % CONV_PIECE == CONV_PIECE - CONV_DEPTH) conv_add_piece(sum, total);                               \

@@ -98,10 +98,11 @@ DEVICE void int_conv_weights(const qk_params_conv p, GLOBAL const uchar *w, uint
 }
 
 /* A step's products; u8: the codes have no sign. */
-DEVICE void int_conv_multiply(LOCAL const qk_uints *x, LOCAL const qk_uints *w, uint columns, int u8, int *sum) {
+DEVICE void int_conv_multiply(LOCAL const uint *x, LOCAL const uint *w, uint columns, int u8, int *sum) {
   uint column = local_id(0) % (columns / 4), row = local_id(0) / (columns / 4);
   for (uint k = 0; k < CODE_WORDS; k++) {
-    qk_uints a = x[k * (CODE_STRIDE / 4) + row], b = w[k * (columns / 4 + 1) + column];
+    qk_uints a = *(LOCAL const qk_uints *)(x + k * CODE_STRIDE + 4 * row);
+    qk_uints b = *(LOCAL const qk_uints *)(w + k * (columns + 4) + 4 * column);
     for (uint i = 0; i < 4; i++)
       for (uint j = 0; j < 4; j++)
         sum[4 * i + j] =
@@ -130,7 +131,7 @@ DEVICE void int_conv_store(const qk_params_conv p, GLOBAL int *acc, ulong rows, 
 
 /* The tile of work-group (row tile, column tile of a group, candidate). */
 DEVICE void int_conv_tile(const qk_params_conv p, GLOBAL const uchar *x, GLOBAL const uchar *w, GLOBAL int *acc,
-                          uint columns, LOCAL qk_uints *xs, LOCAL qk_uints *ws, LOCAL int *top, LOCAL int *left,
+                          uint columns, LOCAL uint *xs, LOCAL uint *ws, LOCAL int *top, LOCAL int *left,
                           LOCAL ulong *at) {
   uint tiles = ((uint)p.outputs + columns - 1) / columns, group = group_id(1) / tiles, candidate = group_id(2);
   uint from = (group_id(1) - group * tiles) * columns, channel = group * (uint)p.outputs + from;
@@ -144,12 +145,12 @@ DEVICE void int_conv_tile(const qk_params_conv p, GLOBAL const uchar *x, GLOBAL 
   for (uint k = 0; k < words; k += CODE_WORDS) {
     BARRIER();
     if (p.inputs % 16 == 0 && p.aligned)
-      int_conv_fours(p, x, k, words, top, left, at, (LOCAL uint *)xs);
+      int_conv_fours(p, x, k, words, top, left, at, xs);
     else if (p.inputs % 4 == 0)
-      int_conv_words(p, x, k, words, top, left, at, (LOCAL uint *)xs);
+      int_conv_words(p, x, k, words, top, left, at, xs);
     else
-      int_conv_bytes(p, x, k, top, left, at, (LOCAL uint *)xs);
-    int_conv_weights(p, w, k, count, columns, (LOCAL uint *)ws);
+      int_conv_bytes(p, x, k, top, left, at, xs);
+    int_conv_weights(p, w, k, count, columns, ws);
     BARRIER();
     if (p.type == QK_TYPE_U8)
       int_conv_multiply(xs, ws, columns, 1, sum);
@@ -162,8 +163,8 @@ DEVICE void int_conv_tile(const qk_params_conv p, GLOBAL const uchar *x, GLOBAL 
 
 #define INT_CONVOLVE(columns)                                                                                          \
   KERNEL(qk_int_conv_##columns)(BUFFER(x), BUFFER(w), BUFFER(acc), const qk_params_conv p) {                           \
-    LOCAL_ARRAY(qk_uints, xs, CODE_WORDS *CODE_STRIDE / 4);                                                            \
-    LOCAL_ARRAY(qk_uints, ws, CODE_WORDS *(columns / 4 + 1));                                                          \
+    LOCAL_ARRAY(uint, xs, CODE_WORDS *CODE_STRIDE);                                                                    \
+    LOCAL_ARRAY(uint, ws, CODE_WORDS *(columns + 4));                                                                  \
     LOCAL_ARRAY(int, top, CODE_ROWS);                                                                                  \
     LOCAL_ARRAY(int, left, CODE_ROWS);                                                                                 \
     LOCAL_ARRAY(ulong, at, CODE_ROWS);                                                                                 \

@@ -1,22 +1,26 @@
 /* The integer network's plain ops, exact; contracts in cpu_ref/integer.c. */
 
-KERNEL(qk_int_gather)(BUFFER(images), BUFFER(index), BUFFER(x), BUFFER(fault), const qk_params_images p) {
-  OPERAND(const uchar, images);
-  OPERAND(const int, index);
-  OPERAND(uchar, x);
-  OPERAND(int, fault);
-  ulong each = (ulong)p.each, count = each * (ulong)p.count;
-  for (ulong i = flat_start(); i < count; i += flat_stride()) {
-    ulong at, n = qk_split(i, each, &at);
-    int image = index[n];
-    if (image < 0 || image >= p.images) {
-      if (at == 0) qk_report(fault, p.op, (int)n, image);
-      x[i] = 0;
-    } else {
-      x[i] = images[(ulong)image * each + at] ^ 0x80; /* less 128, as s8 */
-    }
+/* Codes one by one, or four at once (p.each counts fours then); sign: what makes s8 of u8 less 128. */
+#define GATHER(name, type, sign)                                                                                       \
+  KERNEL(name)(BUFFER(images), BUFFER(index), BUFFER(x), BUFFER(fault), const qk_params_images p) {                    \
+    OPERAND(const type, images);                                                                                       \
+    OPERAND(const int, index);                                                                                         \
+    OPERAND(type, x);                                                                                                  \
+    OPERAND(int, fault);                                                                                               \
+    ulong each = (ulong)p.each, count = each * (ulong)p.count;                                                         \
+    for (ulong i = flat_start(); i < count; i += flat_stride()) {                                                      \
+      ulong at, n = qk_split(i, each, &at);                                                                            \
+      int image = index[n];                                                                                            \
+      if (image < 0 || image >= p.images) {                                                                            \
+        if (at == 0) qk_report(fault, p.op, (int)n, image);                                                            \
+        x[i] = 0;                                                                                                      \
+      } else {                                                                                                         \
+        x[i] = images[(ulong)image * each + at] ^ sign;                                                                \
+      }                                                                                                                \
+    }                                                                                                                  \
   }
-}
+GATHER(qk_int_gather, uchar, 0x80)
+GATHER(qk_int_gather_four, uint, 0x80808080u)
 
 /* ---- requantisers ---- */
 

@@ -16,11 +16,11 @@
 #pragma OPENCL FP_CONTRACT OFF
 
 #define KERNEL(name) __kernel void name
-#define DEVICE static inline
+#define DEVICE static inline __attribute__((always_inline))
 #define GLOBAL __global
 #define LOCAL __local
 #define TABLE __constant
-#define LOCAL_ARRAY(type, name, count) __local type name[count]
+#define LOCAL_ARRAY(type, name, count) __local type name[count] __attribute__((aligned(16)))
 #define RESTRICT restrict
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
 
@@ -54,7 +54,7 @@ typedef ulong uint64_t;
 #define GLOBAL
 #define LOCAL
 #define TABLE __device__ __constant__ const
-#define LOCAL_ARRAY(type, name, count) __shared__ type name[count]
+#define LOCAL_ARRAY(type, name, count) __shared__ type name[count] __attribute__((aligned(16)))
 #define RESTRICT __restrict__
 #define BARRIER() __syncthreads()
 

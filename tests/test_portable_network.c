@@ -170,6 +170,7 @@ static void test_values_out_of_range(void **state) {
   const int32_t bad[] = {-1, 3, INT32_MIN, INT32_MAX};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     check_fault(QE_OP_int_gather, &attrs, qe_map(QE_S8, 4, 5, 3, 2), 1, bad[i]);
+    check_fault(QE_OP_int_gather, &attrs, qe_map(QE_S8, 4, 2, 3, 2), 1, bad[i]);
     check_fault(QE_OP_augment, &attrs, qe_map(QE_F32, 4, 5, 3, 2), 1, bad[i]);
     check_fault(QE_OP_int_loss, &attrs, qe_map(QE_S32, 4, 1, 1, 3), 1, bad[i]);
   }

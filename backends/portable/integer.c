@@ -6,25 +6,27 @@ static qk_int type_of(const qe_operand *operand) {
   return operand->desc.dtype == QE_U8 ? QK_TYPE_U8 : operand->desc.dtype == QE_S8 ? QK_TYPE_S8 : QK_TYPE_S32;
 }
 
-qe_status portable_int_gather(qe_queue *queue, const qe_call *call) {
-  const qe_desc *x = &call->operand[2].desc;
-  qk_params_images params = {
-      .op = call->op, .count = x->dim[QE_N], .each = qe_count(x) / x->dim[QE_N], .images = call->attrs.images};
-  portable_launch launch = portable_launch_of(call, QK_qk_int_gather, &params, sizeof params);
-  portable_flat(queue->device, &launch, qe_count(x));
-  portable_watch(queue, &launch);
-  return portable_run(queue, &launch);
-}
-
-/* ---- requantisers ---- */
-
-/* Four results at a time where a candidate's are a multiple of it and all operands lie on such places. */
+/* Four values at a time where an image or candidate has a multiple of it and all operands lie on such places. */
 static qk_int unit_of(const qe_call *call, int64_t each) {
   if (each % 4) return 1;
   for (int i = 0; i < call->operands; i++)
     if (call->operand[i].offset % 16) return 1;
   return 4;
 }
+
+qe_status portable_int_gather(qe_queue *queue, const qe_call *call) {
+  const qe_desc *x = &call->operand[2].desc;
+  int64_t each = qe_count(x) / x->dim[QE_N];
+  qk_int unit = unit_of(call, each);
+  qk_params_images params = {.op = call->op, .count = x->dim[QE_N], .each = each / unit, .images = call->attrs.images};
+  qk_kernel kernel = unit == 4 ? QK_qk_int_gather_four : QK_qk_int_gather;
+  portable_launch launch = portable_launch_of(call, kernel, &params, sizeof params);
+  portable_flat(queue->device, &launch, qe_count(x) / unit);
+  portable_watch(queue, &launch);
+  return portable_run(queue, &launch);
+}
+
+/* ---- requantisers ---- */
 
 /* `u`: the second branch, or NULL. */
 static qe_status run_requant(qe_queue *queue, const qe_call *call, qk_kernel kernel, const qe_operand *u) {

@@ -123,5 +123,5 @@ const qe_impl portable_plain_impl = {.name = "plain", .run = run_plain};
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count) {
   static const qe_impl *const list[] = {&portable_impl, &portable_plain_impl, &portable_impl};
   *count = !table[op].run ? 0 : plain[op] ? 2 : 1;
-  return &list[*count == 2 && ((const portable_device *)device)->limits.processor];
+  return &list[*count == 2 && device && ((const portable_device *)device)->limits.processor];
 }

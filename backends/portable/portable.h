@@ -104,7 +104,7 @@ QE_CHECKED qe_status portable_queue_faults(portable_queue *queue);
 /* Device memory for the call at work on this queue, of undefined content; calls run in order, so that they share it. */
 QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer **buffer);
 
-/* Implementations of an op, best first, of the portable kernels. */
+/* Implementations of an op, best first, of the portable kernels. `device` may be NULL: for a GPU. */
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count);
 extern const qe_impl portable_impl, portable_plain_impl;
 /* Engines for whole networks on portable kernels: the table's `engines` where a backend has none of its own. */
