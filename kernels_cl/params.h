@@ -113,6 +113,31 @@ typedef struct qk_params_parts {
 #define QK_NARROW 1
 #define QK_LIMBS 2
 
+/* Pixels of a work-group of network_tile.cl, for 16, 32 and 64 channels; words of four codes that it has in local
+ * memory at most. A tuner sets others for host and device alike. */
+#ifndef QK_TILE_PIXELS_16
+#define QK_TILE_PIXELS_16 128
+#endif
+#ifndef QK_TILE_PIXELS_32
+#define QK_TILE_PIXELS_32 64
+#endif
+#ifndef QK_TILE_PIXELS_64
+#define QK_TILE_PIXELS_64 64
+#endif
+#ifndef QK_BAND_PIXELS_16
+#define QK_BAND_PIXELS_16 256
+#endif
+#ifndef QK_BAND_PIXELS_32
+#define QK_BAND_PIXELS_32 256
+#endif
+#ifndef QK_BAND_PIXELS_64
+#define QK_BAND_PIXELS_64 128
+#endif
+#ifndef QK_BAND_WORDS
+#define QK_BAND_WORDS 4096
+#endif
+#define QK_TILE_BLOCK 4 /* pixels and channels of a work-item; of a band: twice as many pixels */
+
 /* Codes of one tensor. Slots from `own` on read slot 0. */
 typedef struct qk_net_map {
   qk_long slot;            /* bytes from a slot to the next */
@@ -131,6 +156,9 @@ typedef struct qk_net_source {
   qk_int inputs, outputs;    /* of a group; inputs 0: no weights, each channel by itself */
   qk_int bits, low, spacing; /* of the weights */
   qk_int run;                /* products whose sum fits 16 bits */
+  /* Bands: rows of an image with what its windows reach, pixels of a row likewise, and of the largest band; groups of
+   * eight inputs in local memory at a time. */
+  qk_int band_height, band_width, band_pixels, band_groups;
 } qk_net_source;
 
 /* A stage for some slots: sums of one source or two, the requantiser, the skip connection, the coarser code. */

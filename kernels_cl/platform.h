@@ -7,7 +7,7 @@
  *       ...
  * with one BUFFER an operand (its memory and the bytes from its start) and, last, one parameter struct of params.h by
  * value. Work-groups have QK_GROUP work-items along axis 0, a power of two that the device chose, unless the row in
- * kernels.def says otherwise. */
+ * kernels.def says otherwise. UNROLL before a loop of few, constant turns keeps its arrays in registers. */
 #ifndef QK_PLATFORM_H
 #define QK_PLATFORM_H
 
@@ -23,6 +23,7 @@
 #define LOCAL_ARRAY(type, name, count) __local type name[count] __attribute__((aligned(16)))
 #define RESTRICT restrict
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
+#define UNROLL _Pragma("unroll")
 
 #define group_id(axis) ((uint)get_group_id(axis))
 #define group_count(axis) ((uint)get_num_groups(axis))
@@ -57,6 +58,11 @@ typedef ulong uint64_t;
 #define LOCAL_ARRAY(type, name, count) __shared__ type name[count] __attribute__((aligned(16)))
 #define RESTRICT __restrict__
 #define BARRIER() __syncthreads()
+#ifdef QK_EMULATED
+#define UNROLL
+#else
+#define UNROLL _Pragma("unroll")
+#endif
 
 #define QK_AXIS(of, axis) ((axis) == 0 ? (of).x : (axis) == 1 ? (of).y : (of).z)
 #define group_id(axis) ((uint)QK_AXIS(blockIdx, axis))

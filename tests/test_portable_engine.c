@@ -53,10 +53,10 @@ typedef struct choice {
   const char *form, *kernel;
 } choice;
 
-static const choice choices[] = {{NULL, NULL},         {"lanes", "short 4x4"}, {"lanes", "short 4x2"},
-                                 {"lanes", "int 4x2"}, {"lanes", "short 4x1"}, {"lanes", "int 4x4"},
-                                 {"lanes", "int 4x1"}, {"lanes", "int 1x4"},   {"rows", "plain"},
-                                 {"rows", "tile 16"},  {"rows", "tile 32"},    {"rows", "tile 64"}};
+static const choice choices[] = {
+    {NULL, NULL},         {"lanes", "short 4x4"}, {"lanes", "short 4x2"}, {"lanes", "int 4x2"}, {"lanes", "short 4x1"},
+    {"lanes", "int 4x4"}, {"lanes", "int 4x1"},   {"lanes", "int 1x4"},   {"rows", "plain"},    {"rows", "band 16"},
+    {"rows", "band 32"},  {"rows", "band 64"},    {"rows", "tile 16"},    {"rows", "tile 32"},  {"rows", "tile 64"}};
 enum { CHOICES = sizeof choices / sizeof *choices };
 
 static void set_variable(const char *name, const char *value) {

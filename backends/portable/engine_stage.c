@@ -7,8 +7,7 @@
 
 /* ---- kernels of the two layouts ---- */
 
-static bool has_groups(const net_engine *e, const qe_stage *stage) {
-  (void)e;
+static bool has_groups(const qe_stage *stage) {
   for (int k = 0; k < 2; k++)
     if (stage->from[k].layer != QE_NO_LAYER && stage->from[k].window.groups != 1) return true;
   return false;
@@ -16,22 +15,64 @@ static bool has_groups(const net_engine *e, const qe_stage *stage) {
 
 /* ---- rows ---- */
 
-static bool takes_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
-  const portable_limits *limits = &portable_device_of(e->queue)->limits;
-  return (size_t)variant->items <= limits->group_most && !has_groups(e, stage);
+static bool is_forced(const net_engine *e, const net_variant *variant) {
+  return e->forced && strcmp(e->forced, variant->name) == 0;
 }
 
-/* Tiles as wide as the channels, or the widest. */
-static bool suits_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
+/* Tiles as wide as the channels, or the widest; groups of channels are left to the plain kernel. */
+static bool takes_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
+  const portable_limits *limits = &portable_device_of(e->queue)->limits;
   int32_t channels = e->network->layer[stage->from[0].layer].output.dim[QE_C];
-  bool wider = variant->channels >= channels || variant->channels == 64;
-  bool forced = e->forced && strcmp(e->forced, variant->name) == 0;
-  return takes_tile(e, variant, stage) && (wider || forced);
+  if ((size_t)variant->items > limits->group_most || has_groups(stage)) return false;
+  return variant->channels >= channels || variant->channels == 64 || is_forced(e, variant);
+}
+
+static int32_t divisor(int32_t a, int32_t b) {
+  return b ? divisor(b, a % b) : a;
+}
+
+/* Rows of the input that the windows of as many pixels of output, one after the other, can meet: rows of all images are
+ * counted on, those that an image's windows reach beyond it among them. */
+static int64_t band_rows(const qk_net_source *source, const int32_t *output, int32_t pixels) {
+  int32_t height = output[QE_H], width = output[QE_W], aligned = pixels % width == 0;
+  int32_t rows = aligned ? pixels / width : (pixels + width - 2) / width + 1, most = 0;
+  for (int32_t first = 0; first < height; first += aligned ? divisor(rows, height) : 1) {
+    int32_t last = first + rows - 1;
+    int32_t span = last / height * source->band_height + last % height * source->stride_h - first * source->stride_h;
+    most = span > most ? span : most;
+  }
+  return (int64_t)most + (int64_t)(source->kernel_h - 1) * source->dilation_h + 1;
+}
+
+/* false: the band does not fit the local memory. */
+static bool set_band(const net_variant *variant, const int32_t *output, qk_net_source *source) {
+  enum { GROUPS_MOST = 4 };
+  int64_t reach[2] = {(int64_t)(source->kernel_h - 1) * source->dilation_h,
+                      (int64_t)(source->kernel_w - 1) * source->dilation_w};
+  int64_t height = (int64_t)(output[QE_H] - 1) * source->stride_h + reach[0] + 1;
+  int64_t width = (int64_t)(output[QE_W] - 1) * source->stride_w + reach[1] + 1;
+  if (height > QK_BAND_WORDS || width > QK_BAND_WORDS) return false;
+  source->band_height = (int32_t)height;
+  source->band_width = (int32_t)width;
+  int64_t pixels = band_rows(source, output, variant->pixels) * width, fit = QK_BAND_WORDS / (2 * pixels);
+  int64_t groups = (source->inputs + 7) / 8;
+  if (groups > GROUPS_MOST) groups = GROUPS_MOST;
+  source->band_pixels = (int32_t)(pixels < QK_BAND_WORDS ? pixels : QK_BAND_WORDS);
+  source->band_groups = (int32_t)(groups < fit ? groups : fit);
+  return fit > 0;
+}
+
+static qk_net_source source_of(const net_engine *e, const qe_stage *stage, int which);
+
+static bool takes_band(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
+  if (stage->from[1].layer != QE_NO_LAYER || !takes_tile(e, variant, stage)) return false;
+  qk_net_source source = source_of(e, stage, 0);
+  return set_band(variant, e->network->layer[stage->from[0].layer].output.dim, &source);
 }
 
 static bool takes_forced(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
   (void)stage;
-  return e->forced && strcmp(e->forced, variant->name) == 0;
+  return is_forced(e, variant);
 }
 
 static bool takes_all(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
@@ -41,10 +82,19 @@ static bool takes_all(const net_engine *e, const net_variant *variant, const qe_
   return true;
 }
 
-/* The numbers of pixels are those of network_tile.cl. */
+#define TILE(channels)                                                                                                 \
+  {                                                                                                                    \
+    "tile " #channels, QK_qk_net_tile_##channels, QK_TILE_PIXELS_##channels, channels,                                 \
+        QK_TILE_PIXELS_##channels *channels / (QK_TILE_BLOCK * QK_TILE_BLOCK), takes_tile                              \
+  }
+#define BAND(channels)                                                                                                 \
+  {                                                                                                                    \
+    "band " #channels, QK_qk_net_band_##channels, QK_BAND_PIXELS_##channels, channels,                                 \
+        QK_BAND_PIXELS_##channels *channels / (2 * QK_TILE_BLOCK * QK_TILE_BLOCK), takes_band                          \
+  }
+
 static const net_variant rows_variants[] = {
-    {"plain", QK_qk_net_sums, 0, 0, 0, takes_forced},        {"tile 16", QK_qk_net_tile_16, 128, 16, 128, suits_tile},
-    {"tile 32", QK_qk_net_tile_32, 64, 32, 128, suits_tile}, {"tile 64", QK_qk_net_tile_64, 64, 64, 256, suits_tile},
+    {"plain", QK_qk_net_sums, 0, 0, 0, takes_forced}, BAND(16), BAND(32), BAND(64), TILE(16), TILE(32), TILE(64),
     {"plain", QK_qk_net_sums, 0, 0, 0, takes_all},
 };
 
@@ -75,7 +125,7 @@ static bool takes_block(const net_engine *e, const net_variant *variant, const q
     if (stage->from[k].layer == QE_NO_LAYER) continue;
     if (window->groups > 1 && window->channels / window->groups % variant->channels) return false;
   }
-  if (e->forced && strcmp(e->forced, variant->name) == 0) return true;
+  if (is_forced(e, variant)) return true;
   int32_t width = e->network->layer[stage->from[0].layer].output.dim[QE_W];
   /* Sixteen sums want the 32 registers that come with vectors of 64 bytes. */
   int32_t pixels = width == 1 ? 1 : portable_device_of(e->queue)->limits.vector_bytes >= 64 ? 4 : 2;
@@ -279,6 +329,7 @@ static void spread(const net_engine *e, const net_variant *variant, const qk_par
 static qe_status run_requant(net_engine *e, size_t at, int32_t first, int32_t slots, int32_t images) {
   const qe_stage *stage = &e->stages->stage[at];
   const net_variant *variant = e->stage[at].variant;
+  const qe_network_layer *layer = &e->network->layer[stage->requant];
   qk_params_stage params = {.source = {source_of(e, stage, 0), source_of(e, stage, 1)},
                             .skip = map_of(e, stage->skip),
                             .fine = map_of(e, stage->output[0]),
@@ -287,10 +338,11 @@ static qe_status run_requant(net_engine *e, size_t at, int32_t first, int32_t sl
                             .slots = slots,
                             .units = (images + e->form->unit - 1) / e->form->unit,
                             .images = images};
+  if (variant && variant->takes == takes_band) (void)set_band(variant, layer->output.dim, &params.source[0]);
   set_requant(e, stage, &e->stage[at], &params);
   portable_launch launch = {
       .kernel = variant ? variant->kernel : e->form->sums, .params = &params, .params_bytes = sizeof params};
-  bool two = e->network->layer[stage->requant].inputs == 2;
+  bool two = layer->inputs == 2;
   for (int k = 0; k < 2; k++) {
     add_tensor(e, &launch, stage->from[k].tensor);
     add_weights(e, &launch, at, k, &params.source[k].weight_stride);

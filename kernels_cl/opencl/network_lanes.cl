@@ -4,8 +4,16 @@
 
 #define LANES 16
 
+/* Maps, rows and pixels start on multiples of 16 bytes. */
+DEVICE uchar16 lanes_load(GLOBAL const uchar *at) {
+  return *(GLOBAL const uchar16 *)at;
+}
+DEVICE void lanes_store(GLOBAL uchar *at, int16 code) {
+  *(GLOBAL uchar16 *)at = convert_uchar16(code & 255);
+}
+
 DEVICE int16 lanes_codes(GLOBAL const uchar *at, int is_signed) {
-  uchar16 byte = vload16(0, at);
+  uchar16 byte = lanes_load(at);
   return is_signed ? convert_int16(as_char16(byte)) : convert_int16(byte);
 }
 
@@ -106,10 +114,10 @@ DEVICE void lanes_result(const qk_params_stage *p, const lanes_row r, int block,
   if (p->logits)
     lanes_logits((GLOBAL int *)r.fine + (long)block * LANES * p->channels + c, code, p->images - block * LANES,
                  p->channels);
-  if (p->fine.present) vstore16(convert_uchar16(code & 255), 0, r.fine + (long)pixel * p->fine.pixel + c * LANES);
+  if (p->fine.present) lanes_store(r.fine + (long)pixel * p->fine.pixel + c * LANES, code);
   if (!p->coarse.present) return;
   code = clamp((code + ((1 << p->coarse_shift) >> 1)) >> p->coarse_shift, (int16)p->coarse_low, (int16)p->coarse_high);
-  vstore16(convert_uchar16(code & 255), 0, r.coarse + (long)pixel * p->coarse.pixel + c * LANES);
+  lanes_store(r.coarse + (long)pixel * p->coarse.pixel + c * LANES, code);
 }
 
 #define NET_PASSED                                                                                                     \
@@ -154,7 +162,7 @@ KERNEL(qk_lanes_move)(BUFFER(x), BUFFER(fine), const qk_params_move p) {
           best = first ? code : max(best, code);
           first = 0;
         }
-      vstore16(convert_uchar16(best & 255), 0, to + (long)pixel * p.to.pixel + c * LANES);
+      lanes_store(to + (long)pixel * p.to.pixel + c * LANES, best);
     }
 }
 
@@ -206,10 +214,10 @@ KERNEL(qk_lanes_move)(BUFFER(x), BUFFER(fine), const qk_params_move p) {
     FOR(LANES_WIDEN, type)                                                                                             \
   }
 
-#define LOAD_SHORT_U(i) short16 code##i = convert_short16(vload16(0, at + (long)i * step));
-#define LOAD_SHORT_S(i) short16 code##i = convert_short16(as_char16(vload16(0, at + (long)i * step)));
-#define LOAD_INT_U(i) int16 code##i = convert_int16(vload16(0, at + (long)i * step));
-#define LOAD_INT_S(i) int16 code##i = convert_int16(as_char16(vload16(0, at + (long)i * step)));
+#define LOAD_SHORT_U(i) short16 code##i = convert_short16(lanes_load(at + (long)i * step));
+#define LOAD_SHORT_S(i) short16 code##i = convert_short16(as_char16(lanes_load(at + (long)i * step)));
+#define LOAD_INT_U(i) int16 code##i = convert_int16(lanes_load(at + (long)i * step));
+#define LOAD_INT_S(i) int16 code##i = convert_int16(as_char16(lanes_load(at + (long)i * step)));
 
 #define LANES_CONV(name, FOR, CODES, outputs_, pixels_, type, load)                                                    \
   LANES_TAPS(name##_unsigned, FOR, CODES, outputs_, type, load##_U)                                                    \
