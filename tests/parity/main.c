@@ -10,11 +10,13 @@
 
 static const char usage[] =
     "qevo-parity [--quick] [--backend NAME] [--op OP] [--impl NAME] [--cases N] [--programs N] [--seed N]\n"
-    "            [--case 'OP seed=N [KEY=VALUE]...' | --case 'program seed=N'] [--lists FOLDER] [--verbose]\n"
+    "            [--most-bytes N] [--lists FOLDER] [--verbose]\n"
+    "            [--case 'OP seed=N [KEY=VALUE]...' | --case 'program seed=N']\n"
     "qevo-parity --faults | --list\n"
     "Checks every usable backend against cpu_ref: N drawn cases of every op through every implementation, then N "
     "drawn\n"
-    "programs, fewer with --quick. --faults checks that the harness can fail. --lists: the folder of\n"
+    "programs, fewer with --quick. --most-bytes leaves out cases with larger operands. --faults checks that the "
+    "harness can fail. --lists: the folder of\n"
     "regress.txt and refusals.txt.\n";
 
 typedef struct command_line {
@@ -38,6 +40,7 @@ static command_line parse(int count, char **words) {
       {"--lists", &to.lists, NULL, NULL},
       {"--cases", NULL, &to.options.cases, NULL},
       {"--programs", NULL, &to.options.programs, NULL},
+      {"--most-bytes", NULL, &to.options.most_bytes, NULL},
       {"--list", NULL, NULL, &to.list},
       {"--quick", NULL, NULL, &to.quick},
       {"--faults", NULL, NULL, &to.faults},

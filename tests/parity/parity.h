@@ -229,6 +229,7 @@ typedef struct parity_options {
   uint64_t seed;                               /* of the first case */
   int cases;                                   /* of each op */
   int programs;
+  int most_bytes; /* cases of more are left out; 0: none are */
 } parity_options;
 
 /* All ops, implementations and cases that the options name on one backend. */
