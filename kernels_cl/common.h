@@ -1,6 +1,6 @@
 /* What several files of kernels share: tables and random numbers (the host's text), index arithmetic, codes of a type
- * known at run time, compensated sums, the quantiser. In front of every file, after platform.h and params.h; the build of backends/opencl puts the
- * included texts in their places. */
+ * known at run time, compensated sums, the quantiser. In front of every file, after platform.h and params.h; the build
+ * of backends/opencl puts the included texts in their places. */
 #ifndef QK_COMMON_H
 #define QK_COMMON_H
 

@@ -220,8 +220,43 @@ enum {
   QK_STEP_BN_GRAD_SUMS,
   QK_STEP_BN_GRAD_X,
   QK_STEP_QUANT,
-  QK_STEP_QUANT_GRAD
+  QK_STEP_QUANT_GRAD,
+  QK_STEP_ANY = -2
 };
+
+/* Frequent lists of steps that have a kernel of their own: X(kernel, then code and slots of six steps, or -1 and 0).
+ * They are those of residual networks' training steps, forward and backward, and the most frequent single ops. */
+#define QK_CHAINS(X)                                                                                                   \
+  X(qk_chain_bn_quant, QK_STEP_BN_NORM, 0x10000, QK_STEP_QUANT, 0x1, -1, 0, -1, 0, -1, 0, -1, 0)                       \
+  X(qk_chain_bn_quant_quant, QK_STEP_BN_NORM, 0x10000, QK_STEP_QUANT, 0x10001, QK_STEP_QUANT, 0x1, -1, 0, -1, 0, -1,   \
+    0)                                                                                                                 \
+  X(qk_chain_bn_add_quant, QK_STEP_BN_NORM, 0x10000, QK_STEP_ADD, 0x10001, QK_STEP_QUANT, 0x1, -1, 0, -1, 0, -1, 0)    \
+  X(qk_chain_bn_add_quant_quant, QK_STEP_BN_NORM, 0x10000, QK_STEP_ADD, 0x10001, QK_STEP_QUANT, 0x10001,               \
+    QK_STEP_QUANT, 0x1, -1, 0, -1, 0)                                                                                  \
+  X(qk_chain_bn_clamp, QK_STEP_BN_NORM, 0x10000, QK_STEP_CLAMP, 0x1, -1, 0, -1, 0, -1, 0, -1, 0)                       \
+  X(qk_chain_bn_add_clamp, QK_STEP_BN_NORM, 0x10000, QK_STEP_ADD, 0x10001, QK_STEP_CLAMP, 0x1, -1, 0, -1, 0, -1, 0)    \
+  X(qk_chain_back_quant, QK_STEP_BN_NORM, 0x10020, QK_STEP_QUANT_GRAD, 0x10100, QK_STEP_BN_GRAD_SUMS, 0x201, -1, 0,    \
+    -1, 0, -1, 0)                                                                                                      \
+  X(qk_chain_back_add_quant, QK_STEP_BN_NORM, 0x10020, QK_STEP_ADD, 0x10001, QK_STEP_QUANT_GRAD, 0x10100,              \
+    QK_STEP_BN_GRAD_SUMS, 0x201, -1, 0, -1, 0)                                                                         \
+  X(qk_chain_back_fork_quant, QK_STEP_QUANT_GRAD, 0x10000, QK_STEP_ADD, 0x10100, QK_STEP_BN_NORM, 0x20030,             \
+    QK_STEP_QUANT_GRAD, 0x10201, QK_STEP_BN_GRAD_SUMS, 0x301, -1, 0)                                                   \
+  X(qk_chain_back_fork_add_quant, QK_STEP_QUANT_GRAD, 0x10000, QK_STEP_ADD, 0x10100, QK_STEP_BN_NORM, 0x20030,         \
+    QK_STEP_ADD, 0x20002, QK_STEP_QUANT_GRAD, 0x10201, QK_STEP_BN_GRAD_SUMS, 0x301)                                    \
+  X(qk_chain_back_clamp, QK_STEP_BN_NORM, 0x10020, QK_STEP_CLAMP_GRAD, 0x10100, QK_STEP_BN_GRAD_SUMS, 0x201, -1, 0,    \
+    -1, 0, -1, 0)                                                                                                      \
+  X(qk_chain_back_add_clamp, QK_STEP_BN_NORM, 0x10020, QK_STEP_ADD, 0x10001, QK_STEP_CLAMP_GRAD, 0x10100,              \
+    QK_STEP_BN_GRAD_SUMS, 0x201, -1, 0, -1, 0)                                                                         \
+  X(qk_chain_back_fork_clamp, QK_STEP_ADD, 0x10000, QK_STEP_BN_NORM, 0x20030, QK_STEP_CLAMP_GRAD, 0x10201,             \
+    QK_STEP_BN_GRAD_SUMS, 0x301, -1, 0, -1, 0)                                                                         \
+  X(qk_chain_back_fork_add_clamp, QK_STEP_ADD, 0x10000, QK_STEP_BN_NORM, 0x20030, QK_STEP_ADD, 0x20002,                \
+    QK_STEP_CLAMP_GRAD, 0x10201, QK_STEP_BN_GRAD_SUMS, 0x301, -1, 0)                                                   \
+  X(qk_chain_add, QK_STEP_ADD, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)                                                   \
+  X(qk_chain_quant, QK_STEP_QUANT, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)                                               \
+  X(qk_chain_quant_grad, QK_STEP_QUANT_GRAD, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)                                     \
+  X(qk_chain_bn_norm, QK_STEP_BN_NORM, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)                                           \
+  X(qk_chain_bn_grad_sums, QK_STEP_BN_GRAD_SUMS, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)                                 \
+  X(qk_chain_bn_grad_x, QK_STEP_BN_GRAD_X, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)
 
 /* Grids of codes and rules for the step's gradient, as cpu_ref/quant.c has them. */
 enum { QK_GRID_UNIT, QK_GRID_UP, QK_GRID_ODD };

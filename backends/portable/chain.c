@@ -11,7 +11,7 @@ int32_t portable_end_width(const portable_limits *limits) {
 }
 
 #define NO_SUMS .channel_sum = {NONE, NONE}, .scalar_sum = NONE, .var = NONE
-#define STEP(step_code, ...) \
+#define STEP(step_code, ...)                                                                                           \
   { .known = true, .code = step_code, __VA_ARGS__ }
 
 static const portable_step table[QE_OPS] = {
@@ -23,12 +23,12 @@ static const portable_step table[QE_OPS] = {
     [QE_OP_channel_sum] = STEP(QK_STEP_CHANNEL_SUM, .a = 0, .b = NONE, .out = NONE, .channel_sum = {1, NONE},
                                .scalar_sum = NONE, .var = NONE),
     [QE_OP_bn_norm] = STEP(QK_STEP_BN_NORM, .a = 0, .b = NONE, .out = 5, .vector = {1, 2, 3, 4}, NO_SUMS),
-    [QE_OP_bn_grad_sums] = STEP(QK_STEP_BN_GRAD_SUMS, .a = 0, .b = 1, .out = NONE, .vector = {2},
-                                .channel_sum = {4, 5}, .scalar_sum = NONE, .var = 3),
+    [QE_OP_bn_grad_sums] = STEP(QK_STEP_BN_GRAD_SUMS, .a = 0, .b = 1, .out = NONE, .vector = {2}, .channel_sum = {4, 5},
+                                .scalar_sum = NONE, .var = 3),
     [QE_OP_bn_grad_x] = STEP(QK_STEP_BN_GRAD_X, .a = 0, .b = 1, .out = 7, .vector = {2, 3, 4, 5, 6}, NO_SUMS),
     [QE_OP_quant] = STEP(QK_STEP_QUANT, .a = 0, .b = NONE, .out = 2, .vector = {1}, NO_SUMS),
-    [QE_OP_quant_grad] = STEP(QK_STEP_QUANT_GRAD, .a = 0, .b = 1, .out = 3, .vector = {2},
-                              .channel_sum = {NONE, NONE}, .scalar_sum = 4, .var = NONE),
+    [QE_OP_quant_grad] = STEP(QK_STEP_QUANT_GRAD, .a = 0, .b = 1, .out = 3, .vector = {2}, .channel_sum = {NONE, NONE},
+                              .scalar_sum = 4, .var = NONE),
 };
 
 const portable_step *portable_step_of(const qe_call *call) {
@@ -226,6 +226,30 @@ static void set_step(portable_chain *chain, const qe_call *call, qk_step *step) 
   set_sums(chain, call, op, step);
 }
 
+typedef struct special {
+  qk_kernel kernel;
+  int code_slots[12]; /* code and slots of each step */
+} special;
+
+/* The kernel for this list of steps. */
+static qk_kernel kernel_for(const qk_params_chain *params) {
+  static const special list[] = {
+#define SPECIAL(name, ...) {QK_##name, {__VA_ARGS__}},
+      QK_CHAINS(SPECIAL)
+#undef SPECIAL
+  };
+  for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+    bool same = true;
+    for (int s = 0; s < 6; s++) {
+      bool present = s < params->steps;
+      int code = present ? params->step[s].code : NONE, slots = present ? params->step[s].slots : 0;
+      same = same && list[i].code_slots[2 * s] == code && list[i].code_slots[2 * s + 1] == slots;
+    }
+    if (same && params->steps <= 6) return list[i].kernel;
+  }
+  return QK_qk_chain;
+}
+
 void portable_chain_plan(const portable_limits *limits, const qe_call *calls, int count, portable_chain *chain) {
   slot_plan plan = {.calls = calls, .count = count};
   memset(chain, 0, sizeof *chain);
@@ -244,6 +268,7 @@ void portable_chain_plan(const portable_limits *limits, const qe_call *calls, in
   params->parts = grid->parts;
   params->channel_sums = chain->end.channel_sums;
   params->half_up = QE_HALF_UP;
+  chain->kernel = kernel_for(params);
   qk_params_chain_end *end = &chain->end;
   end->channels = grid->channels;
   end->width = portable_end_width(limits);
@@ -272,7 +297,7 @@ qe_status portable_chain_run(qe_queue *queue, const portable_chain *chain) {
   size_t sums = (size_t)end->parts * (size_t)end->channel_sums * (size_t)end->channels + scalars * groups;
   qe_buffer *scratch = NULL;
   if (sums) QE_TRY(portable_scratch(queue, sums * 2 * sizeof(float), &scratch));
-  portable_launch launch = launch_of(chain, QK_qk_chain, scratch, groups, group);
+  portable_launch launch = launch_of(chain, chain->kernel, scratch, groups, group);
   launch.params = &chain->params;
   launch.params_bytes = sizeof chain->params;
   QE_TRY(portable_run(queue, &launch));

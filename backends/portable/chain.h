@@ -30,6 +30,7 @@ int32_t portable_end_width(const portable_limits *limits);
 
 /* What the two launches of a chain need. */
 typedef struct portable_chain {
+  qk_kernel kernel; /* qk_chain, or one for this list of steps */
   portable_grid grid;
   qk_params_chain params;
   qk_params_chain_end end;
@@ -47,7 +48,9 @@ static inline qk_int portable_quant_grid(const qe_quant *quant) {
 }
 
 static inline qk_int portable_quant_rule(const qe_quant *quant) {
-  return quant->step_grad == QE_STEP_LSQ ? QK_RULE_LSQ : quant->step_grad == QE_STEP_PACT ? QK_RULE_PACT : QK_RULE_FIXED;
+  return quant->step_grad == QE_STEP_LSQ    ? QK_RULE_LSQ
+         : quant->step_grad == QE_STEP_PACT ? QK_RULE_PACT
+                                            : QK_RULE_FIXED;
 }
 
 /* A single op. */

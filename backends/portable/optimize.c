@@ -1,7 +1,8 @@
 /* Gradient clipping and the optimizers' updates on the portable kernels. */
 #include "backends/portable/portable.h"
 
-#define SAME(name) _Static_assert((int)QK_HYPER_##name == (int)QE_HYPER_##name, "params.h numbers them as enum qe_hyper")
+#define SAME(name)                                                                                                     \
+  _Static_assert((int)QK_HYPER_##name == (int)QE_HYPER_##name, "params.h numbers them as enum qe_hyper")
 SAME(RATE);
 SAME(MOMENTUM);
 SAME(BETA2);

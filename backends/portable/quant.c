@@ -1,4 +1,5 @@
-/* Quantisers on the portable kernels: with one step a chain of one, with a step for each channel kernels of their own. */
+/* Quantisers on the portable kernels: with one step a chain of one, with a step for each channel kernels of their own.
+ */
 #include "backends/portable/chain.h"
 
 #include <math.h>
