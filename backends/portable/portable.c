@@ -119,9 +119,13 @@ static qe_status run_plain(qe_queue *queue, const qe_call *call, void *state) {
 const qe_impl portable_impl = {.name = "portable", .refuse = refuse, .run = run};
 const qe_impl portable_plain_impl = {.name = "plain", .run = run_plain};
 
-/* On processors work-items of a tile only copy to and from memory that is no faster. */
+/* Plain loops over codes are vectorised on processors, where they beat tiles; those over floats are not. */
+static bool is_plain_first(const qe_device *device, qe_op op) {
+  return device && ((const portable_device *)device)->limits.processor && op == QE_OP_int_conv2d;
+}
+
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count) {
   static const qe_impl *const list[] = {&portable_impl, &portable_plain_impl, &portable_impl};
   *count = !table[op].run ? 0 : plain[op] ? 2 : 1;
-  return &list[*count == 2 && device && ((const portable_device *)device)->limits.processor];
+  return is_plain_first(device, op) ? list + 1 : list;
 }
