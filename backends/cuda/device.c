@@ -1,5 +1,7 @@
 /* The backend `cuda`: devices, their limits, memory. */
+#include "backends/cuda/fused.h"
 #include "backends/cuda/library.h"
+#include "backends/portable/engine.h"
 
 #include "core/base/alloc.h"
 
@@ -127,6 +129,13 @@ static void device_close(qe_device *base) {
   qe_free(device);
 }
 
+static const qe_network_engine *const *cuda_engines(const qe_device *device, int *count) {
+  static const qe_network_engine *const engines[] = {&cuda_fused_engine, &portable_network_engine};
+  (void)device;
+  *count = sizeof engines / sizeof *engines;
+  return engines;
+}
+
 static const qe_device_table table = {
     .close = device_close,
     .buffer_new = cuda_buffer_new,
@@ -138,7 +147,7 @@ static const qe_device_table table = {
     .wait = cuda_queue_wait,
     .impls = cuda_impls,
     .fusions = portable_fusions,
-    .engines = portable_engines,
+    .engines = cuda_engines,
     .capture_begin = cuda_capture_begin,
     .capture_end = cuda_capture_end,
     .replay = cuda_replay,
