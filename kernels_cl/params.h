@@ -350,4 +350,10 @@ typedef struct qk_params_loss {
   qk_int unused;
 } qk_params_loss;
 
+/* Measured limits: rounds of eight chains in registers, or `count` words to copy. */
+typedef struct qk_params_peak {
+  qk_long count;
+  qk_int rounds, seed;
+} qk_params_peak;
+
 #endif

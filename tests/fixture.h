@@ -3,10 +3,10 @@
 #define QE_TESTS_FIXTURE_H
 
 #include "core/base/alloc.h"
-#include "core/base/rng.h"
 #include "core/data/dataset.h"
 #include "core/dispatch/dispatch.h"
 #include "core/models/model.h"
+#include "tests/draws.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -66,27 +66,6 @@ static inline qe_device *fixture_fast(void) {
 #define FOR_EACH_DEVICE(device)                                                                                        \
   for (int device##_at = 0; device##_at < fixture_devices; device##_at++)                                              \
     for (qe_device *device = fixture_device[device##_at]; device; device = NULL)
-
-/* ---- draws ---- */
-
-typedef struct draws {
-  uint64_t seed, index;
-} draws;
-
-static inline uint32_t draw_word(draws *from) {
-  return qe_philox_draw(from->seed, QE_STREAM_TEST, from->index++).word[0];
-}
-/* Uniform integer in first...last. */
-static inline int32_t draw_range(draws *from, int32_t first, int32_t last) {
-  return first + (int32_t)qe_below(draw_word(from), (uint32_t)(last - first + 1));
-}
-/* Uniform real in (low, high). */
-static inline float draw_real(draws *from, float low, float high) {
-  return low + (high - low) * qe_uniform(draw_word(from));
-}
-static inline void draw_reals(draws *from, float *values, int64_t count, float low, float high) {
-  for (int64_t i = 0; i < count; i++) values[i] = draw_real(from, low, high);
-}
 
 /* sum (a - b)^2 / sum b^2 */
 static inline double normalised_error(const float *a, const float *b, int64_t count) {

@@ -3,8 +3,17 @@
 #ifndef QE_TESTS_NETWORK_DRAW_H
 #define QE_TESTS_NETWORK_DRAW_H
 
+#include "core/base/alloc.h"
 #include "core/dispatch/network.h"
+#include "tests/draws.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifndef OK /* an includer without cmocka brings its own OK and assert_non_null */
 #include "tests/fixture.h"
+#endif
 
 typedef struct network_limits {
   int32_t extent;      /* height and width of the images are 1...extent */

@@ -7,8 +7,10 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define QUICK "--model mlp --data cifar10-subset --threads 1 --batch 8 --repeat 3 --steps 2 "
 
@@ -61,10 +63,42 @@ static void test_json(void **state) {
     assert_text(row, "unit", "images/s");
     assert_true(number(row, "value") > 0);
     assert_true(number(row, "peak_percent") > 0);
+    assert_true(number(row, "ratio") > 0);
     assert_true(cJSON_IsTrue(cJSON_GetObjectItem(row, "parity")));
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(row, "failed")));
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(row, "samples")), 3);
   }
   cJSON_Delete(list);
+}
+
+/* Without a name all benches run; `all` takes every usable backend, and says why others are left out. */
+static void test_all(void **state) {
+  (void)state;
+  char chart[] = "/tmp/qevo-bench-XXXXXX", peers[] = "/tmp/qevo-peers-XXXXXX", arguments[768], page[OUTPUT];
+  int chart_file = mkstemp(chart), peers_file = mkstemp(peers);
+  static const char rows[] = "{\"rows\": [{\"bench\": \"train\", \"case\": \"mlp-float\", \"backend\": \"the <peer>\", "
+                             "\"value\": 12.5, \"unit\": \"images/s\"}]}";
+  assert_true(chart_file >= 0 && peers_file >= 0);
+  assert_int_equal(write(peers_file, rows, sizeof rows - 1), sizeof rows - 1);
+  snprintf(arguments, sizeof arguments,
+           QUICK "--repeat 1 --backend all --candidates 2 --images 3 --cases conv64x8-w4a4 --chart %s --peers %s 2>&1",
+           chart, peers);
+  assert_int_equal(setenv("OCL_ICD_VENDORS", "/nonexistent", 1), 0); /* a device that is left out */
+  assert_run(arguments, 0, "ref: skipped: ");
+  unsetenv("OCL_ICD_VENDORS");
+  static const char *const wanted[] = {"conv64x8-w4a4", "mlp-float", "mlp-w4a4-fresh"};
+  for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) assert_non_null(strstr(out, wanted[i]));
+  FILE *file = fopen(chart, "r"); /* another one: the file was replaced */
+  assert_non_null(file);
+  page[fread(page, 1, sizeof page - 1, file)] = 0;
+  fclose(file);
+  assert_non_null(strstr(page, "<svg"));
+  assert_non_null(strstr(page, "the &lt;peer&gt;"));
+  assert_null(strstr(page, "http"));
+  close(chart_file);
+  close(peers_file);
+  unlink(chart);
+  unlink(peers);
 }
 
 /* Forward and two gradients of each linear layer, but for the gradient of the images. */
@@ -157,7 +191,8 @@ static void test_serve(void **state) {
 
 static void test_refusals(void **state) {
   (void)state;
-  assert_run("2>&1", 2, "needs BENCH");
+  assert_run("--serve 2>&1", 2, "--serve needs the name of one bench");
+  assert_run("conv train 2>&1", 2, "one argument too many");
   assert_run("fly 2>&1", 2, "no bench is called 'fly'");
   assert_run("train --backend ref,abacus 2>&1", 2, "abacus");
   assert_run("conv " QUICK_CONV "--cases conv64x8 2>&1", 2, "no case is called 'conv64x8'; there are resnet20-w8a8,");
@@ -167,9 +202,15 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_json),  cmocka_unit_test(test_costs),      cmocka_unit_test(test_table_and_notes),
-      cmocka_unit_test(test_conv),  cmocka_unit_test(test_population), cmocka_unit_test(test_notes_of_networks),
-      cmocka_unit_test(test_serve), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_json),
+      cmocka_unit_test(test_all),
+      cmocka_unit_test(test_costs),
+      cmocka_unit_test(test_table_and_notes),
+      cmocka_unit_test(test_conv),
+      cmocka_unit_test(test_population),
+      cmocka_unit_test(test_notes_of_networks),
+      cmocka_unit_test(test_serve),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,12 +5,11 @@
  * and take turns, so that a change of the machine's speed meets all of them. */
 #include "core/base/alloc.h"
 #include "tools/bench_network.h"
-#include "tools/peak.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { CHAIN_LAYERS = 8, DEFAULT_BATCH = 256, WARM_UP = 2, MAX_RUNS = 100000 };
+enum { CHAIN_LAYERS = 8, DEFAULT_BATCH = 256, SLOW_BATCH = 4, WARM_UP = 2, MAX_RUNS = 100000 };
 static const double turn_seconds = 0.4; /* of a case's turn, unless --steps says how long it is */
 
 typedef struct bench_case {
@@ -46,6 +45,7 @@ typedef struct entry {
   qe_bench_engine engine;
   int64_t batch, next; /* images a run; image that the next run begins with */
   int64_t runs;        /* a turn */
+  int device;          /* of the bench's devices */
   qe_bench_row row;
 } entry;
 
@@ -57,8 +57,7 @@ typedef struct bench {
   entry *entries;
   int count;
   int64_t batch;
-  double macs[QE_BENCH_REPEATS]; /* measured peak before each round of turns */
-  const char *instructions;      /* that gave it */
+  qe_bench_limits macs, bytes; /* measured before each round of turns; before the first */
 } bench;
 
 /* ---- choosing ---- */
@@ -107,6 +106,7 @@ static qe_status take_turn(entry *e) {
   double seconds;
   QE_TRY(time_runs(e, e->runs, &seconds));
   e->row.sample[e->row.samples++] = (double)(e->runs * e->batch) / seconds;
+  e->row.spent += seconds;
   return QE_OK;
 }
 
@@ -135,7 +135,7 @@ static qe_status choose_runs(const bench *b, entry *e) {
   e->runs = qe_option_int(b->options, "steps");
   if (e->runs > 0) return QE_OK;
   double seconds;
-  QE_TRY(time_runs(e, WARM_UP, &seconds));
+  if (!qe_bench_is_slow(e->engine.queue->device)) QE_TRY(time_runs(e, WARM_UP, &seconds));
   QE_TRY(time_runs(e, WARM_UP, &seconds));
   double runs = ceil(WARM_UP * turn_seconds / seconds);
   e->runs = runs < MAX_RUNS ? (int64_t)runs : MAX_RUNS;
@@ -148,26 +148,42 @@ static qe_status open_network(bench *b, int which) {
   const bench_case *kind = &cases[which];
   qe_bits bits = {.weights = kind->weights, .activations = kind->activations, .edges = 8, .residual = 8};
   const qe_bench_chain *chain = kind->chain.layers ? &kind->chain : NULL;
-  return qe_bench_network_new(b->devices.device[0], "resnet20", chain, &bits, b->data, (int32_t)b->batch,
+  return qe_bench_network_new(b->devices.helper, "resnet20", chain, &bits, b->data, (int32_t)b->batch,
                               &b->network[which]);
 }
 
-static qe_status open_entry(bench *b, int which, qe_device *device) {
-  entry *e = &b->entries[b->count++];
-  *e = (entry){.network = b->network[which], .batch = cases[which].single ? 1 : b->batch};
-  e->row.bench = "conv";
-  e->row.backend = device->backend->name;
-  e->row.unit = "images/s";
-  snprintf(e->row.name, sizeof e->row.name, "%s", cases[which].name);
-  e->row.macs = (double)qe_graph_cost(e->network->model->graph, -1).macs;
+/* Bytes that an image moves where each tensor of codes is written once to memory and read once. */
+static double bytes_moved(const qe_network *network) {
+  double bytes = 0;
+  for (size_t i = 0; i < network->layers; i++)
+    if (network->layer[i].output.dtype != QE_S32) bytes += 2 * (double)qe_bytes(&network->layer[i].output);
+  return bytes;
+}
+
+static qe_status prepare_entry(bench *b, entry *e, qe_device *device) {
   QE_TRY(qe_bench_engine_open(device, e->network, NULL, &e->engine));
   QE_TRY(check_parity(b, e));
   return choose_runs(b, e);
 }
 
+static qe_status open_entry(bench *b, int which, int at) {
+  entry *e = &b->entries[b->count++];
+  qe_device *device = b->devices.device[at];
+  *e = (entry){.network = b->network[which], .batch = cases[which].single ? 1 : b->batch, .device = at};
+  bool given = qe_option_source(b->options, "batch") != QE_FROM_DEFAULT;
+  if (!given && qe_bench_is_slow(device) && e->batch > SLOW_BATCH) e->batch = SLOW_BATCH;
+  e->row.bench = "conv";
+  e->row.unit = "images/s";
+  qe_bench_name_device(device, &e->row);
+  snprintf(e->row.name, sizeof e->row.name, "%s", cases[which].name);
+  e->row.macs = (double)qe_graph_cost(e->network->model->graph, -1).macs;
+  e->row.bytes = bytes_moved(e->network->network);
+  return qe_bench_note_failure(prepare_entry(b, e, device), &e->row);
+}
+
 static qe_status open_case(bench *b, int which) {
   QE_TRY(open_network(b, which));
-  for (int i = 0; i < b->devices.count; i++) QE_TRY(open_entry(b, which, b->devices.device[i]));
+  for (int i = 0; i < b->devices.count; i++) QE_TRY(open_entry(b, which, i));
   return QE_OK;
 }
 
@@ -183,20 +199,30 @@ static qe_status open_entries(bench *b) {
   return QE_OK;
 }
 
+static void judge(bench *b, entry *e) {
+  double macs = qe_bench_limit(&b->macs, e->device), bytes = qe_bench_limit(&b->bytes, e->device);
+  e->row.peak = macs / e->row.macs;
+  if (!b->devices.device[e->device]->host_memory) e->row.memory = bytes / e->row.bytes; /* caches hold it elsewhere */
+}
+
 static qe_status take_turns(bench *b) {
   int repeats = (int)qe_option_int(b->options, "repeat");
+  b->macs.samples = b->bytes.samples = 0;
+  QE_TRY(qe_bench_limits_sample(&b->devices, QE_LIMIT_BYTES, &b->bytes));
   for (int i = 0; i < b->count; i++) b->entries[i].row.samples = 0;
   for (int turn = 0; turn < repeats; turn++) {
-    QE_TRY(qe_peak_code_macs(b->devices.threads, &b->macs[turn], &b->instructions));
-    for (int i = 0; i < b->count; i++) QE_TRY(take_turn(&b->entries[i]));
+    QE_TRY(qe_bench_limits_sample(&b->devices, QE_LIMIT_CODE_MACS, &b->macs));
+    for (int i = 0; i < b->count; i++) {
+      entry *e = &b->entries[i];
+      if (qe_bench_wants_turn(b->options, &e->row)) QE_TRY(qe_bench_note_failure(take_turn(e), &e->row));
+    }
   }
-  double macs = qe_bench_median(b->macs, repeats);
-  for (int i = 0; i < b->count; i++)
-    if (b->entries[i].engine.queue->device->host_memory) b->entries[i].row.peak = macs / b->entries[i].row.macs;
+  for (int i = 0; i < b->count; i++) judge(b, &b->entries[i]);
+  qe_bench_limits_print(&b->devices, &b->macs, "G multiply-adds/s, u8 x s8");
   fprintf(stderr,
-          "batch %lld, %d threads; peak measured here: %.1f G multiply-adds/s, u8 x s8 (%s). Per cent of it count "
-          "direct convolution; Winograd and table look-up do with fewer multiplications and can pass 100 %%\n",
-          (long long)b->batch, b->devices.threads, 1e-9 * macs, b->instructions);
+          "batch %lld, %d threads. Per cent of the peak count direct convolution; Winograd and table look-up do with "
+          "fewer multiplications and can pass 100 %%\n",
+          (long long)b->batch, b->devices.threads);
   return QE_OK;
 }
 
@@ -210,6 +236,7 @@ static qe_status run_round(void *context, qe_bench_row **rows, size_t *count) {
 static void explain(const bench *b) {
   for (int i = 0; i < b->count; i++) {
     const entry *e = &b->entries[i];
+    if (!e->engine.population) continue;
     fprintf(stderr, "%s on %s, engine %s:\n", e->row.name, e->row.backend, qe_population_engine(e->engine.population));
     qe_population_explain(e->engine.population, stderr);
   }

@@ -9,12 +9,11 @@
 #include "core/base/rng.h"
 #include "core/graph/integer.h"
 #include "tools/bench_network.h"
-#include "tools/peak.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREPACKED = 8, SETS = 3, DEFAULT_REPEATS = 3, COMPARED = 2 };
+enum { PREPACKED = 8, SETS = 3, DEFAULT_REPEATS = 3, COMPARED = 2, SLOW_CANDIDATES = 2, SLOW_IMAGES = 4 };
 
 typedef enum measure { FRESH, PACKED, PREFIX, DROPPING, RATIO, PREFIX_GAIN, DROPPING_GAIN, MEASURES } measure;
 static const char *const measure_name[MEASURES] = {"fresh", "prepacked",   "prefix",       "dropping",
@@ -35,11 +34,15 @@ typedef struct bench {
   int32_t late;          /* the layer from which the set LATE differs */
   struct entry *entries; /* one a backend */
   int count;
+  qe_bench_limits macs;
 } bench;
 
 /* A backend at work. */
 typedef struct entry {
   const bench *bench;
+  int device;         /* of the bench's devices */
+  int32_t candidates; /* the bench's, or fewer where the device is slow */
+  int64_t images;
   qe_bench_engine engine, ref;
   qe_bench_network packed[PREPACKED]; /* the first candidates of FRESH_A, each a network of its own */
   qe_bench_engine packed_engine[PREPACKED];
@@ -121,28 +124,28 @@ static double macs_before(const qe_network *network, int32_t end) {
 }
 
 /* What sharing the first layers can gain at most, counted in multiply-adds. */
-static double ideal_prefix_gain(const bench *b) {
+static double ideal_prefix_gain(const bench *b, int32_t candidates) {
   double all = macs_before(b->network->network, (int32_t)b->network->network->layers);
   double shared = macs_before(b->network->network, b->late);
-  return all / (all - shared + shared / b->candidates);
+  return all / (all - shared + shared / candidates);
 }
 
 /* What dropping can gain at most, if a candidate's loss grows evenly with the images. */
 static double ideal_dropping_gain(const entry *e) {
   double work = 0;
-  for (int32_t p = 0; p < e->bench->candidates; p++) {
+  for (int32_t p = 0; p < e->candidates; p++) {
     double part = (double)e->bound / (double)(e->wanted_loss[p] > 0 ? e->wanted_loss[p] : 1);
     work += part < 1 ? part : 1;
   }
-  return work > 0 ? e->bench->candidates / work : 1;
+  return work > 0 ? e->candidates / work : 1;
 }
 
 /* ---- runs ---- */
 
 static qe_population_call call_of(const entry *e, int set, bool with_parent) {
-  qe_population_call call = qe_bench_call(&e->engine, 0, e->bench->images);
+  qe_population_call call = qe_bench_call(&e->engine, 0, e->images);
   call.genomes = e->bench->genomes[set];
-  call.candidates = e->bench->candidates;
+  call.candidates = e->candidates;
   if (with_parent) call.parent = e->bench->parent;
   return call;
 }
@@ -154,14 +157,14 @@ static qe_status run_call(const entry *e, const qe_population_call *call, bool l
 
 static qe_status run_packed(const entry *e, int32_t candidate) {
   const qe_bench_engine *engine = &e->packed_engine[candidate % PREPACKED];
-  qe_population_call call = qe_bench_call(engine, 0, e->bench->images);
+  qe_population_call call = qe_bench_call(engine, 0, e->images);
   qe_population_result result = {.loss = &e->loss[candidate], .hits = &e->hits[candidate]};
   return qe_population_run(engine->population, &call, &result);
 }
 
 static qe_status run_measure(const entry *e, measure which) {
   if (which == PACKED) {
-    for (int32_t p = 0; p < e->bench->candidates; p++) QE_TRY(run_packed(e, p));
+    for (int32_t p = 0; p < e->candidates; p++) QE_TRY(run_packed(e, p));
     return QE_OK;
   }
   int set = which == PREFIX ? LATE : e->turn % 2 ? FRESH_B : FRESH_A;
@@ -172,11 +175,13 @@ static qe_status run_measure(const entry *e, measure which) {
 }
 
 static qe_status take_turn(entry *e) {
-  double units = (double)e->bench->candidates * (double)e->bench->images, rate[DROPPING + 1];
+  double units = (double)e->candidates * (double)e->images, rate[DROPPING + 1];
   for (measure which = FRESH; which <= DROPPING; which++) {
     double start = qe_bench_clock();
     QE_TRY(run_measure(e, which));
-    rate[which] = units / (qe_bench_clock() - start);
+    double seconds = qe_bench_clock() - start;
+    rate[which] = units / seconds;
+    e->row[FRESH].spent += seconds;
     e->row[which].sample[e->row[which].samples++] = rate[which];
   }
   e->row[RATIO].sample[e->row[RATIO].samples++] = rate[FRESH] / rate[PACKED];
@@ -191,7 +196,7 @@ static qe_status take_turn(entry *e) {
 /* The first and the last candidate against the reference, on a few images. */
 static qe_status check_with_ref(const entry *e, int set, bool with_parent, qe_bench_row *row) {
   qe_population_call call = call_of(e, set, with_parent);
-  const int32_t candidate[COMPARED] = {0, e->bench->candidates - 1};
+  const int32_t candidate[COMPARED] = {0, e->candidates - 1};
   bool parity = true;
   QE_TRY(run_call(e, &call, true));
   for (int i = 0; i < COMPARED && parity; i++) {
@@ -210,8 +215,8 @@ static void check_equal(const entry *e, int32_t candidates, const char *what, qe
 }
 
 static void keep_results(const entry *e) {
-  memcpy(e->wanted_loss, e->loss, (size_t)e->bench->candidates * sizeof *e->loss);
-  memcpy(e->wanted_hits, e->hits, (size_t)e->bench->candidates * sizeof *e->hits);
+  memcpy(e->wanted_loss, e->loss, (size_t)e->candidates * sizeof *e->loss);
+  memcpy(e->wanted_hits, e->hits, (size_t)e->candidates * sizeof *e->hits);
 }
 
 static int ascending(const void *a, const void *b) {
@@ -221,7 +226,7 @@ static int ascending(const void *a, const void *b) {
 
 /* Half of the median loss. */
 static qe_status choose_bound(entry *e) {
-  size_t count = (size_t)e->bench->candidates;
+  size_t count = (size_t)e->candidates;
   int64_t *sorted = QE_NEW_ARRAY(int64_t, count);
   if (!sorted) return QE_NO_MEMORY;
   memcpy(sorted, e->wanted_loss, count * sizeof *sorted);
@@ -233,7 +238,7 @@ static qe_status choose_bound(entry *e) {
 
 /* What dropping must give, from the whole losses. */
 static void drop_wanted(const entry *e) {
-  for (int32_t p = 0; p < e->bench->candidates; p++) {
+  for (int32_t p = 0; p < e->candidates; p++) {
     if (e->wanted_loss[p] <= e->bound) continue;
     e->wanted_loss[p] = QE_DROPPED;
     e->wanted_hits[p] = 0;
@@ -242,13 +247,13 @@ static void drop_wanted(const entry *e) {
 
 /* Runs every measure once, which warms it up, and compares. */
 static qe_status check_parity(entry *e) {
-  int32_t packed = e->bench->candidates < PREPACKED ? e->bench->candidates : PREPACKED;
+  int32_t packed = e->candidates < PREPACKED ? e->candidates : PREPACKED;
   qe_population_call late = call_of(e, LATE, false);
   QE_TRY(run_call(e, &late, false));
   keep_results(e);
   QE_TRY(check_with_ref(e, LATE, true, &e->row[PREFIX]));
   bool same_as_ref = e->row[PREFIX].parity;
-  check_equal(e, e->bench->candidates, "those without a parent", &e->row[PREFIX]);
+  check_equal(e, e->candidates, "those without a parent", &e->row[PREFIX]);
   e->row[PREFIX].parity &= same_as_ref;
   QE_TRY(check_with_ref(e, FRESH_A, false, &e->row[FRESH]));
   keep_results(e);
@@ -258,7 +263,7 @@ static qe_status check_parity(entry *e) {
   e->row[DROPPING_GAIN].peak = ideal_dropping_gain(e);
   drop_wanted(e);
   QE_TRY(run_measure(e, DROPPING));
-  check_equal(e, e->bench->candidates, "what their whole losses say", &e->row[DROPPING]);
+  check_equal(e, e->candidates, "what their whole losses say", &e->row[DROPPING]);
   return QE_OK;
 }
 
@@ -308,24 +313,21 @@ static void close_entry(entry *e) {
   qe_free(e->logits);
 }
 
-static void name_rows(const bench *b, const char *backend, qe_bench_row *row) {
+static void name_rows(const bench *b, const qe_device *device, int32_t candidates, qe_bench_row *row) {
   double macs = macs_before(b->network->network, (int32_t)b->network->network->layers);
   for (int i = 0; i < MEASURES; i++) {
     row[i].bench = "population";
-    row[i].backend = backend;
     row[i].unit = i <= DROPPING ? "candidate-images/s" : "times";
+    qe_bench_name_device(device, &row[i]);
     snprintf(row[i].name, sizeof row[i].name, "%s-w%da%d-%s", b->network->model->spec.name,
              b->network->model->spec.bits.weights, b->network->model->spec.bits.activations, measure_name[i]);
   }
   row[FRESH].macs = row[PACKED].macs = macs;
   row[RATIO].peak = 1;
-  row[PREFIX_GAIN].peak = ideal_prefix_gain(b);
+  row[PREFIX_GAIN].peak = ideal_prefix_gain(b, candidates);
 }
 
-static qe_status prepare_entry(bench *b, qe_device *device) {
-  entry *e = &b->entries[b->count++];
-  e->bench = b;
-  name_rows(b, device->backend->name, e->row);
+static qe_status prepare_entry(const bench *b, entry *e, qe_device *device) {
   QE_TRY(open_entry(e, device));
   QE_TRY(check_parity(e));
   combine_parity(&e->row[RATIO], &e->row[FRESH], &e->row[PACKED]);
@@ -336,26 +338,60 @@ static qe_status prepare_entry(bench *b, qe_device *device) {
   return QE_OK;
 }
 
-static qe_status run_round(void *context, qe_bench_row **rows, size_t *count) {
-  bench *b = context;
+/* All rows of an entry fail together. */
+static qe_status note_failure(qe_status status, entry *e) {
+  for (int k = 0; status != QE_OK && k < MEASURES; k++) {
+    qe_status handled = qe_bench_note_failure(status, &e->row[k]);
+    if (handled != QE_OK) return qe_fail_within(handled, "population on %s", e->row[k].backend);
+  }
+  return QE_OK;
+}
+
+static int32_t fewer(const bench *b, const char *option, bool slow, int32_t most) {
+  int32_t wanted = (int32_t)qe_option_int(b->options, option);
+  bool given = qe_option_source(b->options, option) != QE_FROM_DEFAULT;
+  return slow && !given && wanted > most ? most : wanted;
+}
+
+static qe_status add_entry(bench *b, int number) {
+  entry *e = &b->entries[b->count++];
+  qe_device *device = b->devices.device[number];
+  bool slow = qe_bench_is_slow(device);
+  e->bench = b;
+  e->device = number;
+  e->candidates = fewer(b, "candidates", slow, SLOW_CANDIDATES);
+  e->images = fewer(b, "images", slow, SLOW_IMAGES);
+  name_rows(b, device, e->candidates, e->row);
+  return note_failure(prepare_entry(b, e, device), e);
+}
+
+static qe_status take_turns(bench *b) {
   bool given = qe_option_source(b->options, "repeat") != QE_FROM_DEFAULT;
   int repeats = given ? (int)qe_option_int(b->options, "repeat") : DEFAULT_REPEATS;
-  const char *instructions;
-  double macs;
-  QE_TRY(qe_peak_code_macs(b->devices.threads, &macs, &instructions));
   for (int i = 0; i < b->count; i++)
     for (int k = 0; k < MEASURES; k++) b->entries[i].row[k].samples = 0;
   for (int turn = 0; turn < repeats; turn++)
-    for (int i = 0; i < b->count; i++) QE_TRY(take_turn(&b->entries[i]));
+    for (int i = 0; i < b->count; i++) {
+      entry *e = &b->entries[i];
+      if (qe_bench_wants_turn(b->options, &e->row[FRESH])) QE_TRY(note_failure(take_turn(e), e));
+    }
+  return QE_OK;
+}
+
+static qe_status run_round(void *context, qe_bench_row **rows, size_t *count) {
+  bench *b = context;
+  b->macs.samples = 0;
+  QE_TRY(qe_bench_limits_sample(&b->devices, QE_LIMIT_CODE_MACS, &b->macs));
+  QE_TRY(take_turns(b));
   for (int i = 0; i < b->count; i++) {
     qe_bench_row *row = b->entries[i].row;
-    if (b->devices.device[i]->host_memory) row[FRESH].peak = row[PACKED].peak = macs / row[FRESH].macs;
+    row[FRESH].peak = row[PACKED].peak = qe_bench_limit(&b->macs, b->entries[i].device) / row[FRESH].macs;
     for (int k = 0; k < MEASURES; k++) QE_TRY(qe_bench_add_row(&row[k], rows, count));
   }
+  qe_bench_limits_print(&b->devices, &b->macs, "G multiply-adds/s, u8 x s8");
   fprintf(stderr,
-          "%d candidates, %lld images, %d threads; peak measured here: %.1f G multiply-adds/s, u8 x s8 (%s). Of gains, "
-          "per cent of what the multiply-adds left out allow\n",
-          b->candidates, (long long)b->images, b->devices.threads, 1e-9 * macs, instructions);
+          "%d candidates, %lld images, %d threads. Of gains, per cent of what the multiply-adds left out allow\n",
+          b->candidates, (long long)b->images, b->devices.threads);
   return QE_OK;
 }
 
@@ -368,16 +404,13 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   b->images = qe_option_int(b->options, "images");
   QE_TRY(qe_bench_devices_open(b->options, &b->devices));
   QE_TRY(qe_dataset_open(qe_option_text(b->options, "data"), qe_option_text(b->options, "data-dir"), &b->data));
-  QE_TRY(qe_bench_network_new(b->devices.device[0], qe_option_text(b->options, "model"), NULL, &bits, b->data,
+  QE_TRY(qe_bench_network_new(b->devices.helper, qe_option_text(b->options, "model"), NULL, &bits, b->data,
                               (int32_t)b->images, &b->network));
   b->network->memory = (size_t)qe_option_int(b->options, "memory") << 20;
   QE_TRY(make_candidates(b));
   b->entries = QE_NEW_ARRAY(entry, b->devices.count);
   if (!b->entries) return QE_NO_MEMORY;
-  for (int i = 0; i < b->devices.count; i++) {
-    qe_status status = prepare_entry(b, b->devices.device[i]);
-    if (status != QE_OK) return qe_fail_within(status, "population on %s", b->devices.device[i]->backend->name);
-  }
+  for (int i = 0; i < b->devices.count; i++) QE_TRY(add_entry(b, i));
   return qe_bench_run_rounds(b->options, run_round, b, rows, count);
 }
 

@@ -6,21 +6,32 @@
 
 #include "core/base/alloc.h"
 #include "core/train/trainer.h"
-#include "tools/peak.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { CASES = 2, MAX_ENTRIES = QE_BENCH_BACKENDS * CASES, WARM_UP = 2, MAX_STEPS = 50 };
+enum {
+  CASES = 2,
+  MAX_ENTRIES = QE_BENCH_BACKENDS * CASES,
+  WARM_UP = 2,
+  MAX_STEPS = 1000,
+  SLOW_BATCH = 4,
+  QUANTIZED_TRIALS = 4
+};
 static const double turn_seconds = 0.6; /* of a case's turn, unless --steps says how long it is */
 
-/* Relative differences allowed; a rounding error may move a code by one, which a quantised network's gradients show. */
-static const double float_bound = 1e-4, quantized_bound = 5e-2;
+/* Relative differences allowed; a rounding error may move a code by one, which a quantised network's gradients show. In
+ * TF32 and bf16 every product is rounded to 10 and 7 bits, which moves many. */
+static const struct {
+  double real, quantized;
+} bounds[QE_PRECISIONS] = {[QE_FP32] = {1e-4, 5e-2}, [QE_TF32] = {2e-2, 0.5}, [QE_BF16] = {0.1, 0.7}};
 
 typedef struct entry {
   qe_device *device;
+  int number; /* of the bench's devices */
   qe_model *model;
   qe_trainer *trainer;
+  int64_t batch;
   int64_t steps; /* a turn */
   qe_bench_row row;
 } entry;
@@ -31,8 +42,7 @@ typedef struct bench {
   qe_dataset *data;
   entry *entries;
   int count;
-  double macs[QE_BENCH_REPEATS]; /* measured peak before each round of turns */
-  double bytes;                  /* measured copy rate */
+  qe_bench_limits macs, bytes; /* measured before each round of turns; before the first */
 } bench;
 
 /* ---- opening ---- */
@@ -73,10 +83,10 @@ static void count_costs(const qe_graph *graph, qe_bench_row *row) {
   }
 }
 
-static qe_train_options train_options(const bench *b) {
+static qe_train_options train_options(const entry *e) {
   qe_train_options options = qe_train_defaults();
   options.epochs = 1000000;
-  options.batch = (int32_t)qe_option_int(b->options, "batch");
+  options.batch = (int32_t)e->batch;
   options.schedule = (qe_schedule){.kind = QE_SCHEDULE_CONSTANT, .rate = 0.01};
   return options;
 }
@@ -97,19 +107,16 @@ static qe_status run_steps(qe_trainer *trainer, int64_t steps) {
   return QE_OK;
 }
 
-static qe_status open_entry(bench *b, qe_device *device, bool quantized) {
-  entry *e = &b->entries[b->count++];
-  e->device = device;
-  e->row.bench = "train";
-  e->row.backend = device->backend->name;
-  e->row.unit = "images/s";
+static qe_status prepare_entry(bench *b, entry *e, bool quantized) {
   QE_TRY(make_model(b, quantized, e));
   count_costs(e->model->graph, &e->row);
+  qe_precision precision = qe_precision_find(qe_option_text(b->options, "precision"));
+  double bound = quantized ? bounds[precision].quantized : bounds[precision].real;
   QE_TRY(
-      qe_bench_parity(device, b->devices.ref, e->model, b->data, quantized ? quantized_bound : float_bound, &e->row));
-  qe_train_options options = train_options(b);
-  QE_TRY(qe_trainer_new(device, e->model, b->data, &options, &e->trainer));
-  QE_TRY(run_steps(e->trainer, WARM_UP));
+      qe_bench_parity(e->device, b->devices.ref, e->model, b->data, quantized ? QUANTIZED_TRIALS : 1, bound, &e->row));
+  qe_train_options options = train_options(e);
+  QE_TRY(qe_trainer_new(e->device, e->model, b->data, &options, &e->trainer));
+  if (!qe_bench_is_slow(e->device)) QE_TRY(run_steps(e->trainer, WARM_UP));
   e->steps = qe_option_int(b->options, "steps");
   if (e->steps > 0) return QE_OK;
   double start = qe_bench_clock();
@@ -119,28 +126,45 @@ static qe_status open_entry(bench *b, qe_device *device, bool quantized) {
   return QE_OK;
 }
 
-static qe_status take_turn(const bench *b, entry *e) {
-  double images = (double)e->steps * (double)qe_option_int(b->options, "batch");
+static qe_status open_entry(bench *b, int number, bool quantized) {
+  entry *e = &b->entries[b->count++];
+  e->number = number;
+  e->device = b->devices.device[number];
+  e->batch = qe_option_int(b->options, "batch");
+  bool given = qe_option_source(b->options, "batch") != QE_FROM_DEFAULT;
+  if (!given && qe_bench_is_slow(e->device)) e->batch = SLOW_BATCH;
+  e->row.bench = "train";
+  e->row.unit = "images/s";
+  qe_bench_name_device(e->device, &e->row);
+  return qe_bench_note_failure(prepare_entry(b, e, quantized), &e->row);
+}
+
+static qe_status take_turn(entry *e) {
+  double images = (double)e->steps * (double)e->batch;
   double start = qe_bench_clock();
   QE_TRY(run_steps(e->trainer, e->steps));
-  e->row.sample[e->row.samples++] = images / (qe_bench_clock() - start);
+  double seconds = qe_bench_clock() - start;
+  e->row.sample[e->row.samples++] = images / seconds;
+  e->row.spent += seconds;
   return QE_OK;
 }
 
 static qe_status take_turns(bench *b) {
   int repeats = (int)qe_option_int(b->options, "repeat");
-  QE_TRY(qe_peak_bytes(b->devices.threads, &b->bytes));
+  b->macs.samples = b->bytes.samples = 0;
+  QE_TRY(qe_bench_limits_sample(&b->devices, QE_LIMIT_BYTES, &b->bytes));
   for (int i = 0; i < b->count; i++) b->entries[i].row.samples = 0;
   for (int turn = 0; turn < repeats; turn++) {
-    QE_TRY(qe_peak_macs(b->devices.threads, &b->macs[turn]));
-    for (int i = 0; i < b->count; i++) QE_TRY(take_turn(b, &b->entries[i]));
+    QE_TRY(qe_bench_limits_sample(&b->devices, QE_LIMIT_FLOAT_MACS, &b->macs));
+    for (int i = 0; i < b->count; i++) {
+      entry *e = &b->entries[i];
+      if (qe_bench_wants_turn(b->options, &e->row)) QE_TRY(qe_bench_note_failure(take_turn(e), &e->row));
+    }
   }
-  double macs = qe_bench_median(b->macs, repeats);
   for (int i = 0; i < b->count; i++) {
     entry *e = &b->entries[i];
-    if (!e->device->host_memory) continue; /* the limits measured are the processor's */
-    e->row.peak = macs / e->row.macs;
-    e->row.memory = b->bytes / e->row.bytes;
+    if (e->row.macs > 0) e->row.peak = qe_bench_limit(&b->macs, e->number) / e->row.macs;
+    if (e->row.bytes > 0) e->row.memory = qe_bench_limit(&b->bytes, e->number) / e->row.bytes;
   }
   return QE_OK;
 }
@@ -148,18 +172,18 @@ static qe_status take_turns(bench *b) {
 /* ---- the whole ---- */
 
 static void print_limits(const bench *b) {
-  double macs = qe_bench_median(b->macs, (int)qe_option_int(b->options, "repeat"));
   const qe_bench_row *row = &b->entries[0].row;
+  qe_bench_limits_print(&b->devices, &b->macs, "G multiply-adds/s, fp32");
+  qe_bench_limits_print(&b->devices, &b->bytes, "GB/s");
   fprintf(stderr,
-          "batch %lld, %d threads; measured here: %.1f G multiply-adds/s (fp32, %s), %.1f GB/s (copy)\n"
-          "a step takes %.1f M multiply-adds an image, and moves %.2f MB an image where no convolution's operands stay "
-          "in a cache: at most %.0f and %.0f images/s\n",
-          (long long)qe_option_int(b->options, "batch"), b->devices.threads, 1e-9 * macs, qe_peak_isa(),
-          1e-9 * b->bytes, 1e-6 * row->macs, 1e-6 * row->bytes, macs / row->macs, b->bytes / row->bytes);
+          "batch %lld, %d threads; a step takes %.1f M multiply-adds an image, and moves %.2f MB an image where no "
+          "convolution's operands stay in a cache\n",
+          (long long)qe_option_int(b->options, "batch"), b->devices.threads, 1e-6 * row->macs, 1e-6 * row->bytes);
 }
 
 static qe_status explain(const bench *b) {
   for (int i = 0; i < b->count; i++) {
+    if (b->entries[i].row.failed) continue;
     if (qe_option_flag(b->options, "explain")) qe_trainer_explain(b->entries[i].trainer, stderr);
     if (!qe_option_flag(b->options, "profile")) continue;
     fprintf(stderr, "%s on %s:\n", b->entries[i].row.name, b->entries[i].row.backend);
@@ -183,7 +207,7 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   QE_TRY(qe_bench_devices_open(b->options, &b->devices));
   QE_TRY(qe_dataset_open(qe_option_text(b->options, "data"), qe_option_text(b->options, "data-dir"), &b->data));
   for (int i = 0; i < b->devices.count; i++)
-    for (int k = 0; k < (quantized ? CASES : 1); k++) QE_TRY(open_entry(b, b->devices.device[i], k));
+    for (int k = 0; k < (quantized ? CASES : 1); k++) QE_TRY(open_entry(b, i, k));
   return qe_bench_run_rounds(b->options, run_round, b, rows, count);
 }
 

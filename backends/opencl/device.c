@@ -79,6 +79,7 @@ static const qe_device_table table = {
     .engines = portable_engines,
     .tune = opencl_tune,
     .fusions = portable_fusions,
+    .measure = portable_measure,
 };
 
 static const portable_driver driver = {.launch = opencl_launch};

@@ -112,6 +112,9 @@ const qe_network_engine *const *portable_engines(const qe_device *device, int *c
 /* Fused kernels, best first. */
 const qe_fusion *const *portable_fusions(const qe_device *device, int *count);
 
+/* `measure` of the device table, by kernels_cl/peak.cl. */
+qe_status portable_measure(qe_queue *queue, qe_limit limit, double *per_second);
+
 /* ---- for the files of this folder ---- */
 
 /* Operands of the call in their order, then the parameters. */

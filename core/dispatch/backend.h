@@ -75,6 +75,13 @@ typedef struct qe_network_engine {
   void (*explain)(const void *state, FILE *file);
 } qe_network_engine;
 
+/* What a device can do at most. */
+typedef enum qe_limit {
+  QE_LIMIT_FLOAT_MACS, /* multiply-adds of f32 a second, from registers */
+  QE_LIMIT_CODE_MACS,  /* multiply-adds of 8-bit codes a second, from registers, by the fastest instruction in use */
+  QE_LIMIT_BYTES       /* bytes a second, read and written, of a copy in device memory */
+} qe_limit;
+
 /* Work that a device's kernels are tuned for. Nothing else may be open on the device meanwhile. */
 typedef struct qe_tuning {
   qe_status (*open)(void *context); /* queues, plans and all that depends on the kernels' numbers */
@@ -102,6 +109,9 @@ typedef struct qe_device_table {
   const qe_fusion *const *(*fusions)(const qe_device *device, int *count);
   /* Engines for whole networks, best first; NULL: networks run op by op. */
   const qe_network_engine *const *(*engines)(const qe_device *device, int *count);
+  /* Measures a limit on an idle device, in some tenths of a second. NULL or QE_REFUSED: the device is the host's
+   * processor, of which the caller has to know. */
+  qe_status (*measure)(qe_queue *queue, qe_limit limit, double *per_second);
   /* Optional, all four or none: a recorded run of calls, put on the queue again as one. What implementations run
    * between begin and end is recorded and does not happen; nothing else may use the queue in between. capture_end is
    * always called; it fails when anything in between could not be recorded (a wait, a copy, memory that had to grow).

@@ -8,7 +8,7 @@
 typedef struct fault_row {
   const char *name;
   parity_fault fault;
-  const char *op; /* NULL: random programs */
+  const char *op; /* or what of the harness it is: PARITY_POPULATION and so on; NULL: random programs */
   unsigned wrong; /* what may be reported, a bit each; at least one must be. 0: must pass */
 } fault_row;
 
@@ -42,6 +42,20 @@ static const fault_row rows[] = {
     {"fused kernel computes something else", PARITY_FAULT_FUSION_VALUE, NULL, 1u << PARITY_FUSION},
     {"fused kernel leaves a value out", PARITY_FAULT_FUSION_UNWRITTEN, NULL, 1u << PARITY_FUSION},
     {"fused kernel never used", PARITY_FAULT_FUSION_NEVER, NULL, 1u << PARITY_NEVER_RAN},
+    {"no fault, populations", PARITY_FAULT_NONE, PARITY_POPULATION, 0},
+    {"wrong code, op by op", PARITY_FAULT_CODE, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: wrong loss", PARITY_FAULT_ENGINE_LOSS, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: wrong hits", PARITY_FAULT_ENGINE_HITS, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: wrong logit", PARITY_FAULT_ENGINE_LOGITS, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: bound ignored", PARITY_FAULT_ENGINE_BOUND, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: candidate taken for its parent", PARITY_FAULT_ENGINE_PARENT, PARITY_POPULATION, 1u << PARITY_VALUE},
+    {"engine: written past the end", PARITY_FAULT_ENGINE_PAST_END, PARITY_POPULATION, 1u << PARITY_AFTER},
+    {"engine: every network refused", PARITY_FAULT_ENGINE_NEVER, PARITY_POPULATION, 1u << PARITY_NEVER_RAN},
+    {"no fault, training", PARITY_FAULT_NONE, PARITY_TRAINING, 0},
+    {"training: one update too large", PARITY_FAULT_UPDATE, PARITY_TRAINING, 1u << PARITY_VALUE},
+    {"training: one gradient too large", PARITY_FAULT_GRADIENT, PARITY_TRAINING, 1u << PARITY_VALUE},
+    {"no fault, two queues", PARITY_FAULT_NONE, PARITY_QUEUES, 0},
+    {"one queue shows on another", PARITY_FAULT_QUEUES, PARITY_QUEUES, 1u << PARITY_VALUE | 1u << PARITY_SPECIAL},
 };
 
 static qe_status open_faulty(void *context, const qe_open_options *options, qe_device **device) {
@@ -49,14 +63,25 @@ static qe_status open_faulty(void *context, const qe_open_options *options, qe_d
   return parity_faulty_backend()->open(0, options, device);
 }
 
+static parity_part part_of(const fault_row *row) {
+  static const struct {
+    const char *op;
+    parity_part part;
+  } parts[] = {
+      {PARITY_POPULATION, parity_populations}, {PARITY_TRAINING, parity_trainings}, {PARITY_QUEUES, parity_queues}};
+  for (size_t i = 0; row->op && i < sizeof parts / sizeof parts[0]; i++)
+    if (strcmp(parts[i].op, row->op) == 0) return parts[i].part;
+  return row->op ? parity_sweep : parity_programs;
+}
+
 static qe_status sweep_with(const fault_row *row, parity_report *report) {
   static const parity_lists nothing_allowed;
-  parity_options options = {.op = row->op, .seed = 1, .cases = 22, .programs = 12};
+  parity_options options = {.op = row->op, .seed = 1, .cases = 22, .programs = 12, .populations = 4, .queues = 12};
+  options.trainings = 1;
   parity_target target;
   QE_TRY(parity_target_open(&target, "faulty", open_faulty, NULL));
   parity_faulty_select(row->fault);
-  qe_status status = row->op ? parity_sweep(&target, &options, &nothing_allowed, report)
-                             : parity_programs(&target, &options, &nothing_allowed, report);
+  qe_status status = part_of(row)(&target, &options, &nothing_allowed, report);
   parity_faulty_select(PARITY_FAULT_NONE);
   parity_target_close(&target);
   return status;

@@ -11,6 +11,9 @@ static parity_fault selected;
 void parity_faulty_select(parity_fault fault) {
   selected = fault;
 }
+parity_fault parity_faulty_selected(void) {
+  return selected;
+}
 
 typedef struct faulty_device {
   qe_device base;
@@ -136,6 +139,31 @@ static void in_place(const qe_call *call, faulty_state *state) {
   if (call->operand[0].data == find_operand(call, true, false)->data) nudge(call);
 }
 
+static void code_wrong(const qe_call *call, faulty_state *state) {
+  (void)state;
+  if (call->op == QE_OP_int_requant) ((uint8_t *)call->operand[call->operands - 1].data)[0] ^= 1;
+}
+
+/* The update of one weight is a little too large. */
+static void update_wrong(const qe_call *call, faulty_state *state) {
+  if (call->op == QE_OP_sgd || call->op == QE_OP_adam) shifted(call, state);
+}
+
+static void gradient_wrong(const qe_call *call, faulty_state *state) {
+  (void)state;
+  if (call->op == QE_OP_linear_grad_w) output_of(call)[0] *= 1.5f;
+}
+
+/* What one queue leaves behind shows on another. */
+static void queues_mixed(const qe_call *call, faulty_state *state) {
+  static const void *last;
+  (void)state;
+  const void *now = call->operand[0].buffer;
+  if (last && last != now && find_operand(call, true, false))
+    ((uint8_t *)find_operand(call, true, false)->data)[0] ^= 1;
+  last = now;
+}
+
 static void (*const after_run[PARITY_FAULTS])(const qe_call *, faulty_state *) = {
     [PARITY_FAULT_OFF_BY_ONE] = off_by_one,
     [PARITY_FAULT_SHIFTED] = shifted,
@@ -151,6 +179,10 @@ static void (*const after_run[PARITY_FAULTS])(const qe_call *, faulty_state *) =
     [PARITY_FAULT_NAN] = not_a_number,
     [PARITY_FAULT_INFINITY] = infinite,
     [PARITY_FAULT_IN_PLACE] = in_place,
+    [PARITY_FAULT_CODE] = code_wrong,
+    [PARITY_FAULT_UPDATE] = update_wrong,
+    [PARITY_FAULT_GRADIENT] = gradient_wrong,
+    [PARITY_FAULT_QUEUES] = queues_mixed,
 };
 
 /* ---- the implementation ---- */
@@ -302,6 +334,7 @@ static const qe_device_table table = {
     .wait = faulty_wait,
     .impls = faulty_impls,
     .fusions = faulty_fusions,
+    .engines = parity_faulty_engines,
 };
 
 static int faulty_count(char *why, size_t bytes) {

@@ -1,6 +1,7 @@
 /* qevo-parity: the command line of the harness. */
 #include "tests/parity/parity.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,15 +10,15 @@
 #endif
 
 static const char usage[] =
-    "qevo-parity [--quick] [--backend NAME] [--op OP] [--impl NAME] [--cases N] [--programs N] [--seed N]\n"
-    "            [--most-bytes N] [--lists FOLDER] [--verbose]\n"
-    "            [--case 'OP seed=N [KEY=VALUE]...' | --case 'program seed=N']\n"
+    "qevo-parity [--quick] [--backend NAME] [--op OP] [--impl NAME] [--seed N] [--lists FOLDER] [--verbose]\n"
+    "            [--cases N] [--programs N] [--populations N] [--training N] [--queues N] [--most-bytes N]\n"
+    "            [--case 'OP seed=N [KEY=VALUE]...' | --case 'program|population|training|queues seed=N']\n"
     "qevo-parity --faults | --list\n"
-    "Checks every usable backend against cpu_ref: N drawn cases of every op through every implementation, then N "
-    "drawn\n"
-    "programs, fewer with --quick. --most-bytes leaves out cases with larger operands. --faults checks that the "
-    "harness can fail. --lists: the folder of\n"
-    "regress.txt and refusals.txt.\n";
+    "Checks every usable backend against cpu_ref: N drawn cases of every op through every implementation, N drawn\n"
+    "programs, N integer networks with candidates through every engine (--impl names one), N short trainings of\n"
+    "every method, N pairs of cases on two queues at the same time; fewer with --quick. --most-bytes leaves out cases\n"
+    "with larger operands. --faults checks that the harness can fail. --lists: the folder of regress.txt and "
+    "refusals.txt.\n";
 
 typedef struct command_line {
   parity_options options;
@@ -26,7 +27,9 @@ typedef struct command_line {
 } command_line;
 
 static command_line parse(int count, char **words) {
-  command_line to = {.options = {.seed = 1, .cases = -1, .programs = -1}, .lists = PARITY_LISTS};
+  command_line to = {
+      .options = {.seed = 1, .cases = -1, .programs = -1, .populations = -1, .trainings = -1, .queues = -1},
+      .lists = PARITY_LISTS};
   const struct {
     const char *name;
     const char **text;
@@ -41,6 +44,9 @@ static command_line parse(int count, char **words) {
       {"--cases", NULL, &to.options.cases, NULL},
       {"--programs", NULL, &to.options.programs, NULL},
       {"--most-bytes", NULL, &to.options.most_bytes, NULL},
+      {"--populations", NULL, &to.options.populations, NULL},
+      {"--training", NULL, &to.options.trainings, NULL},
+      {"--queues", NULL, &to.options.queues, NULL},
       {"--list", NULL, NULL, &to.list},
       {"--quick", NULL, NULL, &to.quick},
       {"--faults", NULL, NULL, &to.faults},
@@ -90,15 +96,43 @@ static void list_target(const parity_target *target) {
   for (int i = 0; i < count; i++) printf("  fused: %s\n", fusions[i]->name);
 }
 
-/* Which parts run: with --case the one it names, with --op or --impl no programs. */
+/* What the harness runs on a backend; `word` begins the text of a case of it ("" of ops). */
+typedef struct part {
+  const char *word;
+  parity_part run;
+  size_t number;   /* where parity_options counts it */
+  int full, quick; /* how many unless the command line says */
+  bool of_ops;     /* it runs although --op or --impl is given */
+} part;
+
+static const part parts[] = {
+    {"", parity_sweep, offsetof(parity_options, cases), 330, 66, true},
+    {"program ", parity_programs, offsetof(parity_options, programs), 300, 60, false},
+    {"population ", parity_populations, offsetof(parity_options, populations), 60, 12, false},
+    {"training ", parity_trainings, offsetof(parity_options, trainings), 8, 2, false},
+    {"queues ", parity_queues, offsetof(parity_options, queues), 300, 60, false},
+};
+enum { PARTS = sizeof parts / sizeof parts[0] };
+
+/* The part that --case names. */
+static const part *part_of_case(const char *text) {
+  for (int i = 1; i < PARTS; i++)
+    if (strncmp(text, parts[i].word, strlen(parts[i].word)) == 0) return &parts[i];
+  return &parts[0];
+}
+
+/* With --case the part that it names; with --op, --impl or a number of one part, the others only where they have a
+ * number as well. */
 static qe_status run_target(const command_line *command, const parity_target *target, const parity_lists *lists,
                             parity_report *report) {
   parity_options options = command->options;
-  if (options.cases < 0) options.cases = command->quick ? 66 : 330;
-  if (options.programs < 0) options.programs = options.op || options.impl ? 0 : command->quick ? 60 : 300;
-  bool program = options.only_case && strncmp(options.only_case, "program ", 8) == 0;
-  if (!program && (options.cases || options.only_case)) QE_TRY(parity_sweep(target, &options, lists, report));
-  if (options.only_case ? program : options.programs) QE_TRY(parity_programs(target, &options, lists, report));
+  const char *one = options.only_case;
+  for (int i = 0; i < PARTS; i++) {
+    int *number = (int *)(void *)((char *)&options + parts[i].number);
+    bool narrowed = (options.op || options.impl) && !parts[i].of_ops;
+    if (*number < 0) *number = narrowed ? 0 : command->quick ? parts[i].quick : parts[i].full;
+    if (one ? part_of_case(one) == &parts[i] : *number > 0) QE_TRY(parts[i].run(target, &options, lists, report));
+  }
   return QE_OK;
 }
 

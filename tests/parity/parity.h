@@ -2,8 +2,9 @@
  *
  * Cases derive from the rows of core/ops.def: cases.c draws the principal shape and the attributes of a row's shape
  * class, fill.c the values of an operand kind, run.c sends a case through one implementation, compare.c judges,
- * report.c counts, sweep.c goes over a backend, programs.c compares planned programs, faults.c proves (with faulty.c)
- * that the harness can fail. */
+ * report.c counts, sweep.c goes over a backend, programs.c compares planned programs, populations.c integer networks
+ * and their engines, trainings.c short trainings, queues.c what two queues do at the same time; faults.c proves (with
+ * faulty.c and faulty_engine.c) that the harness can fail. */
 #ifndef QE_TESTS_PARITY_H
 #define QE_TESTS_PARITY_H
 
@@ -221,6 +222,10 @@ void parity_job_end(parity_job *job);
 /* The case through one implementation of the target (NULL: no choice, which is cpu_ref where the op has none). */
 void parity_job_run(parity_job *job, const parity_target *target, const char *impl, const parity_lists *lists,
                     parity_report *report, parity_cell *cell);
+/* Two cases through the implementations that the dispatcher takes, on two queues of the target's first device: both
+ * are on their way before either is waited for, a few times. */
+void parity_job_together(parity_job *a, parity_job *b, const parity_target *target, qe_queue *other,
+                         parity_report *report, parity_cell *cell);
 /* Does the dispatcher take the first implementation of the list that accepts? */
 void parity_job_choice(parity_job *job, const parity_target *target, parity_report *report, parity_cell *cell);
 
@@ -228,16 +233,32 @@ typedef struct parity_options {
   const char *backend, *impl, *op, *only_case; /* NULL: all */
   uint64_t seed;                               /* of the first case */
   int cases;                                   /* of each op */
-  int programs;
+  int programs, populations, trainings, queues;
   int most_bytes; /* cases of more are left out; 0: none are */
 } parity_options;
 
+/* A part of the harness, on one backend. */
+typedef qe_status (*parity_part)(const parity_target *target, const parity_options *options, const parity_lists *lists,
+                                 parity_report *report);
 /* All ops, implementations and cases that the options name on one backend. */
 QE_CHECKED qe_status parity_sweep(const parity_target *target, const parity_options *options, const parity_lists *lists,
                                   parity_report *report);
 /* The same for random programs ("program seed=N" is the case). */
 QE_CHECKED qe_status parity_programs(const parity_target *target, const parity_options *options,
                                      const parity_lists *lists, parity_report *report);
+
+/* Random integer networks with candidates on every engine ("population seed=N" is the case). */
+#define PARITY_POPULATION "(population)"
+QE_CHECKED qe_status parity_populations(const parity_target *target, const parity_options *options,
+                                        const parity_lists *lists, parity_report *report);
+/* A few steps of every method on a small network ("training seed=N" is the case). */
+#define PARITY_TRAINING "(training)"
+QE_CHECKED qe_status parity_trainings(const parity_target *target, const parity_options *options,
+                                      const parity_lists *lists, parity_report *report);
+/* Pairs of cases on two queues of one device at the same time ("queues seed=N" is the case). */
+#define PARITY_QUEUES "(queues)"
+QE_CHECKED qe_status parity_queues(const parity_target *target, const parity_options *options,
+                                   const parity_lists *lists, parity_report *report);
 
 /* ---- the harness's own test ---- */
 
@@ -266,10 +287,23 @@ typedef enum parity_fault {
   PARITY_FAULT_FUSION_VALUE,     /* a fused kernel that computes something else */
   PARITY_FAULT_FUSION_UNWRITTEN, /* a fused kernel that leaves out a value which is still needed */
   PARITY_FAULT_FUSION_NEVER,     /* a fused kernel that never claims anything */
+  PARITY_FAULT_CODE,             /* a requantiser's first code is wrong: a network run op by op */
+  PARITY_FAULT_ENGINE_LOSS,      /* an engine's last candidate has a loss that is one off */
+  PARITY_FAULT_ENGINE_HITS,      /* its first candidate has other hits */
+  PARITY_FAULT_ENGINE_LOGITS,    /* one logit is one off */
+  PARITY_FAULT_ENGINE_BOUND,     /* nothing is dropped */
+  PARITY_FAULT_ENGINE_PARENT,    /* with a parent the last candidate is taken for it */
+  PARITY_FAULT_ENGINE_PAST_END,  /* one loss too many is written */
+  PARITY_FAULT_ENGINE_NEVER,     /* the engine takes no network */
+  PARITY_FAULT_UPDATE,           /* the optimizer changes one parameter too much */
+  PARITY_FAULT_GRADIENT,         /* one weight's gradient is half as large again */
+  PARITY_FAULT_QUEUES,           /* results are wrong when another queue ran in between */
   PARITY_FAULTS
 } parity_fault;
 
 void parity_faulty_select(parity_fault fault);
+parity_fault parity_faulty_selected(void);
+const qe_network_engine *const *parity_faulty_engines(const qe_device *device, int *count);
 const qe_backend *parity_faulty_backend(void);
 
 /* Every fault must turn the harness red with its own words, none must be green; prints what it saw. */

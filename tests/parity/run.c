@@ -332,3 +332,40 @@ void parity_job_choice(parity_job *job, const parity_target *target, parity_repo
           wanted ? wanted->name : "cpu_ref");
   session_end(&session);
 }
+
+/* ---- two queues ---- */
+
+static qe_status enqueue(const run_session *session, parity_job *job, uint64_t round) {
+  compose(job, round, job->values, job->initial);
+  QE_TRY(qe_queue_write(session->queue, session->buffer, 0, job->initial, job->bytes));
+  QE_TRY(qe_call_run(session->queue, &session->call, &session->bound));
+  return qe_queue_read(session->queue, session->buffer, 0, job->got, job->bytes);
+}
+
+static qe_status run_together(const run_session sessions[2], parity_job *const jobs[2], parity_report *report,
+                              parity_cell *cell) {
+  enum { ROUNDS = 3 };
+  int64_t failed = report->failed;
+  for (uint64_t round = 0; round < ROUNDS && report->failed == failed; round++) {
+    for (int i = 0; i < 2; i++) QE_TRY(enqueue(&sessions[i], jobs[i], 10 + round));
+    for (int i = 0; i < 2; i++) QE_TRY(qe_queue_wait(sessions[1 - i].queue));
+    for (int i = 0; i < 2; i++) check_image(jobs[i], -1, "two queues at the same time", report, cell);
+  }
+  return QE_OK;
+}
+
+void parity_job_together(parity_job *a, parity_job *b, const parity_target *target, qe_queue *other,
+                         parity_report *report, parity_cell *cell) {
+  parity_job *const jobs[2] = {a, b};
+  qe_queue *const queues[2] = {target->queue[0], other};
+  run_session sessions[2] = {{0}, {0}};
+  qe_status status = QE_OK;
+  for (int i = 0; status == QE_OK && i < 2; i++)
+    status = session_bind(&sessions[i], jobs[i], target->device[0], queues[i], NULL, -1);
+  if (status == QE_OK) status = run_together(sessions, jobs, report, cell);
+  if (status != QE_OK) WRONG(a, report, PARITY_STATUS, cell, "%s: %s", qe_status_name(status), qe_message());
+  for (int i = 0; i < 2; i++) { /* not before it is idle: its memory goes */
+    status = qe_queue_wait(queues[i]);
+    session_end(&sessions[i]);
+  }
+}

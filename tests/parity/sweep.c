@@ -70,7 +70,8 @@ static qe_status run_regress(const parity_target *target, const parity_options *
   for (size_t i = 0; i < lists->regress.count; i++) {
     parity_case drawn;
     const char *line = lists->regress.line[i];
-    if (strncmp(line, "program ", 8) == 0) continue; /* programs.c runs those */
+    char word[32] = "";
+    if (sscanf(line, "%31s", word) != 1 || qe_op_find(word) == QE_OPS) continue; /* of another part */
     qe_status status = parity_case_parse(line, &drawn);
     if (status == QE_OK && (!options->op || strcmp(options->op, qe_op_get_info(drawn.op)->name) == 0))
       status = run_case(target, &drawn, options, lists, report);
