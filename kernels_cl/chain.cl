@@ -9,17 +9,17 @@
 
 /* The statement for each element k of a batch, unrolled by hand: drivers that do not unroll loops early would keep the
  * batch's arrays in memory. */
-#define CHAIN_AT(number, ...) \
-  {                           \
-    const int k = number;     \
-    __VA_ARGS__               \
+#define CHAIN_AT(number, ...)                                                                                          \
+  {                                                                                                                    \
+    const int k = number;                                                                                              \
+    __VA_ARGS__                                                                                                        \
   }
-#define CHAIN_EACH(...)      \
-  {                           \
-    CHAIN_AT(0, __VA_ARGS__)  \
-    CHAIN_AT(1, __VA_ARGS__)  \
-    CHAIN_AT(2, __VA_ARGS__)  \
-    CHAIN_AT(3, __VA_ARGS__)  \
+#define CHAIN_EACH(...)                                                                                                \
+  {                                                                                                                    \
+    CHAIN_AT(0, __VA_ARGS__)                                                                                           \
+    CHAIN_AT(1, __VA_ARGS__)                                                                                           \
+    CHAIN_AT(2, __VA_ARGS__)                                                                                           \
+    CHAIN_AT(3, __VA_ARGS__)                                                                                           \
   }
 
 /* What the steps of a work-item share. */
@@ -30,7 +30,7 @@ typedef struct qk_lane {
   qk_sum scalar0, scalar1, channel0, channel1;
 } qk_lane;
 
-/* Values kept between steps, in registers: an array's index would have to be known when the kernel is built. */
+/* Values kept between steps (QK_SLOTS), each under its own name so that they stay in registers. */
 typedef struct qk_slots {
   float slot1[QK_BATCH], slot2[QK_BATCH], slot3[QK_BATCH], slot4[QK_BATCH];
 } qk_slots;
@@ -173,16 +173,16 @@ DEVICE qk_sum chain_sum(const qk_lane *lane, int which, int channel_sums) {
   return which > channel_sums ? lane->scalar1 : lane->scalar0;
 }
 
-/* Partial sums in the scratch memory: channel sums [part][sum][half][channel], half 0: high, 1: low; behind them the sums
- * over all channels [scalar][group][half]. Every work-item calls it. */
+/* Partial sums in the scratch memory: channel sums [part][sum][half][channel], half 0: high, 1: low; behind them the
+ * sums over all channels [scalar][group][half]. Every work-item calls it. */
 DEVICE void chain_store_sums(LOCAL float *high, LOCAL float *low, GLOBAL float *scratch, const qk_params_chain *p,
                              const qk_lane *lane, uint part, bool active) {
   ulong channels = (ulong)p->channels;
   for (int which = 0; which < p->channel_sums + p->scalar_sums; which++) {
     bool channel = which < p->channel_sums;
     uint columns = channel ? (uint)p->width : 1;
-    qk_sum sum = qk_sum_columns(high, low, chain_sum(lane, which, p->channel_sums), columns,
-                                channel ? (uint)p->rows : QK_GROUP);
+    qk_sum sum =
+        qk_sum_columns(high, low, chain_sum(lane, which, p->channel_sums), columns, channel ? (uint)p->rows : QK_GROUP);
     ulong at = channel ? ((ulong)part * 2 * (uint)p->channel_sums + 2 * (uint)which) * channels + lane->column
                        : (ulong)p->parts * 2 * (uint)p->channel_sums * channels +
                              2 * ((ulong)(which - p->channel_sums) * group_count(0) + group_id(0));
@@ -195,14 +195,13 @@ DEVICE void chain_store_sums(LOCAL float *high, LOCAL float *low, GLOBAL float *
 
 /* The kernel `name` for the list of steps that is known when it is built, by their codes and slots, -1: no step; with
  * QK_STEP_ANY in front for every list, from the parameters. Both compute the same. */
-#define CHAIN_FACTORS(s) \
+#define CHAIN_FACTORS(s)                                                                                               \
   if (code##s >= 0) factors##s = chain_factors(memory, &lane, &p.step[s], code##s);
-#define CHAIN_STEP(s)  \
-  if (code##s >= 0) \
-    chain_step(memory, &slots, &lane, &p.step[s], code##s, slot##s, factors##s, p.half_up);
-#define CHAIN_KERNEL(name, c0, s0, c1, s1, c2, s2, c3, s3, c4, s4, c5, s5)                                            \
-  KERNEL(name)(BUFFER(m0), BUFFER(m1), BUFFER(m2), BUFFER(m3), BUFFER(m4), BUFFER(m5), BUFFER(scratch),                \
-               const qk_params_chain p) {                                                                              \
+#define CHAIN_STEP(s)                                                                                                  \
+  if (code##s >= 0) chain_step(memory, &slots, &lane, &p.step[s], code##s, slot##s, factors##s, p.half_up);
+#define CHAIN_KERNEL(name, c0, s0, c1, s1, c2, s2, c3, s3, c4, s4, c5, s5)                                             \
+  KERNEL(name)                                                                                                         \
+  (BUFFER(m0), BUFFER(m1), BUFFER(m2), BUFFER(m3), BUFFER(m4), BUFFER(m5), BUFFER(scratch), const qk_params_chain p) { \
     LOCAL_ARRAY(float, high, QK_GROUP);                                                                                \
     LOCAL_ARRAY(float, low, QK_GROUP);                                                                                 \
     OPERAND(float, scratch);                                                                                           \
@@ -249,8 +248,8 @@ CHAIN_KERNEL(qk_chain, QK_STEP_ANY, 0, -1, 0, -1, 0, -1, 0, -1, 0, -1, 0)
 QK_CHAINS(CHAIN_KERNEL)
 
 /* Totals of the partial sums that qk_chain left: groups over the channels, p.width each, then one for each scalar. */
-KERNEL(qk_chain_end)(BUFFER(m0), BUFFER(m1), BUFFER(m2), BUFFER(m3), BUFFER(m4), BUFFER(m5), BUFFER(scratch),
-                     const qk_params_chain_end p) {
+KERNEL(qk_chain_end)
+(BUFFER(m0), BUFFER(m1), BUFFER(m2), BUFFER(m3), BUFFER(m4), BUFFER(m5), BUFFER(scratch), const qk_params_chain_end p) {
   LOCAL_ARRAY(float, high, QK_GROUP);
   LOCAL_ARRAY(float, low, QK_GROUP);
   OPERAND(const float, scratch);

@@ -109,8 +109,8 @@ DEVICE void running_update(const qk_params_running *p, GLOBAL float *running_mea
 }
 
 /* One group for p.width channels; then bn_running, if wanted. */
-KERNEL(qk_bn_stats_end)(BUFFER(partial), BUFFER(mean), BUFFER(var), BUFFER(running_mean), BUFFER(running_var),
-                        const qk_params_stats_end p) {
+KERNEL(qk_bn_stats_end)
+(BUFFER(partial), BUFFER(mean), BUFFER(var), BUFFER(running_mean), BUFFER(running_var), const qk_params_stats_end p) {
   LOCAL_ARRAY(float, shared, 4 * QK_GROUP);
   OPERAND(const float, partial);
   OPERAND(float, mean);
@@ -139,8 +139,7 @@ KERNEL(qk_bn_stats_end)(BUFFER(partial), BUFFER(mean), BUFFER(var), BUFFER(runni
   if (p.running.count > 0) running_update(&p.running, running_mean, running_var, column, average, spread);
 }
 
-KERNEL(qk_bn_running)(BUFFER(mean), BUFFER(var), BUFFER(running_mean), BUFFER(running_var),
-                      const qk_params_running p) {
+KERNEL(qk_bn_running)(BUFFER(mean), BUFFER(var), BUFFER(running_mean), BUFFER(running_var), const qk_params_running p) {
   OPERAND(const float, mean);
   OPERAND(const float, var);
   OPERAND(float, running_mean);

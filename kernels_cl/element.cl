@@ -7,7 +7,8 @@ KERNEL(qk_largest)(BUFFER(x), BUFFER(partial), const qk_params_flat p) {
   OPERAND(const float, x);
   OPERAND(float, partial);
   float largest = 0.0f;
-  for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride()) largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
+  for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride())
+    largest = fabs(x[i]) > largest ? fabs(x[i]) : largest;
   largest = qk_group_largest(shared, largest);
   if (local_id(0) == 0) partial[group_id(0)] = largest;
 }

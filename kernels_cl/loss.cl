@@ -1,5 +1,5 @@
-/* Softmax cross-entropy; contracts in cpu_ref/loss.c. An image's logits are shared by p.team work-items of a group, which
- * stand in columns of QK_GROUP / p.team: work-item t of a team is lane t * teams + its team. */
+/* Softmax cross-entropy; contracts in cpu_ref/loss.c. An image's logits are shared by p.team work-items of a group,
+ * which stand in columns of QK_GROUP / p.team: work-item t of a team is lane t * teams + its team. */
 
 typedef struct image_softmax {
   int best;    /* first largest logit */
@@ -51,8 +51,8 @@ DEVICE bool softmax_label_fits(GLOBAL int *fault, const qk_params_loss *p, qk_lo
   return fits;
 }
 
-KERNEL(qk_softmax_xent)(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault),
-                        const qk_params_loss p) {
+KERNEL(qk_softmax_xent)
+(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault), const qk_params_loss p) {
   LOCAL_ARRAY(float, high, QK_GROUP);
   LOCAL_ARRAY(float, low, QK_GROUP);
   LOCAL_ARRAY(int, index, QK_GROUP);

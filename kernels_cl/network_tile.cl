@@ -59,29 +59,28 @@ DEVICE void net_tile_sums(const qk_params_stage p, const qk_net_source s, GLOBAL
                           int sum[NET_BLOCK][NET_BLOCK]) {
   const int items = pixels * channels / (NET_BLOCK * NET_BLOCK), id = (int)local_id(0);
   const int across = pixels / NET_BLOCK, down = channels / NET_BLOCK, px = id % across, cx = id / across;
+  const int pixel_at = id % pixels, lane = id % channels, c = (int)group_id(1) * channels + lane;
+  net_pixel pixel = net_pixel_of(p, (qk_long)group_id(0) * pixels + pixel_at);
   int groups = (s.inputs + 7) / 8, steps = s.kernel_h * s.kernel_w * groups;
   UNROLL for (int i = 0; i < NET_BLOCK; i++) UNROLL for (int k = 0; k < NET_BLOCK; k++) sum[i][k] = 0;
   for (int first = 0; first < steps; first += NET_STEPS) {
-    for (int i = id; i < pixels * NET_STEPS; i += items) {
-      int step = first + i / pixels, tap = step / groups, g = step - tap * groups;
-      int kh = tap / s.kernel_w, kw = tap - kh * s.kernel_w;
-      net_pixel pixel = net_pixel_of(p, (qk_long)group_id(0) * pixels + i % pixels);
+    for (int j = id / pixels; j < NET_STEPS; j += items / pixels) {
+      int tap = (first + j) / groups, g = first + j - tap * groups, kh = tap / s.kernel_w, kw = tap - kh * s.kernel_w;
       int row = pixel.row * s.stride_h - s.pad_top + kh * s.dilation_h;
       int column = pixel.column * s.stride_w - s.pad_left + kw * s.dilation_w;
       uint word[2] = {0, 0};
-      if (step < steps && pixel.unit >= 0 && row >= 0 && row < s.map.height && column >= 0 && column < s.map.width)
+      if (first + j < steps && pixel.unit >= 0 && row >= 0 && row < s.map.height && column >= 0 && column < s.map.width)
         net_fetch_eight(x + (qk_long)pixel.unit * s.map.unit + (qk_long)row * s.map.row +
                             (qk_long)column * s.map.pixel + (qk_long)g * s.map.bits,
                         s.map.bits, s.map.is_signed, word);
-      UNROLL for (int k = 0; k < 2; k++) codes[(i / pixels * 2 + k) * pixels + i % pixels] = word[k];
+      codes[2 * j * pixels + pixel_at] = word[0];
+      codes[(2 * j + 1) * pixels + pixel_at] = word[1];
     }
-    for (int i = id; i < channels * NET_WORDS; i += items) {
-      int step = first + i / channels / 2, tap = step / groups,
-          input = (step - tap * groups) * 8 + i / channels % 2 * 4;
-      int c = (int)group_id(1) * channels + i % channels;
+    for (int j = id / channels; j < NET_WORDS; j += items / channels) {
+      int step = first + j / 2, tap = step / groups, input = (step - tap * groups) * 8 + j % 2 * 4;
       int used = step < steps && c < p.channels && input < s.inputs;
       qk_long at = ((qk_long)c * s.kernel_h * s.kernel_w + tap) * s.inputs + input;
-      weights[i] = used ? net_fetch_weights((GLOBAL const uint *)w, s, at, s.inputs - input) : 0;
+      weights[j * channels + lane] = used ? net_fetch_weights((GLOBAL const uint *)w, s, at, s.inputs - input) : 0;
     }
     BARRIER();
     for (int j = 0; j < NET_WORDS; j++) {

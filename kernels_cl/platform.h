@@ -23,7 +23,7 @@
 #define LOCAL_ARRAY(type, name, count) __local type name[count] __attribute__((aligned(16)))
 #define RESTRICT restrict
 #define BARRIER() barrier(CLK_LOCAL_MEM_FENCE)
-#define UNROLL _Pragma("unroll")
+#define UNROLL /* drivers do it where it pays */
 
 #define group_id(axis) ((uint)get_group_id(axis))
 #define group_count(axis) ((uint)get_num_groups(axis))

@@ -87,10 +87,11 @@ DEVICE void fused_finish_exactly(const qk_fused_stage &stage, const qk_fused_con
     if (stage.flags & QK_FUSED_SKIP) fused_skip_codes(stage, arena + fused_offset(stage, stage.skip, position), u);
     if (stage.flags & QK_FUSED_TWO) fused_four_of(other, i / 2, i % 2, u);
     fused_exact(stage, c, v, u, y);
-    if (stage.flags & QK_FUSED_LOGITS) QK_UNROLL
-    for (int k = 0; k < 4; k++) block.logits[channel + k] = y[k];
-    else fused_exact_store(stage, y, arena + fused_offset(stage, stage.out[0], position),
-                           arena + fused_offset(stage, stage.out[1], position));
+    if (stage.flags & QK_FUSED_LOGITS)
+      fused_store_logits(block.logits + channel, y);
+    else
+      fused_exact_store(stage, y, arena + fused_offset(stage, stage.out[0], position),
+                        arena + fused_offset(stage, stage.out[1], position));
   }
 }
 

@@ -99,9 +99,10 @@ DEVICE void fused_requant_move(const qk_fused_stage &stage, const qk_fused_const
   if ((stage.flags & QK_FUSED_SKIP) && to.word < stage.skip_words)
     fused_skip_codes(stage, arena + to.of(stage.skip), u);
   fused_exact(stage, fused_constants_of(constants, to.channel), v, u, y);
-  if (stage.flags & QK_FUSED_LOGITS) QK_UNROLL
-  for (int k = 0; k < 4; k++) logits[to.channel + k] = y[k];
-  else fused_exact_store(stage, y, arena + to.of(stage.out[0]), arena + to.of(stage.out[1]));
+  if (stage.flags & QK_FUSED_LOGITS)
+    fused_store_logits(logits + to.channel, y);
+  else
+    fused_exact_store(stage, y, arena + to.of(stage.out[0]), arena + to.of(stage.out[1]));
 }
 
 /* Eight lanes a word: windows are large and outputs few. All lanes of a warp stay together. */
@@ -115,8 +116,10 @@ DEVICE void fused_sum_pool(const qk_fused_stage &stage, const qk_fused_constants
     if (to.word < stage.in_words)
       fused_pool(stage, arena + stage.from[0].map.origin + to.channel, to.row, to.column, part, LANES, v);
     QK_UNROLL
-    for (int with = 1; with < LANES; with *= 2) QK_UNROLL
-    for (int k = 0; k < 4; k++) v[k] += __shfl_xor_sync(0xFFFFFFFFu, v[k], with);
+    for (int with = 1; with < LANES; with *= 2) {
+      QK_UNROLL
+      for (int k = 0; k < 4; k++) v[k] += __shfl_xor_sync(0xFFFFFFFFu, v[k], with);
+    }
     if (part == 0 && i < count) fused_requant_move(stage, constants, arena, logits, to, v);
   }
 }

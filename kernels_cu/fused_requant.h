@@ -59,6 +59,11 @@ DEVICE uint fused_bytes(const int (&y)[4]) {
   return (uint)(y[0] & 255) | (uint)(y[1] & 255) << 8 | (uint)(y[2] & 255) << 16 | (uint)(y[3] & 255) << 24;
 }
 
+DEVICE void fused_store_logits(int *logits, const int (&y)[4]) {
+  QK_UNROLL
+  for (int k = 0; k < 4; k++) logits[k] = y[k];
+}
+
 /* Codes and coarser codes of four channels to where the stage stores them. */
 DEVICE void fused_exact_store(const qk_fused_stage &stage, const int (&y)[4], uchar *out, uchar *coarser) {
   const qk_fused_requant &r = stage.requant;

@@ -38,16 +38,22 @@ DEVICE fused_tiles fused_tiles_of(const qk_fused_stage &stage, int task) {
   return {row * QK_FUSED_TILES, (task - row * across) * QK_FUSED_TILE, 0};
 }
 
-/* Bytes from a map's origin to position `i` (0...15) of tile `m`, the last position's where there is none. */
-DEVICE int fused_tile_offset(const qk_fused_stage &stage, const qk_fused_map &map, fused_tiles at, int m, int i) {
-  if (stage.layout == QK_FUSED_IN_ORDER)
-    return fused_offset(stage, map, min((at.tile + m) * QK_FUSED_TILE + i, stage.height * stage.width - 1));
-  int row = at.row + m, column = at.column + i;
-  if (stage.layout == QK_FUSED_ROWS_OF_8) {
-    row += m + i / 8;
-    column = i % 8;
+/* Bytes from a map's origin to position `i` (0...15) of each tile. In order: the last position's where there is none.
+ */
+template <int TILES>
+DEVICE void fused_tile_offsets(const qk_fused_stage &stage, const qk_fused_map &map, fused_tiles at, int i,
+                               int (&offset)[TILES]) {
+  if (stage.layout == QK_FUSED_IN_ORDER) {
+    int last = stage.height * stage.width - 1;
+    QK_UNROLL
+    for (int m = 0; m < TILES; m++) offset[m] = fused_offset(stage, map, min((at.tile + m) * QK_FUSED_TILE + i, last));
+    return;
   }
-  return map.origin + row * map.row + column * map.pixel;
+  bool eight = stage.layout == QK_FUSED_ROWS_OF_8;
+  int row = at.row + (eight ? i / 8 : 0), column = at.column + (eight ? i % 8 : i);
+  int next = eight ? 2 * map.row : map.row, first = map.origin + row * map.row + column * map.pixel;
+  QK_UNROLL
+  for (int m = 0; m < TILES; m++) offset[m] = first + m * next;
 }
 
 /* Fragments of B for two tiles of 8 columns and 32 products. */
@@ -101,9 +107,10 @@ template <int TILES> struct fused_positions<false, TILES> {
   QK_METHOD void set(const qk_fused_stage &stage, const qk_fused_source &from, const uchar *arena, const int *chunks,
                      fused_tiles tiles, fused_lane lane) {
     chunk = chunks + from.chunk + lane.number / 16;
+    int offsets[TILES];
+    fused_tile_offsets(stage, from.map, tiles, lane.number % 16, offsets);
     QK_UNROLL
-    for (int m = 0; m < TILES; m++)
-      at[m] = qk_shared_of(arena + fused_tile_offset(stage, from.map, tiles, m, lane.number % 16));
+    for (int m = 0; m < TILES; m++) at[m] = qk_shared_of(arena + offsets[m]);
   }
   /* What all tiles of a step share. */
   QK_METHOD void step(int k) { offset = chunk[2 * k]; }
@@ -120,9 +127,12 @@ template <int TILES> struct fused_positions<true, TILES> {
                      fused_tiles tiles, fused_lane lane) {
     chunk = chunks + from.chunk;
     QK_UNROLL
-    for (int m = 0; m < TILES; m++) QK_UNROLL
-    for (int r = 0; r < 2; r++)
-      at[m][r] = arena + fused_tile_offset(stage, from.map, tiles, m, lane.row + 8 * r) + lane.quarter * from.step;
+    for (int r = 0; r < 2; r++) {
+      int offsets[TILES];
+      fused_tile_offsets(stage, from.map, tiles, lane.row + 8 * r, offsets);
+      QK_UNROLL
+      for (int m = 0; m < TILES; m++) at[m][r] = arena + offsets[m] + lane.quarter * from.step;
+    }
   }
   QK_METHOD void step(int k) {
     offset[0] = chunk[2 * k];

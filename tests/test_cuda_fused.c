@@ -12,6 +12,7 @@ static qe_device *cuda; /* NULL where there is no emulator */
 static int open_emulator(void **state) {
   bool there = access(emulator, R_OK) == 0;
   if (there) setenv("QEVO_CUDA_DRIVER", emulator, 1);
+  setenv("EMULATED_CUDA_CAPABILITY", "9.0", 1); /* older devices are refused */
   if (fixture_open(state)) return -1;
   if (there && qe_device_open(fixture_registry, "cuda", 0, NULL, &cuda) != QE_OK) return -1;
   return 0;
@@ -142,6 +143,14 @@ static void plain_networks_of_all_bits(void **state) {
     }
 }
 
+/* Several tasks a warp, and maps that take each other's place. */
+static void residual_networks(void **state) {
+  (void)state;
+  draws from = {.seed = 37};
+  network_limits limits = {.extent = 16, .channels = 32, .blocks = 5, .weight_bits = 4, .act_bits = 4, .plain = true};
+  for (uint64_t i = 0; cuda && i < 12; i++) assert_true(check_network(&from, limits, i));
+}
+
 /* ---- populations ---- */
 
 /* Candidates near to the network's own genome: a few fields changed, one candidate equal, one all new; multipliers and
@@ -266,6 +275,29 @@ static void memory_is_bounded(void **state) {
   qe_network_free(network);
 }
 
+/* Maps that shared memory does not hold: refused by name, and another engine takes the network. */
+static void large_networks_are_refused(void **state) {
+  (void)state;
+  static const int32_t extents[] = {118};
+  draws from = {.seed = 36};
+  for (size_t i = 0; cuda && i < sizeof extents / sizeof *extents; i++) {
+    network_limits limits = {
+        .extent = extents[i], .channels = 16, .blocks = 1, .weight_bits = 4, .act_bits = 4, .plain = true};
+    qe_network *network = network_drawn(&from, limits, CLASSES);
+    qe_population_options options = {.engine = "fused"};
+    qe_population *population = NULL;
+    qe_queue *queue;
+    OK(qe_queue_new(cuda, &queue));
+    FAILS(QE_REFUSED, qe_population_new(queue, network, NULL, &options, &population), "shared memory");
+    options.engine = NULL;
+    OK(qe_population_new(queue, network, NULL, &options, &population));
+    assert_string_not_equal(qe_population_engine(population), "fused");
+    qe_population_free(population);
+    qe_queue_free(queue);
+    qe_network_free(network);
+  }
+}
+
 /* ---- trained networks ---- */
 
 static qe_network *read_network(const char *name) {
@@ -302,8 +334,10 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(networks_of_all_kinds),
       cmocka_unit_test(plain_networks_of_all_bits),
+      cmocka_unit_test(residual_networks),
       cmocka_unit_test(populations),
       cmocka_unit_test(memory_is_bounded),
+      cmocka_unit_test(large_networks_are_refused),
       cmocka_unit_test(resnet20),
   };
   return cmocka_run_group_tests(tests, open_emulator, close_emulator);

@@ -9,10 +9,11 @@
 
 enum {
   PREPARE_GROUP = 128,
-  PREPARE_BLOCKS = 64, /* a layer */
-  ITEM_IMAGES = 32,    /* of a work item at most */
-  ITEMS_A_BLOCK = 8,   /* wanted, so that the last blocks do not run alone for long */
-  MOST_CANDIDATES = 32768
+  PREPARE_BLOCKS = 64,     /* a layer */
+  ITEM_IMAGES = 32,        /* of a work item at most */
+  ITEMS_A_BLOCK = 8,       /* wanted, so that the last blocks do not run alone for long */
+  MOST_CANDIDATES = 32768, /* of a launch */
+  MOST_IMAGES = 1 << 20
 };
 
 static const size_t DEFAULT_MEMORY = (size_t)1 << 30;
@@ -155,7 +156,7 @@ static qe_status open_engine(qe_queue *queue, const qe_network *network, const q
   e->queue = queue;
   e->device = cuda_device_of(queue);
   e->memory = options && options->memory ? options->memory : DEFAULT_MEMORY;
-  e->most_images = options && options->batch > 0 ? options->batch : INT32_MAX;
+  e->most_images = options && options->batch > 0 && options->batch < MOST_IMAGES ? options->batch : MOST_IMAGES;
   qe_status status = fill_engine(e, network, layout);
   if (status == QE_OK)
     *state = e;

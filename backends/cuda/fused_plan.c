@@ -1,5 +1,4 @@
-/* Plan of the engine `fused`: which tensors are stored where in shared memory, and the stages as the kernel reads them.
- */
+/* Plan of the engine `fused`: where tensors lie in shared memory, and the stages as the kernel reads them. */
 #include "backends/cuda/fused.h"
 
 #include "core/base/alloc.h"
@@ -8,9 +7,12 @@
 #include <string.h>
 
 enum {
-  OLDEST = 80,   /* compute capability that has these matrix instructions */
-  ALIGNED = 128, /* of a map's place */
-  ROW_BYTES = 16 /* of a chunk, what a lane of ldmatrix reads */
+  OLDEST = 80,                                /* compute capability that has these matrix instructions */
+  ALIGNED = 128,                              /* of a map's place */
+  ROW_BYTES = 16,                             /* of a chunk, what a lane of ldmatrix reads */
+  MOST_TAPS = (1 << QK_FUSED_PLACE_BITS) - 4, /* along an axis: places are packed in words */
+  MOST_CHANNELS = QK_FUSED_GROUP << (QK_FUSED_PLACE_BITS - 1),
+  MOST_BYTES = 1 << 29 /* of weights: offsets are 32 bits */
 };
 
 static int32_t rounded(int32_t value, int32_t to) {
@@ -19,8 +21,23 @@ static int32_t rounded(int32_t value, int32_t to) {
 
 /* ---- what the engine takes ---- */
 
-const char *fused_refuse(const qe_device *device, const qe_network *network) {
-  if (((const cuda_device *)device)->capability < OLDEST) return "needs compute capability 8.0";
+/* What keeps all that follows far from the limits of its types. */
+static const char *refuse_layer(const cuda_device *device, const qe_network_layer *layer) {
+  const int32_t *dim = layer->output.dim, *kernel = layer->attrs.window.kernel;
+  if ((size_t)qe_count(&layer->output) > device->shared_most) return "a tensor larger than shared memory";
+  if (dim[QE_H] > MOST_TAPS || dim[QE_W] > MOST_TAPS || dim[QE_C] > MOST_CHANNELS)
+    return "a tensor of too many rows, columns or channels";
+  if (layer->weight && (kernel[0] > MOST_TAPS || kernel[1] > MOST_TAPS)) return "a window of too many taps";
+  return NULL;
+}
+
+const char *fused_refuse(const qe_device *base, const qe_network *network) {
+  const cuda_device *device = (const cuda_device *)base;
+  if (device->capability < OLDEST) return "needs compute capability 8.0";
+  for (size_t i = 0; i < network->layers; i++) {
+    const char *why = refuse_layer(device, &network->layer[i]);
+    if (why) return why;
+  }
   return qe_stages_refuse(network);
 }
 
@@ -431,6 +448,8 @@ static qe_status fill_plan(const cuda_device *device, fused_plan *plan) {
   make_maps(plan, &arena);
   if (arena > (int64_t)device->shared_most) return too_large(device, arena);
   QE_TRY(make_stages(plan));
+  if (plan->own_bytes > MOST_BYTES || plan->common_bytes > MOST_BYTES || plan->layout->bytes > MOST_BYTES)
+    return qe_fail(QE_REFUSED, "the network has more than %d MiB of constants", MOST_BYTES >> 20);
   lay_out_shared(plan, arena);
   return plan->shared_bytes > device->shared_most ? too_large(device, (int64_t)plan->shared_bytes) : QE_OK;
 }
