@@ -1,4 +1,6 @@
 /* Random crop and flip of u8 images into the network's input; contract in cpu_ref/augment.c. */
+#include "core/base/rng.h"
+#include "kernels_cl/index.h"
 
 /* A work-group does an image at a time. */
 KERNEL(qk_augment)(BUFFER(images), BUFFER(index), BUFFER(counter), BUFFER(x), BUFFER(fault), const qk_params_images p) {

@@ -6,6 +6,7 @@
  * channel and takes QK_BATCH elements at a time through all steps, so that loads overlap and a step is decoded once a
  * batch. Which work-item adds what depends on the map's shape and the device alone: a single op gives the bits that it
  * gives within a chain. */
+#include "kernels_cl/float_ops.h"
 
 /* The statement for each element k of a batch, unrolled by hand: drivers that do not unroll loops early would keep the
  * batch's arrays in memory. */

@@ -1,4 +1,5 @@
 /* Batch statistics; contracts in cpu_ref/norm.c. Maps are cut as in chain.cl. */
+#include "kernels_cl/sums.h"
 
 /* Values seen: how many, their mean, and the sum of squared deviations from it. */
 typedef struct moments {

@@ -9,6 +9,7 @@
  *
  * A work-group of 4 N work-items does a tile of 64 rows x N columns, each work-item 4 x 4 of it, from 16 of the depth
  * at a time in local memory. Rounding: sums go over pieces of 64, the pieces' sums over the depth of a slice. */
+#include "kernels_cl/index.h"
 
 #define CONV_ROWS 64
 #define CONV_DEPTH 16

@@ -1,5 +1,6 @@
 /* Element-wise ops that look at the whole tensor first; contracts in cpu_ref/element.c. The others are steps of
  * chain.cl. */
+#include "kernels_cl/sums.h"
 
 /* partial[group] = largest |x| of the group's share; NaN are passed over. */
 KERNEL(qk_largest)(BUFFER(x), BUFFER(partial), const qk_params_flat p) {

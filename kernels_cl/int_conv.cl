@@ -5,6 +5,7 @@
  * a step takes 8 words of four codes along the window to local memory. The words of a row follow the weights' order
  * (kernel row, kernel column, channel); where the channels of a group are no multiple of 4, words are put together byte
  * by byte. */
+#include "kernels_cl/index.h"
 
 #define CODE_ROWS 64
 #define CODE_WORDS 8

@@ -1,4 +1,6 @@
 /* Loss and hits of integer logits, exact; contract in cpu_ref/integer.c. */
+#include "kernels_cl/index.h"
+#include "kernels_cl/loss.h"
 
 /* A work-item does a row. */
 KERNEL(qk_int_loss)(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault),

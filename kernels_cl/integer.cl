@@ -1,4 +1,5 @@
 /* The integer network's plain ops, exact; contracts in cpu_ref/integer.c. */
+#include "kernels_cl/index.h"
 
 /* Codes one by one, or four at once (p.each counts fours then); sign: what makes s8 of u8 less 128. */
 #define GATHER(name, type, sign)                                                                                       \

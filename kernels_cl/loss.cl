@@ -1,5 +1,6 @@
 /* Softmax cross-entropy; contracts in cpu_ref/loss.c. An image's logits are shared by p.team work-items of a group,
  * which stand in columns of QK_GROUP / p.team: work-item t of a team is lane t * teams + its team. */
+#include "kernels_cl/sums.h"
 
 typedef struct image_softmax {
   int best;    /* first largest logit */

@@ -1,4 +1,5 @@
 /* Ops that only move values; contracts in cpu_ref/concat.c and, for int_subsample, cpu_ref/integer.c. */
+#include "kernels_cl/index.h"
 
 KERNEL(qk_concat)(BUFFER(a), BUFFER(b), BUFFER(y), const qk_params_concat p) {
   OPERAND(const uint, a);

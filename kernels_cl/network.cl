@@ -1,5 +1,8 @@
 /* Stages of whole networks on maps in rows: pixels of packed codes, channels in groups of eight. A work-item makes
  * eight channels of a pixel, so that it writes whole bytes. Convolutions of some size are those of network_tile.cl. */
+#include "kernels_cl/index.h"
+#include "kernels_cl/loss.h"
+#include "kernels_cl/network.h"
 
 /* Code `at` of packed weights. */
 DEVICE int net_weight(GLOBAL const uchar *packed, const qk_net_source s, qk_long at) {

@@ -1,6 +1,8 @@
 /* Convolutions of whole networks on maps in rows, for GPUs: a work-group makes a tile of pixels by channels of one
  * candidate. Codes and weights of some inputs are unpacked into local memory, a byte each, and multiplied four at a
  * time; then sums are requantised with the skip connection, and codes go out packed. */
+#include "kernels_cl/index.h"
+#include "kernels_cl/network.h"
 
 #define NET_BLOCK QK_TILE_BLOCK
 #define NET_STEPS 4               /* groups of eight inputs in local memory at a time */

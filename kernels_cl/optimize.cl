@@ -1,4 +1,5 @@
 /* Gradient clipping and the optimizers' updates; contracts in cpu_ref/optimize.c. hyper: indexed by QK_HYPER_... */
+#include "kernels_cl/sums.h"
 
 KERNEL(qk_square_sum)(BUFFER(x), BUFFER(partial), const qk_params_flat p) {
   LOCAL_ARRAY(float, high, QK_GROUP);

@@ -1,4 +1,5 @@
 /* Pooling, float and integer, and the gradients as gathers; contracts in cpu_ref/pool.c and cpu_ref/integer.c. */
+#include "kernels_cl/index.h"
 
 /* First and last + 1 tap of a window at `start` (its first input coordinate) that lies in the image. */
 DEVICE int first_tap(int start) {

@@ -1,5 +1,6 @@
 /* Quantisers with a step for each index of axis N: p.steps rows of p.each elements; contracts in cpu_ref/quant.c. Those
  * with one step are steps of chain.cl. */
+#include "kernels_cl/float_ops.h"
 
 KERNEL(qk_quant_rows)(BUFFER(x), BUFFER(step), BUFFER(y), const qk_params_quant p) {
   OPERAND(const float, x);

@@ -4,7 +4,7 @@
 
 #include "kernels_cl/params.h"
 
-#include "kernels_cl/common.h"
+#include "kernels_cl/loss.h"
 
 #include "kernels_cu/fused.h"
 #include "kernels_cu/warp.h"
@@ -251,20 +251,6 @@ DEVICE void fused_conv(const qk_params_fused &p, const fused_block &block, int a
   }
 }
 
-/* 2^(-x / 256) in Q30 for x >= 0; log2(x / 2^30) in Q16 (core/base/fixed.h). */
-DEVICE long long fused_exp2(long long x) {
-  long long whole = x >> 8;
-  return whole > 30 ? 0 : qk_exp2_table[x & 255] >> whole;
-}
-
-DEVICE long long fused_log2(long long x) {
-  int octave = 63 - __clzll(x);
-  long long mantissa = octave >= 24 ? x >> (octave - 24) : x << (24 - octave);
-  int index = (int)(mantissa >> 16) & 255;
-  long long rest = mantissa & 65535, low = qk_log2_table[index], high = qk_log2_table[index + 1];
-  return (long long)(octave - 30) * 65536 + low + (((high - low) * rest) >> 16);
-}
-
 /* One warp: loss of an image's logits; hit: whether the first largest is the label's. All lanes get both. */
 DEVICE int fused_loss(const int *logits, int classes, int label, int *hit) {
   int lane = (int)(threadIdx.x % QK_FUSED_LANES), top = -2147483647 - 1, best = classes;
@@ -281,9 +267,9 @@ DEVICE int fused_loss(const int *logits, int classes, int label, int *hit) {
     }
   }
   long long sum = 0;
-  for (int j = lane; j < classes; j += QK_FUSED_LANES) sum += fused_exp2((long long)top - logits[j]);
+  for (int j = lane; j < classes; j += QK_FUSED_LANES) sum += qk_exp2_negative((long long)top - logits[j]);
   for (int with = QK_FUSED_LANES / 2; with > 0; with /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, with);
-  long long loss = fused_log2(sum) + ((long long)top - logits[label]) * 256;
+  long long loss = qk_log2_q30(sum) + ((long long)top - logits[label]) * 256;
   *hit = best == label;
   return loss > 2147483647 ? 2147483647 : (int)loss;
 }

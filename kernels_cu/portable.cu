@@ -3,6 +3,4 @@
 
 #include "kernels_cl/params.h"
 
-#include "kernels_cl/common.h"
-
 #include QK_SOURCE

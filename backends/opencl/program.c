@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARTS = 4, LOG = 2048 };
+enum { PARTS = 3, LOG = 2048 };
 
 /* What one program is made of. */
 typedef struct recipe {
@@ -115,10 +115,9 @@ static qe_status from_source(opencl_device *device, const recipe *r, cl_program 
 
 qe_status opencl_build(opencl_device *device, const char *name, const char *text, size_t length, cl_program *program) {
   const opencl_source *platform = find_source("platform.h"), *params = find_source("params.h");
-  const opencl_source *common = find_source("common.h");
   recipe r = {.name = name,
-              .text = {platform->begin, params->begin, common->begin, text},
-              .length = {source_length(platform), source_length(params), source_length(common), length}};
+              .text = {platform->begin, params->begin, text},
+              .length = {source_length(platform), source_length(params), length}};
   r.options = make_options(device, name);
   r.key = r.options ? make_key(device, &r) : NULL;
   qe_status status = r.key ? QE_OK : QE_NO_MEMORY;

@@ -1,6 +1,8 @@
 /* Stages of whole networks for processors: sixteen images in the lanes of a vector, so that weights are scalars. Maps
  * are [block of images, row, pixel, channel, lane], a byte each, with a ring of code 0 around where convolutions reach
  * beyond them. OpenCL only: CUDA has no vector operators. A work-group is one work-item. */
+#include "kernels_cl/index.h"
+#include "kernels_cl/network.h"
 
 #define LANES 16
 
