@@ -54,14 +54,3 @@ KERNEL(qk_columns_back)(BUFFER(columns), BUFFER(dx), const qk_params_columns p) 
     dx[(ulong)pixel * (uint)p.channels + (uint)p.first_channel + c] = sum;
   }
 }
-
-/* y[i] = (add ? y[i] : 0) + the sum of parts[k * count + i] over k, in their order. */
-KERNEL(qk_columns_sum)(BUFFER(parts), BUFFER(y), const qk_params_parts p) {
-  OPERAND(const float, parts);
-  OPERAND(float, y);
-  for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride()) {
-    float sum = p.add ? y[i] : 0.0f;
-    for (int k = 0; k < p.parts; k++) sum += parts[(ulong)k * (ulong)p.count + i];
-    y[i] = sum;
-  }
-}

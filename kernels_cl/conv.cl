@@ -325,18 +325,3 @@ KERNEL(qk_conv_grad_w_plain)(BUFFER(dy), BUFFER(x), BUFFER(dw), const qk_params_
     dw[i] = conv_weight_gradient(p, dy, x, place.image, place.row, place.column, place.c, begin, end);
   }
 }
-
-/* y[i] = sum over k of part[k][i], with the rounding errors carried along (Kahan 1965). */
-KERNEL(qk_add_partial)(BUFFER(part), BUFFER(y), const qk_params_partial p) {
-  OPERAND(const float, part);
-  OPERAND(float, y);
-  for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride()) {
-    float sum = 0, lost = 0;
-    for (int k = 0; k < p.parts; k++) {
-      float value = part[(ulong)k * (ulong)p.count + i] - lost, next = sum + value;
-      lost = (next - sum) - value;
-      sum = next;
-    }
-    y[i] = sum;
-  }
-}

@@ -3,8 +3,8 @@
 #include "kernels_cl/loss.h"
 
 /* A work-item does a row. */
-KERNEL(qk_int_loss)(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault),
-                    const qk_params_int_loss p) {
+KERNEL(qk_int_loss)
+(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault), const qk_params_int_loss p) {
   OPERAND(const int, logits);
   OPERAND(const int, label);
   OPERAND(int, loss);

@@ -88,11 +88,6 @@ typedef struct qk_params_conv {
   qk_int aligned;              /* integer: x and the sums start on multiples of 16 bytes */
 } qk_params_conv;
 
-/* Sum of partial results: y[i] = sum over k of part[k][i]. */
-typedef struct qk_params_partial {
-  qk_long count;
-  qk_int parts;
-} qk_params_partial;
 /* Convolution through columns: windows of `images` images, the channels of one group. */
 typedef struct qk_params_columns {
   qk_int images, height, width, channels; /* the map; all its channels */
@@ -106,6 +101,7 @@ typedef struct qk_params_parts {
   qk_long count;
   qk_int parts, add;
 } qk_params_parts;
+
 /* ---- stages of whole networks; backends/portable/engine.h says what slots, units and the two layouts are ---- */
 
 /* How a requantiser's sums are proven to fit: s64 only; s32; two of s32, one of them in units of 2^limb. */

@@ -1,7 +1,8 @@
 /* Measured limits of a device: multiply-adds from registers and a copy; launched by backends/portable/peak.c.
  *
  * Eight independent chains a work-item hide the latency of a multiply-add; each step needs the one before, so that no
- * compiler can leave any out, and no sum overflows. Values come from the launch, so that nothing is known about them. */
+ * compiler can leave any out, and no sum overflows. Values come from the launch, so that nothing is known about them.
+ */
 
 KERNEL(qk_peak_float)(BUFFER(out), const qk_params_peak p) {
   OPERAND(float, out);

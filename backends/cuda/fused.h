@@ -43,7 +43,7 @@ typedef struct fused_plan {
 } fused_plan;
 
 /* NULL, or why no plan can be made (static text), whatever evolves. */
-const char *fused_refuse(const qe_device *device, const qe_network *network);
+const char *fused_refuse(const qe_device *base, const qe_network *network);
 /* QE_REFUSED where it needs more shared memory than the device has. */
 QE_CHECKED qe_status fused_plan_new(const cuda_device *device, const qe_network *network,
                                     const qe_genome_layout *layout, fused_plan **plan);

@@ -125,10 +125,11 @@ static int32_t fast_scale(const fused_plan *plan, const qe_stage *stage, int32_t
   r->shift = shift + scale - WORD_BITS;
   if (shift < 0 || r->shift >= WORD_BITS) return -1;
   int64_t reach = qe_genome_reach(plan->layout, plan->network, stage->from[0].layer), most = 0;
+  const int64_t most_factor = INT32_MAX; /* 64 bits: it is shifted by up to WORD_BITS */
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
     int64_t m = magnitude(layer->multiplier[main][c]), n = skips ? magnitude(layer->multiplier[1 - main][c]) : 0;
     int64_t sum = reach * m + n * UINT8_MAX + magnitude(layer->offset[c]); /* proven to fit 64 bits */
-    if (m > INT32_MAX >> (scale - sums_shift) || (skips && n > INT32_MAX >> (scale - SKIP_SHIFT))) return -1;
+    if (m > most_factor >> (scale - sums_shift) || (skips && n > most_factor >> (scale - SKIP_SHIFT))) return -1;
     if (scale > 60 || sum > INT64_MAX >> (scale + 1)) return -1;
     most = sum > most ? sum : most;
   }
@@ -194,12 +195,12 @@ static void fill_constants(const fused_plan *plan, size_t at, qk_fused_constants
   const qe_network_layer *layer = &plan->network->layer[stage->requant];
   int32_t main = stage->sums_branch, sums_shift = sums_shift_of(&kernel->from[0]);
   qk_fused_requant scratch = kernel->requant;
-  bool fast = (kernel->flags & QK_FUSED_FAST) != 0, two = layer->inputs == 2;
-  int32_t scale = fast ? fast_scale(plan, stage, sums_shift, &scratch) : 0;
+  int32_t scale = kernel->flags & QK_FUSED_FAST ? fast_scale(plan, stage, sums_shift, &scratch) : -1;
+  bool fast = scale >= 0, skips = stage->skip != QE_NO_LAYER, two = layer->inputs == 2;
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
     int64_t m = layer->multiplier[main][c], n = two ? layer->multiplier[1 - main][c] : 0;
     to[c].m = (qk_int)(fast ? scaled(m, scale - sums_shift) : m);
-    to[c].n = (qk_int)(fast && two ? scaled(n, scale - SKIP_SHIFT) : n);
+    to[c].n = (qk_int)(fast && skips ? scaled(n, scale - SKIP_SHIFT) : n);
     to[c].b = fast ? scaled(layer->offset[c], scale) : layer->offset[c];
   }
 }

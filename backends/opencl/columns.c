@@ -50,12 +50,9 @@ static conv conv_of(const qe_device *device, const qe_call *call, int x, int w, 
                        .out_w = yd->dim[QE_W],
                        .kernel_h = window->kernel[0],
                        .kernel_w = window->kernel[1],
-                       .stride_h = window->stride[0],
-                       .stride_w = window->stride[1],
                        .dilation_h = window->dilation[0],
                        .dilation_w = window->dilation[1],
-                       .pad_top = window->pad[0],
-                       .pad_left = window->pad[1]},
+                       PORTABLE_STEPS(window)},
             .row = (int64_t)window->kernel[0] * window->kernel[1] * wd->dim[QE_C],
             .pixels = (int64_t)yd->dim[QE_H] * yd->dim[QE_W],
             .outputs = yd->dim[QE_C] / window->groups,
@@ -201,19 +198,6 @@ static int32_t parts_of(const portable_limits *limits, const conv *c, int32_t im
   return most > 1 ? (int32_t)most : 1;
 }
 
-static qe_status add_parts(qe_queue *queue, const conv *c, const blas_product *product, const blas_matrix *w,
-                           bool add) {
-  qk_params_parts params = {.count = c->outputs * c->row, .parts = product->batches, .add = add};
-  portable_launch launch = {
-      .kernel = QK_qk_columns_sum,
-      .operands = 2,
-      .operand = {{product->c.buffer, product->c.at * sizeof(float)}, {w->buffer, w->at * sizeof(float)}},
-      .params = &params,
-      .params_bytes = sizeof params};
-  portable_flat(queue->device, &launch, params.count);
-  return portable_run(queue, &launch);
-}
-
 static qe_status grad_w_piece(qe_queue *queue, const conv *c, int32_t group, int32_t first, qe_buffer *scratch) {
   int32_t count = chunk_at(c, first), parts = parts_of(&portable_device_of(queue)->limits, c, count);
   int64_t part_rows = count / parts * c->pixels;
@@ -232,7 +216,9 @@ static qe_status grad_w_piece(qe_queue *queue, const conv *c, int32_t group, int
   p.b.stride = (size_t)part_rows * p.b.pitch;
   p.c.stride = (size_t)(c->outputs * c->row);
   QE_TRY(opencl_gemm(queue, &p));
-  return parts > 1 ? add_parts(queue, c, &p, &w, first > 0) : QE_OK;
+  if (parts == 1) return QE_OK;
+  portable_operand from = {p.c.buffer, p.c.at * sizeof(float)}, to = {w.buffer, w.at * sizeof(float)};
+  return portable_add_parts(queue, from, to, &(qk_params_parts){c->outputs * c->row, parts, first > 0});
 }
 
 static qe_status run_conv2d_grad_w(qe_queue *queue, const qe_call *call, void *state) {

@@ -83,10 +83,10 @@ void opencl_device_hold(opencl_device *device);
 void opencl_device_drop(opencl_device *device);
 
 QE_CHECKED qe_status opencl_buffer_new(qe_device *device, size_t bytes, qe_buffer **buffer);
-void opencl_buffer_free(qe_buffer *buffer);
+void opencl_buffer_free(qe_buffer *base);
 
 QE_CHECKED qe_status opencl_queue_new(qe_device *device, qe_queue **queue);
-void opencl_queue_free(qe_queue *queue);
+void opencl_queue_free(qe_queue *base);
 QE_CHECKED qe_status opencl_queue_write(qe_queue *queue, qe_buffer *buffer, size_t offset, const void *source,
                                         size_t bytes);
 QE_CHECKED qe_status opencl_queue_read(qe_queue *queue, qe_buffer *buffer, size_t offset, void *target, size_t bytes);

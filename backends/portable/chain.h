@@ -53,9 +53,6 @@ static inline qk_int portable_quant_rule(const qe_quant *quant) {
                                             : QK_RULE_FIXED;
 }
 
-/* A single op. */
-QE_CHECKED qe_status portable_chain_single(qe_queue *queue, const qe_call *call);
-
 /* channel.c: bn_stats, and then bn_running on its results, unless NULL. */
 QE_CHECKED qe_status portable_stats_run(qe_queue *queue, const qe_call *stats, const qe_call *running);
 

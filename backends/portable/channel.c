@@ -1,25 +1,5 @@
-/* Bias, sums over pixels and batch norm on the portable kernels. */
+/* Statistics of batch norm on the portable kernels; what else goes by channels is a chain. */
 #include "backends/portable/chain.h"
-
-qe_status portable_bias_add(qe_queue *queue, const qe_call *call) {
-  return portable_chain_single(queue, call);
-}
-
-qe_status portable_channel_sum(qe_queue *queue, const qe_call *call) {
-  return portable_chain_single(queue, call);
-}
-
-qe_status portable_bn_norm(qe_queue *queue, const qe_call *call) {
-  return portable_chain_single(queue, call);
-}
-
-qe_status portable_bn_grad_sums(qe_queue *queue, const qe_call *call) {
-  return portable_chain_single(queue, call);
-}
-
-qe_status portable_bn_grad_x(qe_queue *queue, const qe_call *call) {
-  return portable_chain_single(queue, call);
-}
 
 static portable_operand memory_of(const qe_operand *operand) {
   return (portable_operand){operand->buffer, operand->offset};

@@ -31,12 +31,9 @@ qk_params_conv portable_conv_params(const qe_call *call) {
                           .outputs = w->dim[QE_N] / groups,
                           .kernel_h = w->dim[QE_H],
                           .kernel_w = w->dim[QE_W],
-                          .stride_h = window->stride[0],
-                          .stride_w = window->stride[1],
                           .dilation_h = window->dilation[0],
                           .dilation_w = window->dilation[1],
-                          .pad_top = window->pad[0],
-                          .pad_left = window->pad[1],
+                          PORTABLE_STEPS(window),
                           .candidates = y->dim[QE_P],
                           .x_shared = x->dim[QE_P] == 1,
                           .type = x->dtype == QE_U8 ? QK_TYPE_U8 : QK_TYPE_S8};
@@ -131,14 +128,8 @@ static qe_status run_slices(qe_queue *queue, const qe_call *call, portable_launc
   QE_TRY(portable_scratch(queue, (size_t)(weights * slices) * sizeof(float), &scratch));
   launch->operand[2] = (portable_operand){scratch, 0};
   QE_TRY(portable_run(queue, launch));
-  qk_params_partial params = {.count = weights, .parts = slices};
-  portable_launch last = {.kernel = QK_qk_add_partial,
-                          .operands = 2,
-                          .operand = {{scratch, 0}, {call->operand[2].buffer, call->operand[2].offset}},
-                          .params = &params,
-                          .params_bytes = sizeof params};
-  portable_flat(queue->device, &last, weights);
-  return portable_run(queue, &last);
+  portable_operand sums = {call->operand[2].buffer, call->operand[2].offset};
+  return portable_add_parts(queue, launch->operand[2], sums, &(qk_params_parts){.count = weights, .parts = slices});
 }
 
 static qe_status run_grad_w(qe_queue *queue, const qe_call *call, bool plain) {

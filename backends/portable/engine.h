@@ -56,7 +56,7 @@ typedef struct net_constant {
 
 typedef struct net_stage {
   const net_variant *variant; /* NULL: sums one by one, or a move */
-  int32_t width; /* QK_WIDE, QK_NARROW or QK_LIMBS */
+  int32_t width;              /* QK_WIDE, QK_NARROW or QK_LIMBS */
   int32_t limb;
   size_t unpacked[2]; /* of each source's weights, in a genome's unpacked weights or in net_engine.fixed_weights */
 } net_stage;

@@ -212,12 +212,9 @@ static qk_net_source source_of(const net_engine *e, const qe_stage *stage, int w
   qk_net_source source = {.map = map_of(e, from->tensor),
                           .kernel_h = window->kernel[0],
                           .kernel_w = window->kernel[1],
-                          .stride_h = window->stride[0],
-                          .stride_w = window->stride[1],
                           .dilation_h = window->dilation[0],
                           .dilation_w = window->dilation[1],
-                          .pad_top = window->pad[0],
-                          .pad_left = window->pad[1],
+                          PORTABLE_STEPS(window),
                           .outputs = 1,
                           .run = INT16_MAX};
   if (stage->kind != QE_STAGE_CONV) return source;
@@ -272,10 +269,7 @@ static qe_status run_move(net_engine *e, const qe_stage *stage, int32_t first, i
                            .units = units,
                            .kernel_h = window->kernel[0],
                            .kernel_w = window->kernel[1],
-                           .stride_h = window->stride[0],
-                           .stride_w = window->stride[1],
-                           .pad_top = window->pad[0],
-                           .pad_left = window->pad[1],
+                           PORTABLE_STEPS(window),
                            .before = stage->kind == QE_STAGE_SUBSAMPLE ? layer->attrs.pad_channels[0] : 0};
   portable_launch launch = {.kernel = e->form->move, .params = &params, .params_bytes = sizeof params};
   add_tensor(e, &launch, stage->from[0].tensor);

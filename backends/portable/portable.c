@@ -71,6 +71,17 @@ qe_status portable_scratch(qe_queue *base, size_t bytes, qe_buffer **buffer) {
   return QE_OK;
 }
 
+qe_status portable_add_parts(qe_queue *queue, portable_operand parts, portable_operand to,
+                             const qk_params_parts *params) {
+  portable_launch launch = {.kernel = QK_qk_add_parts,
+                            .operands = 2,
+                            .operand = {parts, to},
+                            .params = params,
+                            .params_bytes = sizeof *params};
+  portable_flat(queue->device, &launch, params->count);
+  return portable_run(queue, &launch);
+}
+
 qe_status portable_queue_faults(portable_queue *queue) {
   if (!queue->watched) return QE_OK;
   int32_t fault[4];
@@ -92,8 +103,10 @@ static const struct op_row {
   const char *(*refuse)(const qe_device *device, const qe_call *call);
 } table[QE_OPS] = {
 #define PORTABLE_OP(name, refuse) [QE_OP_##name] = {portable_##name, refuse},
+#define PORTABLE_SHARED(name, run) [QE_OP_##name] = {portable_##run, NULL},
 #include "backends/portable/ops.def"
 #undef PORTABLE_OP
+#undef PORTABLE_SHARED
 };
 
 static const portable_op plain[QE_OPS] = {

@@ -103,6 +103,9 @@ void portable_queue_close(portable_queue *queue);
 QE_CHECKED qe_status portable_queue_faults(portable_queue *queue);
 /* Device memory for the call at work on this queue, of undefined content; calls run in order, so that they share it. */
 QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer **buffer);
+/* Launch qk_add_parts: the sum of float vectors that lie one behind the other in `parts`. */
+QE_CHECKED qe_status portable_add_parts(qe_queue *queue, portable_operand parts, portable_operand to,
+                                        const qk_params_parts *params);
 
 /* Implementations of an op, best first, of the portable kernels. `device` may be NULL: for a GPU. */
 const qe_impl *const *portable_impls(const qe_device *device, qe_op op, int *count);
@@ -117,6 +120,11 @@ qe_status portable_measure(qe_queue *queue, qe_limit limit, double *per_second);
 
 /* ---- for the files of this folder ---- */
 
+/* Of any parameters with a window: how it moves over the map. */
+#define PORTABLE_STEPS(window)                                                                                         \
+  .stride_h = (window)->stride[0], .stride_w = (window)->stride[1], .pad_top = (window)->pad[0],                       \
+  .pad_left = (window)->pad[1]
+
 /* Operands of the call in their order, then the parameters. */
 portable_launch portable_launch_of(const qe_call *call, qk_kernel kernel, const void *params, size_t params_bytes);
 /* groups = as many plain work-groups as `items` work-items need, but no more than keep the device busy. */
@@ -129,8 +137,13 @@ void portable_watch(qe_queue *queue, portable_launch *launch);
 /* How an op runs, from ops.def; the functions lie in the files of their kin. */
 typedef qe_status (*portable_op)(qe_queue *queue, const qe_call *call);
 #define PORTABLE_OP(name, refuse) qe_status portable_##name(qe_queue *queue, const qe_call *call);
+#define PORTABLE_SHARED(name, run)
 #include "backends/portable/ops.def"
 #undef PORTABLE_OP
+#undef PORTABLE_SHARED
+qe_status portable_chain_single(qe_queue *queue, const qe_call *call);
+qe_status portable_pool(qe_queue *queue, const qe_call *call);
+qe_status portable_pool_grad(qe_queue *queue, const qe_call *call);
 #define PORTABLE_PLAIN(name) qe_status portable_plain_##name(qe_queue *queue, const qe_call *call);
 #include "backends/portable/plain.def"
 #undef PORTABLE_PLAIN

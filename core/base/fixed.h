@@ -1,5 +1,5 @@
 /* Fixed-point powers and logarithms of base 2, the same bits on every backend (numerics of the integer fitness).
- * Tables: exp2(-i/256) in Q30 and log2(1 + i/256) in Q16, rounded to nearest; kernels include the same numbers. */
+ * Kernels include the same tables. */
 #ifndef QE_BASE_FIXED_H
 #define QE_BASE_FIXED_H
 

@@ -169,8 +169,8 @@ void parity_crash_install(void);
 
 /* ---- a backend under test ---- */
 
-enum { PARITY_DEVICES = 3 }; /* the same device opened with all threads, with 1 and with 3; twice where
-                              * its memory is not the host's */
+/* The same device opened with all threads, with 1 and with 3; twice where its memory is not the host's. */
+enum { PARITY_DEVICES = 3 };
 
 typedef struct parity_target {
   const char *name;
