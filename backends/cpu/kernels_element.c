@@ -169,10 +169,10 @@ void CPU_NAME(ema_tile)(const cpu_tile *tile) {
 }
 
 /* e = exp(2 |x|) - 1 = 2^n (exp(r) - 1) + 2^n - 1, with 2 |x| = n log 2 + r, by the Taylor series of exp(r) - 1 on
- * |r| < 0.35; |x| is cut at 20, where tanh is 1 even in double precision. */
+ * |r| < 0.35; |x| is cut at 20, where tanh is 1 even in double precision. NaN stays NaN. */
 CPU_INLINE float exponential_of(float x) {
   const float to_integer = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer, kept in the low bits */
-  float size = __builtin_fabsf(x), z = size < 20.0f ? 2.0f * size : 40.0f;
+  float size = __builtin_fabsf(x), z = size >= 20.0f ? 40.0f : 2.0f * size;
   float shifted = z * 1.44269504f + to_integer, n = shifted - to_integer;
   uint32_t bits;
   memcpy(&bits, &shifted, sizeof bits);
@@ -189,12 +189,11 @@ CPU_INLINE float exponential_of(float x) {
   return power * (r + r * r * series) + (power - 1.0f);
 }
 
-/* tanh = e / (e + 2); NaN stays NaN */
+/* tanh = e / (e + 2) */
 void CPU_NAME(tanh)(const float *x, float *y, float factor, int64_t count) {
   CPU_SIMD for (int64_t k = 0; k < count; k++) {
     float v = x[k], e = exponential_of(v);
-    float t = __builtin_copysignf(e / (e + 2.0f), v) * factor;
-    y[k] = v < 0 || v >= 0 ? t : v;
+    y[k] = __builtin_copysignf(e / (e + 2.0f), v) * factor;
   }
 }
 
@@ -203,7 +202,7 @@ void CPU_NAME(tanh_grad)(const float *dy, const float *x, float *dx, float facto
   CPU_SIMD for (int64_t k = 0; k < count; k++) {
     float e = exponential_of(x[k]), share = 2.0f / (e + 2.0f);
     float slope = share * (share * (e + 1.0f));
-    dx[k] = dy[k] * (__builtin_fabsf(x[k]) < 20.0f ? slope : 0.0f) * factor;
+    dx[k] = dy[k] * (__builtin_fabsf(x[k]) >= 20.0f ? 0.0f : slope) * factor;
   }
 }
 

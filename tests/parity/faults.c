@@ -35,6 +35,11 @@ static const fault_row rows[] = {
     {"just under the bound", PARITY_FAULT_UNDER_BOUND, "bn_grad_x", 0},
     {"NaN instead of a number", PARITY_FAULT_NAN, "quant_grad", 1u << PARITY_SPECIAL},
     {"infinity instead of a number", PARITY_FAULT_INFINITY, "sgd", 1u << PARITY_SPECIAL},
+    {"no fault, NaN and infinities", PARITY_FAULT_NONE, PARITY_SPECIAL_OF "quant_grad", 0},
+    {"0 instead of NaN", PARITY_FAULT_NAN_LOST, PARITY_SPECIAL_OF "clamp", 1u << PARITY_SPECIAL},
+    {"0 instead of NaN, other cases", PARITY_FAULT_NAN_LOST, "clamp", 0},
+    {"largest number instead of infinity", PARITY_FAULT_INFINITY_LOST, PARITY_SPECIAL_OF "bn_norm",
+     1u << PARITY_SPECIAL},
     {"every case refused", PARITY_FAULT_REFUSES_ALL, "concat", 1u << PARITY_NEVER_RAN | 1u << PARITY_UNLISTED},
     {"refusal for an unlisted reason", PARITY_FAULT_REFUSES_SOME, "bias_add", 1u << PARITY_UNLISTED},
     {"error returned", PARITY_FAULT_FAILS, "subsample", 1u << PARITY_STATUS},
@@ -69,6 +74,7 @@ static parity_part part_of(const fault_row *row) {
     parity_part part;
   } parts[] = {
       {PARITY_POPULATION, parity_populations}, {PARITY_TRAINING, parity_trainings}, {PARITY_QUEUES, parity_queues}};
+  if (row->op && strncmp(row->op, PARITY_SPECIAL_OF, strlen(PARITY_SPECIAL_OF)) == 0) return parity_specials;
   for (size_t i = 0; row->op && i < sizeof parts / sizeof parts[0]; i++)
     if (strcmp(parts[i].op, row->op) == 0) return parts[i].part;
   return row->op ? parity_sweep : parity_programs;
@@ -78,6 +84,8 @@ static qe_status sweep_with(const fault_row *row, parity_report *report) {
   static const parity_lists nothing_allowed;
   parity_options options = {.op = row->op, .seed = 1, .cases = 22, .programs = 12, .populations = 4, .queues = 12};
   options.trainings = 1;
+  options.specials = 8;
+  if (part_of(row) == parity_specials) options.op += strlen(PARITY_SPECIAL_OF);
   parity_target target;
   QE_TRY(parity_target_open(&target, "faulty", open_faulty, NULL));
   parity_faulty_select(row->fault);

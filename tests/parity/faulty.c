@@ -3,6 +3,7 @@
 #include "cpu_ref/ref.h"
 #include "tests/parity/parity.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -134,6 +135,20 @@ static void infinite(const qe_call *call, faulty_state *state) {
   output_of(call)[0] = INFINITY;
 }
 
+static void nan_lost(const qe_call *call, faulty_state *state) {
+  (void)state;
+  float *y = output_of(call);
+  for (int64_t i = 0; i < outputs_of(call); i++)
+    if (isnan(y[i])) y[i] = 0;
+}
+
+static void infinity_lost(const qe_call *call, faulty_state *state) {
+  (void)state;
+  float *y = output_of(call);
+  for (int64_t i = 0; i < outputs_of(call); i++)
+    if (isinf(y[i])) y[i] = copysignf(FLT_MAX, y[i]);
+}
+
 static void in_place(const qe_call *call, faulty_state *state) {
   (void)state;
   if (call->operand[0].data == find_operand(call, true, false)->data) nudge(call);
@@ -178,6 +193,8 @@ static void (*const after_run[PARITY_FAULTS])(const qe_call *, faulty_state *) =
     [PARITY_FAULT_UNDER_BOUND] = under_bound,
     [PARITY_FAULT_NAN] = not_a_number,
     [PARITY_FAULT_INFINITY] = infinite,
+    [PARITY_FAULT_NAN_LOST] = nan_lost,
+    [PARITY_FAULT_INFINITY_LOST] = infinity_lost,
     [PARITY_FAULT_IN_PLACE] = in_place,
     [PARITY_FAULT_CODE] = code_wrong,
     [PARITY_FAULT_UPDATE] = update_wrong,

@@ -193,6 +193,8 @@ void parity_fill_operand(const parity_case *from, int operand, const qe_desc *de
   } else {
     fill_reals(&draws, from, kind, desc, target);
   }
+  if (from->fill == PARITY_FILL_SPECIAL && desc->dtype == QE_F32)
+    parity_special_fill(from, operand, variant, qe_count(desc), target);
 }
 
 /* ---- garbage ---- */

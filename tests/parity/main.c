@@ -11,12 +11,14 @@
 
 static const char usage[] =
     "qevo-parity [--quick] [--backend NAME] [--op OP] [--impl NAME] [--seed N] [--lists FOLDER] [--verbose]\n"
-    "            [--cases N] [--programs N] [--populations N] [--training N] [--queues N] [--most-bytes N]\n"
+    "            [--cases N] [--programs N] [--populations N] [--training N] [--queues N] [--special N]\n"
+    "            [--most-bytes N]\n"
     "            [--case 'OP seed=N [KEY=VALUE]...' | --case 'program|population|training|queues seed=N']\n"
     "qevo-parity --faults | --list\n"
     "Checks every usable backend against cpu_ref: N drawn cases of every op through every implementation, N drawn\n"
     "programs, N integer networks with candidates through every engine (--impl names one), N short trainings of\n"
-    "every method, N pairs of cases on two queues at the same time; fewer with --quick. --most-bytes leaves out cases\n"
+    "every method, N pairs of cases on two queues at the same time, N cases of every op that defines what NaN and\n"
+    "infinities give (fill=special); fewer with --quick. --most-bytes leaves out cases\n"
     "with larger operands. --faults checks that the harness can fail. --lists: the folder of regress.txt and "
     "refusals.txt.\n";
 
@@ -28,7 +30,8 @@ typedef struct command_line {
 
 static command_line parse(int count, char **words) {
   command_line to = {
-      .options = {.seed = 1, .cases = -1, .programs = -1, .populations = -1, .trainings = -1, .queues = -1},
+      .options =
+          {.seed = 1, .cases = -1, .programs = -1, .populations = -1, .trainings = -1, .queues = -1, .specials = -1},
       .lists = PARITY_LISTS};
   const struct {
     const char *name;
@@ -47,6 +50,7 @@ static command_line parse(int count, char **words) {
       {"--populations", NULL, &to.options.populations, NULL},
       {"--training", NULL, &to.options.trainings, NULL},
       {"--queues", NULL, &to.options.queues, NULL},
+      {"--special", NULL, &to.options.specials, NULL},
       {"--list", NULL, NULL, &to.list},
       {"--quick", NULL, NULL, &to.quick},
       {"--faults", NULL, NULL, &to.faults},
@@ -96,7 +100,8 @@ static void list_target(const parity_target *target) {
   for (int i = 0; i < count; i++) printf("  fused: %s\n", fusions[i]->name);
 }
 
-/* What the harness runs on a backend; `word` begins the text of a case of it ("" of ops). */
+/* What the harness runs on a backend; `word` begins the text of a case of it ("" of ops; NULL: its cases are of ops as
+ * well). */
 typedef struct part {
   const char *word;
   parity_part run;
@@ -107,6 +112,7 @@ typedef struct part {
 
 static const part parts[] = {
     {"", parity_sweep, offsetof(parity_options, cases), 330, 66, true},
+    {NULL, parity_specials, offsetof(parity_options, specials), 88, 12, true},
     {"program ", parity_programs, offsetof(parity_options, programs), 300, 60, false},
     {"population ", parity_populations, offsetof(parity_options, populations), 60, 12, false},
     {"training ", parity_trainings, offsetof(parity_options, trainings), 8, 2, false},
@@ -117,7 +123,7 @@ enum { PARTS = sizeof parts / sizeof parts[0] };
 /* The part that --case names. */
 static const part *part_of_case(const char *text) {
   for (int i = 1; i < PARTS; i++)
-    if (strncmp(text, parts[i].word, strlen(parts[i].word)) == 0) return &parts[i];
+    if (parts[i].word && strncmp(text, parts[i].word, strlen(parts[i].word)) == 0) return &parts[i];
   return &parts[0];
 }
 

@@ -2,9 +2,9 @@
  *
  * Cases derive from the rows of core/ops.def: cases.c draws the principal shape and the attributes of a row's shape
  * class, fill.c the values of an operand kind, run.c sends a case through one implementation, compare.c judges,
- * report.c counts, sweep.c goes over a backend, programs.c compares planned programs, populations.c integer networks
- * and their engines, trainings.c short trainings, queues.c what two queues do at the same time; faults.c proves (with
- * faulty.c and faulty_engine.c) that the harness can fail. */
+ * report.c counts, sweep.c goes over a backend, specials.c does so with NaN and infinities, programs.c compares planned
+ * programs, populations.c integer networks and their engines, trainings.c short trainings, queues.c what two queues do
+ * at the same time; faults.c proves (with faulty.c and faulty_engine.c) that the harness can fail. */
 #ifndef QE_TESTS_PARITY_H
 #define QE_TESTS_PARITY_H
 
@@ -34,13 +34,14 @@ int32_t parity_pick(parity_draws *draws, const int32_t *list, size_t count);
 /* ---- cases ---- */
 
 #define PARITY_FILL_LIST(X)                                                                                            \
-  X(LOW, "low")       /* near the negative end, little spread */                                                       \
-  X(HIGH, "high")     /* near the positive end */                                                                      \
-  X(RANDOM, "random") /* bell-shaped around 0 */                                                                       \
-  X(MIXED, "mixed")   /* magnitudes over 24 binades */                                                                 \
-  X(TIES, "ties")     /* halves of the quantiser's step, ends of the clamp, many equal values */                       \
-  X(SMALL, "small")   /* zeros of both signs and denormals */                                                          \
-  X(LARGE, "large")   /* as large as intermediate results allow */
+  X(LOW, "low")         /* near the negative end, little spread */                                                     \
+  X(HIGH, "high")       /* near the positive end */                                                                    \
+  X(RANDOM, "random")   /* bell-shaped around 0 */                                                                     \
+  X(MIXED, "mixed")     /* magnitudes over 24 binades */                                                               \
+  X(TIES, "ties")       /* halves of the quantiser's step, ends of the clamp, many equal values */                     \
+  X(SMALL, "small")     /* zeros of both signs and denormals */                                                        \
+  X(LARGE, "large")     /* as large as intermediate results allow */                                                   \
+  X(SPECIAL, "special") /* random with NaN and infinities, in specials.c's pass only */
 
 typedef enum parity_fill {
 #define X(id, name) PARITY_FILL_##id,
@@ -76,6 +77,10 @@ QE_CHECKED qe_status parity_case_parse(const char *text, parity_case *parsed);
 
 /* Values of operand `operand` (its kind decides) into target; `variant` 0 is the case, others are other values. */
 void parity_fill_operand(const parity_case *from, int operand, const qe_desc *desc, uint32_t variant, void *target);
+/* Replace some values of an operand by NaN and infinities, where its op defines what they give. */
+void parity_special_fill(const parity_case *from, int operand, uint32_t variant, int64_t count, float *values);
+/* Is a written operand's value specified for the case's inputs? */
+bool parity_special_judged(const parity_case *drawn, int operand);
 /* Bytes that show when they are read or kept: NaN patterns and random bits, different in every round. */
 void parity_fill_garbage(uint64_t round, void *target, size_t bytes);
 /* NaN patterns for f32, random bits for other types. */
@@ -234,6 +239,7 @@ typedef struct parity_options {
   uint64_t seed;                               /* of the first case */
   int cases;                                   /* of each op */
   int programs, populations, trainings, queues;
+  int specials;   /* cases of each op with NaN and infinities */
   int most_bytes; /* cases of more are left out; 0: none are */
 } parity_options;
 
@@ -243,6 +249,13 @@ typedef qe_status (*parity_part)(const parity_target *target, const parity_optio
 /* All ops, implementations and cases that the options name on one backend. */
 QE_CHECKED qe_status parity_sweep(const parity_target *target, const parity_options *options, const parity_lists *lists,
                                   parity_report *report);
+/* One case through all implementations of its op that the options name. */
+QE_CHECKED qe_status parity_case_run(const parity_target *target, const parity_case *drawn,
+                                     const parity_options *options, const parity_lists *lists, parity_report *report);
+/* As the sweep, with NaN and infinities as inputs of the ops that define what these give; its cases have fill=special.
+ */
+QE_CHECKED qe_status parity_specials(const parity_target *target, const parity_options *options,
+                                     const parity_lists *lists, parity_report *report);
 /* The same for random programs ("program seed=N" is the case). */
 QE_CHECKED qe_status parity_programs(const parity_target *target, const parity_options *options,
                                      const parity_lists *lists, parity_report *report);
@@ -255,6 +268,8 @@ QE_CHECKED qe_status parity_populations(const parity_target *target, const parit
 #define PARITY_TRAINING "(training)"
 QE_CHECKED qe_status parity_trainings(const parity_target *target, const parity_options *options,
                                       const parity_lists *lists, parity_report *report);
+/* Before an op's name in faults.c: the pass with NaN and infinities, of that op. */
+#define PARITY_SPECIAL_OF "special "
 /* Pairs of cases on two queues of one device at the same time ("queues seed=N" is the case). */
 #define PARITY_QUEUES "(queues)"
 QE_CHECKED qe_status parity_queues(const parity_target *target, const parity_options *options,
@@ -280,6 +295,8 @@ typedef enum parity_fault {
   PARITY_FAULT_UNDER_BOUND,      /* error just under the bound: must pass */
   PARITY_FAULT_NAN,              /* NaN instead of a number */
   PARITY_FAULT_INFINITY,         /* infinity instead of a number */
+  PARITY_FAULT_NAN_LOST,         /* 0 instead of NaN */
+  PARITY_FAULT_INFINITY_LOST,    /* the largest number instead of infinity */
   PARITY_FAULT_REFUSES_ALL,      /* takes no case */
   PARITY_FAULT_REFUSES_SOME,     /* a reason nobody listed */
   PARITY_FAULT_FAILS,            /* returns an error */

@@ -12,6 +12,10 @@ static bool is_written(const parity_job *job, int operand) {
   return job->info->operand[operand].role != QE_READ;
 }
 
+static bool is_judged(const parity_job *job, int operand) {
+  return is_written(job, operand) && parity_special_judged(&job->drawn, operand);
+}
+
 /* ---- the image ---- */
 
 static size_t align_up(size_t bytes) {
@@ -95,7 +99,7 @@ static void check_image(const parity_job *job, int out, const char *when, parity
       check_guard(job, PARITY_AFTER, i, job->at[i], job->end[i], when, report, cell);
     else if (!is_written(job, i) && !(i == 0 && out >= 0))
       check_guard(job, PARITY_READ_ONLY, i, job->at[i], job->end[i], when, report, cell);
-    if (is_written(job, i)) check_values(job, i, job->at[i == out ? 0 : i], when, report, cell);
+    if (is_judged(job, i)) check_values(job, i, job->at[i == out ? 0 : i], when, report, cell);
   }
 }
 
@@ -103,8 +107,7 @@ static void check_image(const parity_job *job, int out, const char *when, parity
 static int differing_operand(const parity_job *job, int out) {
   for (int i = 0; i < job->info->operands; i++) {
     size_t place = job->at[i == out ? 0 : i];
-    if (is_written(job, i) && memcmp(job->got + place, job->first + job->at[i], job->end[i] - job->at[i]) != 0)
-      return i;
+    if (is_judged(job, i) && memcmp(job->got + place, job->first + job->at[i], job->end[i] - job->at[i]) != 0) return i;
   }
   return -1;
 }

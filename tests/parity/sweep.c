@@ -28,7 +28,7 @@ void parity_target_close(parity_target *target) {
   target->devices = 0;
 }
 
-static qe_status run_case(const parity_target *target, const parity_case *drawn, const parity_options *options,
+qe_status parity_case_run(const parity_target *target, const parity_case *drawn, const parity_options *options,
                           const parity_lists *lists, parity_report *report) {
   int count = 0;
   const char *op = qe_op_get_info(drawn->op)->name;
@@ -74,7 +74,7 @@ static qe_status run_regress(const parity_target *target, const parity_options *
     if (sscanf(line, "%31s", word) != 1 || qe_op_find(word) == QE_OPS) continue; /* of another part */
     qe_status status = parity_case_parse(line, &drawn);
     if (status == QE_OK && (!options->op || strcmp(options->op, qe_op_get_info(drawn.op)->name) == 0))
-      status = run_case(target, &drawn, options, lists, report);
+      status = parity_case_run(target, &drawn, options, lists, report);
     if (status != QE_OK) return qe_fail_within(status, "regress.txt");
   }
   return QE_OK;
@@ -85,14 +85,14 @@ qe_status parity_sweep(const parity_target *target, const parity_options *option
   if (options->only_case) {
     parity_case drawn;
     QE_TRY(parity_case_parse(options->only_case, &drawn));
-    return run_case(target, &drawn, options, lists, report);
+    return parity_case_run(target, &drawn, options, lists, report);
   }
   for (int op = 0; op < QE_OPS; op++) {
     if (options->op && strcmp(options->op, qe_op_get_info((qe_op)op)->name) != 0) continue;
     for (int i = 0; i < options->cases; i++) {
       parity_case drawn;
       parity_case_draw((qe_op)op, options->seed + (uint64_t)i, &drawn);
-      QE_TRY(run_case(target, &drawn, options, lists, report));
+      QE_TRY(parity_case_run(target, &drawn, options, lists, report));
     }
   }
   QE_TRY(run_regress(target, options, lists, report));
