@@ -21,7 +21,7 @@ DEVICE int fused_weight(const uchar *packed, const qk_fused_weights &w, int outp
   int row = place & mask, column = place >> QK_FUSED_PLACE_BITS & mask;
   int channel = (place >> 2 * QK_FUSED_PLACE_BITS) * QK_FUSED_GROUP + i;
   if (w.pixels) {
-    column += i / 4;
+    column = 4 * column + i / 4;
     channel = i % 4;
   }
   int first = output / (w.outputs / w.groups) * w.channels; /* of the inputs of its group */

@@ -18,7 +18,7 @@
 typedef struct network_limits {
   int32_t extent;      /* height and width of the images are 1...extent */
   int32_t channels;    /* of a layer at most */
-  int32_t blocks;      /* of convolution and requantiser at most */
+  int32_t blocks;      /* of convolution and requantiser at most; 0: the classifier reads the images */
   int32_t weight_bits; /* 0: drawn for each layer */
   int32_t act_bits;    /* 0: drawn for each layer */
   bool plain;          /* 3x3 convolutions of one group only, as in a residual network */
@@ -263,7 +263,7 @@ static inline qe_network *network_drawn(draws *from, network_limits limits, int3
   int32_t width = limits.plain ? limits.extent : draw_range(from, 1, limits.extent);
   qe_network_layer gather = {.op = QE_OP_int_gather, .low = -128, .high = 127};
   gather.output = qe_map(QE_S8, 1, height, width, draw_range(from, 1, 4));
-  int32_t x = drawn_add(&d, &gather), blocks = draw_range(from, 1, limits.blocks);
+  int32_t x = drawn_add(&d, &gather), blocks = limits.blocks ? draw_range(from, 1, limits.blocks) : 0;
   for (int32_t b = 0; b < blocks; b++) x = drawn_block(&d, x);
   drawn_head(&d, x, classes);
   return d.network;

@@ -126,6 +126,14 @@ static void networks_of_all_kinds(void **state) {
   if (cuda) assert_int_equal(taken, 60);
 }
 
+/* Windows of images that are wider than the taps of one chunk. */
+static void classifiers_of_images(void **state) {
+  (void)state;
+  draws from = {.seed = 38};
+  for (uint64_t i = 0; cuda && i < 12; i++)
+    assert_true(check_network(&from, (network_limits){.extent = 19, .channels = 8, .blocks = 0}, i));
+}
+
 static void plain_networks_of_all_bits(void **state) {
   (void)state;
   draws from = {.seed = 32};
@@ -333,6 +341,7 @@ static void resnet20(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(networks_of_all_kinds),
+      cmocka_unit_test(classifiers_of_images),
       cmocka_unit_test(plain_networks_of_all_bits),
       cmocka_unit_test(residual_networks),
       cmocka_unit_test(populations),
