@@ -28,7 +28,7 @@ KERNEL(qk_tanh_norm)(BUFFER(x), BUFFER(y), BUFFER(partial), const qk_params_flat
   OPERAND(const float, partial);
   float bound = tanh_of_largest(shared, partial, p.parts);
   for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride())
-    y[i] = bound > 0.0f ? qk_divide(tanh(x[i]), bound) : 0.0f;
+    y[i] = bound > 0.0f ? qk_divide(tanh(x[i]), bound) : x[i] * 0.0f; /* NaN stays NaN */
 }
 
 /* 1 - tanh(x)^2 = 4 e / (1 + e)^2, e = exp(-2 |x|), without cancellation */
@@ -41,6 +41,6 @@ KERNEL(qk_tanh_norm_grad)(BUFFER(dy), BUFFER(x), BUFFER(dx), BUFFER(partial), co
   float bound = tanh_of_largest(shared, partial, p.parts);
   for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride()) {
     float e = exp(-2.0f * fabs(x[i])), slope = 4.0f * e / ((1.0f + e) * (1.0f + e));
-    dx[i] = bound > 0.0f ? dy[i] * slope / bound : 0.0f;
+    dx[i] = bound > 0.0f ? dy[i] * slope / bound : dy[i] * slope * 0.0f;
   }
 }

@@ -5,7 +5,7 @@
 typedef struct image_softmax {
   int best;    /* first largest logit */
   float shift; /* its value */
-  float rest;  /* sum of exp(z - shift) over the others */
+  float rest;  /* sum of exp(z - shift) over the others; NaN when shift is not finite */
 } image_softmax;
 
 /* Places of the first largest logit, a column each. */
@@ -42,7 +42,7 @@ DEVICE image_softmax softmax_of(LOCAL float *high, LOCAL float *low, LOCAL int *
   for (int c = (int)(lane / teams); z && c < classes; c += (int)team)
     if (c != result.best) sum = qk_sum_add(sum, exp(z[c] - result.shift));
   (void)qk_sum_columns(high, low, sum, teams, team);
-  result.rest = qk_sum_value(qk_sum_of(high[column], low[column]));
+  result.rest = qk_sum_value(qk_sum_of(high[column], low[column])) + (result.shift - result.shift);
   return result;
 }
 

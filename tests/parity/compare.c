@@ -54,8 +54,8 @@ static double square_sum(int64_t count, const float *values) {
 static parity_difference compare_bounded(int64_t count, const float *got, const float *wanted, double bound,
                                          const float *magnitudes, double floor) {
   parity_difference difference = {.index = -1};
-  double apart = 0,
-         size = fmax(square_sum(count, wanted), 1e-5 * square_sum(count, magnitudes)) + (double)count * floor * floor;
+  double apart = 0, size = fmax(square_sum(count, wanted), PARITY_LEFT * square_sum(count, magnitudes)) +
+                           (double)count * floor * floor;
   for (int64_t i = 0; i < count; i++) {
     if (isfinite(got[i]) && isfinite(wanted[i])) {
       double error = (double)got[i] - (double)wanted[i];

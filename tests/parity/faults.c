@@ -59,6 +59,7 @@ static const fault_row rows[] = {
     {"no fault, training", PARITY_FAULT_NONE, PARITY_TRAINING, 0},
     {"training: one update too large", PARITY_FAULT_UPDATE, PARITY_TRAINING, 1u << PARITY_VALUE},
     {"training: one gradient too large", PARITY_FAULT_GRADIENT, PARITY_TRAINING, 1u << PARITY_VALUE},
+    {"programs: one gradient too large", PARITY_FAULT_GRADIENT, NULL, 1u << PARITY_VALUE},
     {"no fault, two queues", PARITY_FAULT_NONE, PARITY_QUEUES, 0},
     {"one queue shows on another", PARITY_FAULT_QUEUES, PARITY_QUEUES, 1u << PARITY_VALUE | 1u << PARITY_SPECIAL},
 };

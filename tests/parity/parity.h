@@ -99,9 +99,10 @@ typedef struct parity_difference {
 /* f32: normalised squared error sum (a - b)^2 / sum b^2 <= bound, and NaN and infinities in the same places; bound 0:
  * equal as numbers (-0 equals +0, NaN equals NaN). Other types: equal bytes.
  *
- * A sum that cancels cannot be judged by what is left of it: sum b^2 is taken to be at least 1e-5 of the same sum over
- * `magnitudes`, the results for inputs without signs (NULL: none). `floor` is the size of an element that is as good as
- * 0: n * floor^2 is added to sum b^2. */
+ * A sum that cancels cannot be judged by what is left of it: sum b^2 is taken to be at least PARITY_LEFT of the same
+ * sum over `magnitudes`, the results for inputs without signs (NULL: none). `floor` is the size of an element that is
+ * as good as 0: n * floor^2 is added to sum b^2. */
+#define PARITY_LEFT 1e-5
 parity_difference parity_compare(const qe_desc *desc, const void *got, const void *wanted, double bound,
                                  const void *magnitudes, double floor);
 /* Run cpu_ref on copies of a host call's operands whose f32 inputs have lost their signs; results[i] becomes the copy

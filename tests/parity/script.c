@@ -29,15 +29,20 @@ static const char *const chains[] = {
     "accumulate accumulate",
     "square_sum clip_norm sgd",
     "quant_grad tanh_norm_grad",
+    "conv2d bn_stats bn_running bn_norm clamp quant conv2d",
+    "conv2d bias_add clamp",
+    "quant_grad clamp_grad bn_grad_sums bn_grad_x conv2d_grad_x accumulate",
+    "bn_grad_x conv2d_grad_w conv2d_grad_x clamp_grad",
+    "linear linear_grad_w linear_grad_x",
 };
 
 static bool takes_part(const qe_op_info *info) {
   return info->shape_class == QE_CLASS_ELEMENT || info->shape_class == QE_CLASS_CHANNEL ||
-         info->shape_class == QE_CLASS_QUANT;
+         info->shape_class == QE_CLASS_QUANT || script_is_layer(info);
 }
 
 static bool is_map(qe_kind kind) {
-  return kind == QE_KIND_MAP || kind == QE_KIND_POSITIVE || kind == QE_KIND_SHAPE;
+  return kind == QE_KIND_MAP || kind == QE_KIND_RESULT || kind == QE_KIND_POSITIVE || kind == QE_KIND_SHAPE;
 }
 
 static bool is_scalar(qe_kind kind) {
@@ -47,14 +52,15 @@ static bool is_scalar(qe_kind kind) {
 /* May a value that was made as one kind be used as another? */
 static bool fits(qe_kind have, qe_kind need) {
   if (have == need) return true;
-  if (need == QE_KIND_SHAPE || need == QE_KIND_MAP) return is_map(have);
+  if (need == QE_KIND_SHAPE || need == QE_KIND_MAP || need == QE_KIND_RESULT) return is_map(have);
   if (need == QE_KIND_CHANNEL) return have == QE_KIND_VARIANCE;
   return is_scalar(need) && is_scalar(have); /* what the ops write there are sums of squares */
 }
 
-/* A step that was written is a step's gradient. */
+/* A step or a weight that was written is a gradient. */
 static bool readable(const script_value *value, qe_kind kind) {
-  return kind == QE_KIND_STEP ? value->input && !value->writes : value->input || value->writes;
+  bool given = kind == QE_KIND_STEP || kind == QE_KIND_WEIGHT;
+  return given ? value->input && !value->writes : value->input || value->writes;
 }
 
 static bool in_call(const parity_script *of, const script_call *call, int operands, qe_value value) {
@@ -128,6 +134,7 @@ static qe_desc flat(const parity_script *of) {
 /* A new view, in shape `desc`, of `link` or of any map in the other shape; -1 when there is none. */
 static qe_value find_view(parity_draws *draws, parity_script *to, const qe_desc *desc, qe_kind kind, qe_value link) {
   qe_desc other = qe_same_desc(desc, &to->map) ? flat(to) : to->map;
+  if (qe_count(desc) != qe_count(&to->map)) return -1;
   bool linked = link >= 0 && qe_same_desc(&to->value[link].desc, &other) && fits(to->value[link].kind, kind);
   qe_value of = linked ? link : find_value(draws, to, &other, kind);
   if (of < 0 || qe_same_desc(desc, &other) || !is_map(kind)) return -1;
@@ -164,8 +171,10 @@ static qe_status append(parity_draws *draws, parity_script *to, qe_op op, qe_val
   if (to->calls == SCRIPT_CALLS) return QE_OK;
   script_call *call = &to->call[to->calls];
   *call = (script_call){.op = op, .principal = to->map};
-  if (info->shape_class == QE_CLASS_ELEMENT && parity_chance(draws, 15)) call->principal = flat(to);
-  parity_attrs_draw(info->shape_class, draws, &call->principal, &call->attrs);
+  bool element = info->shape_class == QE_CLASS_ELEMENT && parity_chance(draws, 15);
+  if (element || info->shape_class == QE_CLASS_LINEAR) call->principal = flat(to);
+  if (script_is_layer(info) && !script_layer_draw(draws, to, op, call)) return QE_OK;
+  if (!script_is_layer(info)) parity_attrs_draw(info->shape_class, draws, &call->principal, &call->attrs);
   qe_desc desc[QE_MAX_OPERANDS];
   QE_TRY(qe_op_shapes(op, &call->attrs, &call->principal, desc));
   qe_value next = *link;
@@ -181,7 +190,10 @@ static qe_status append(parity_draws *draws, parity_script *to, qe_op op, qe_val
   }
   for (int i = 0; i < info->operands; i++) {
     script_value *value = &to->value[script_base(to, call->value[i])];
-    if (info->operand[i].role != QE_READ) value->writes++, value->unread = true;
+    if (info->operand[i].role == QE_READ) continue;
+    value->writes++, value->unread = true;
+    /* Not to be updated: its bound is a layer's, not that of the op that adds to it. */
+    if (script_is_layer(info) && value->kind == QE_KIND_MAP) value->kind = QE_KIND_RESULT;
   }
   *link = next;
   to->calls++;
@@ -222,11 +234,12 @@ static void lay_out(parity_script *to) {
 
 qe_status script_draw(uint64_t seed, parity_script *drawn) {
   *drawn = (parity_script){.seed = seed};
-  parity_draws draws = parity_draws_start(seed, 100);
+  parity_draws draws = parity_draws_start(seed, SCRIPT_DRAWS);
   drawn->map = parity_map_draw(&draws, seed, parity_chance(&draws, 15) ? 70000 : 6000);
   /* Statistics of a few rows cancel to nothing, which no bound can judge. */
   int32_t rows = drawn->map.dim[QE_N] * drawn->map.dim[QE_H] * drawn->map.dim[QE_W];
   if (rows < 8) drawn->map.dim[QE_N] = 9;
+  script_windows_draw(seed, drawn);
   int calls = parity_range(&draws, 3, SCRIPT_CALLS);
   while (drawn->calls < calls)
     QE_TRY(parity_chance(&draws, 60)
