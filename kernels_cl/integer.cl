@@ -82,18 +82,24 @@ DEVICE void requant_one(const qk_params_requant p, GLOBAL const uchar *v, GLOBAL
   qk_store_code(y, p.y_type, i, requantised(p, a, m[k], b, two ? n[k] : 0, offset[k]));
 }
 
+/* Every value; `two`: with u and n, which are any memory of the type otherwise. */
+DEVICE void requant_all(const qk_params_requant p, GLOBAL const uchar *v, GLOBAL const int *m, int two,
+                        GLOBAL const uchar *u, GLOBAL const int *n, GLOBAL const long *offset, GLOBAL uchar *y) {
+  ulong unit = (ulong)p.unit;
+  for (ulong i = flat_start() * unit; i < (ulong)p.count; i += flat_stride() * unit) {
+    if (unit == 4)
+      requant_four(p, v, m, two, u, n, offset, y, i);
+    else
+      requant_one(p, v, m, two, u, n, offset, y, i);
+  }
+}
+
 KERNEL(qk_int_requant)(BUFFER(v), BUFFER(m), BUFFER(offset), BUFFER(y), const qk_params_requant p) {
   OPERAND(const uchar, v);
   OPERAND(const int, m);
   OPERAND(const long, offset);
   OPERAND(uchar, y);
-  ulong unit = (ulong)p.unit;
-  for (ulong i = flat_start() * unit; i < (ulong)p.count; i += flat_stride() * unit) {
-    if (unit == 4)
-      requant_four(p, v, m, 0, v, m, offset, y, i);
-    else
-      requant_one(p, v, m, 0, v, m, offset, y, i);
-  }
+  requant_all(p, v, m, 0, v, m, offset, y);
 }
 
 KERNEL(qk_int_requant_add)
@@ -104,13 +110,7 @@ KERNEL(qk_int_requant_add)
   OPERAND(const int, n);
   OPERAND(const long, offset);
   OPERAND(uchar, y);
-  ulong unit = (ulong)p.unit;
-  for (ulong i = flat_start() * unit; i < (ulong)p.count; i += flat_stride() * unit) {
-    if (unit == 4)
-      requant_four(p, v, m, 1, u, n, offset, y, i);
-    else
-      requant_one(p, v, m, 1, u, n, offset, y, i);
-  }
+  requant_all(p, v, m, 1, u, n, offset, y);
 }
 
 /* ---- packing: a work-item does a word of eight fields, as core/base/pack.c ---- */

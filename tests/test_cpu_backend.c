@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
 #include "core/dispatch/program.h"
+#include "tests/failing.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -330,18 +331,7 @@ done:
 
 static void every_failing_allocation_is_survived(void **state) {
   (void)state;
-  int64_t before = qe_alloc_count();
-  OK(open_and_run());
-  int64_t needed = qe_alloc_count() - before;
-  assert_true(needed > 10);
-  for (int64_t nth = 1; nth <= needed; nth++) {
-    qe_alloc_fail_nth(nth);
-    qe_status status = open_and_run();
-    qe_alloc_fail_nth(0);
-    if (status != QE_NO_MEMORY)
-      fail_msg("allocation %lld failed, the status is %s", (long long)nth, qe_status_name(status));
-  }
-  OK(open_and_run());
+  check_failing_allocations(open_and_run, 10, 0);
 }
 
 int main(void) {

@@ -1,69 +1,16 @@
 /* The cpu backend's engine for whole integer networks against the same networks run op by op on `ref`: the same bits
  * for every instruction set that this machine has and every form of convolution. */
-#include "core/dispatch/population.h"
-#include "tests/network_draw.h"
+enum { CLASSES = 7, IMAGES = 45, COUNT = IMAGES, CANDIDATES = 5 };
+#include "tests/evaluation.h"
 
-enum { CLASSES = 7, IMAGES = 45, CANDIDATES = 5 };
-
-typedef struct images {
-  uint8_t *pixels;
-  int32_t index[IMAGES], labels[IMAGES];
-  size_t bytes; /* of all */
-} images;
-
-static void images_draw(images *to, draws *from, const qe_desc *shape) {
-  int64_t count = qe_count(shape) * IMAGES;
-  to->bytes = (size_t)count;
-  to->pixels = qe_alloc(to->bytes);
-  assert_non_null(to->pixels);
-  int32_t style = draw_range(from, 0, 2); /* 1: only the least and largest pixels */
-  for (int64_t i = 0; i < count; i++)
-    to->pixels[i] = (uint8_t)(style == 1 ? 255 * draw_range(from, 0, 1) : draw_range(from, 0, 255));
-  for (int32_t i = 0; i < IMAGES; i++) {
-    to->index[i] = draw_range(from, 0, IMAGES - 1);
-    to->labels[i] = draw_range(from, 0, CLASSES - 1);
-  }
+/* On the cpu, whose own choice must be `lanes`. */
+static void run_lanes(qe_device *device, const evaluation *what, const images *on, outcome *to) {
+  OK(evaluate(device, what, on, NULL, to));
+  assert_string_equal(to->engine, "lanes");
 }
 
-typedef struct outcome {
-  int64_t loss[CANDIDATES], hits[CANDIDATES];
-  int32_t logits[CANDIDATES * IMAGES * CLASSES];
-} outcome;
-
-typedef struct evaluation {
-  const qe_network *network;
-  const qe_genome_layout *layout; /* NULL: the network as it is */
-  const uint8_t *genomes, *parent;
-  int64_t count, bound;
-  size_t memory;
-} evaluation;
-
-static void evaluate(qe_device *device, const evaluation *what, const images *on, const char *engine, outcome *to) {
-  qe_queue *queue;
-  qe_buffer *pixels;
-  qe_population *population;
-  qe_population_options options = {.memory = what->memory};
-  memset(to, 0, sizeof *to);
-  OK(qe_queue_new(device, &queue));
-  OK(qe_buffer_new(device, on->bytes, &pixels));
-  OK(qe_queue_write(queue, pixels, 0, on->pixels, on->bytes));
-  OK(qe_queue_wait(queue));
-  OK(qe_population_new(queue, what->network, what->layout, &options, &population));
-  if (engine) assert_string_equal(qe_population_engine(population), engine);
-  qe_population_call call = {.images = pixels,
-                             .image_count = IMAGES,
-                             .index = on->index,
-                             .labels = on->labels,
-                             .count = what->count,
-                             .genomes = what->genomes,
-                             .candidates = what->genomes ? CANDIDATES : 1,
-                             .parent = what->parent,
-                             .bound = what->bound};
-  qe_population_result result = {to->loss, to->hits, what->bound < INT64_MAX ? NULL : to->logits};
-  OK(qe_population_run(population, &call, &result));
-  qe_population_free(population);
-  qe_buffer_free(pixels);
-  qe_queue_free(queue);
+static void run_reference(const evaluation *what, const images *on, outcome *to) {
+  OK(evaluate(fixture_device[0], what, on, "op by op", to));
 }
 
 static void open_cpu(const char *isa, const char *form, int threads, qe_device **device) {
@@ -79,14 +26,11 @@ static void open_cpu(const char *isa, const char *form, int threads, qe_device *
 static const char *const isas[] = {"portable", "avx2", "avx512"};
 static const char *const forms[] = {NULL, "winograd", "direct", "wide", "vnni", "plain", "lookup2", "lookup1"};
 
-static void check_same(const outcome *got, const outcome *wanted, const qe_network *network, const char *isa,
-                       const char *form, uint64_t number) {
-  bool scores =
-      memcmp(got->loss, wanted->loss, sizeof got->loss) == 0 && memcmp(got->hits, wanted->hits, sizeof got->hits) == 0;
-  if (scores && memcmp(got->logits, wanted->logits, sizeof got->logits) == 0) return;
-  qe_network_dump(network, stderr);
-  fail_msg("network %llu on %s, form %s: loss %lld, must be %lld", (unsigned long long)number, isa,
-           form ? form : "of choice", (long long)got->loss[0], (long long)wanted->loss[0]);
+static void check_on(const outcome *got, const outcome *wanted, const qe_network *network, uint64_t number,
+                     const char *isa, const char *form) {
+  char where[64];
+  snprintf(where, sizeof where, "%s, form %s", isa, form ? form : "of choice");
+  check_same(got, wanted, network, number, where);
 }
 
 /* One network on every instruction set and with every form put first. */
@@ -99,14 +43,14 @@ static void check_network(draws *from, network_limits limits, uint64_t number) {
   /* Full chunks, parts of one, and a few images at the end, which go one by one. */
   evaluation what = {
       .network = network, .count = draw_range(from, 0, 1) ? IMAGES : draw_range(from, 33, 36), .bound = INT64_MAX};
-  evaluate(fixture_device[0], &what, &on, "op by op", &wanted);
+  run_reference(&what, &on, &wanted);
   for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
     for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
       qe_device *device;
       open_cpu(isas[i], forms[f], 1, &device);
       if (!device) continue;
-      evaluate(device, &what, &on, "lanes", &got);
-      check_same(&got, &wanted, network, isas[i], forms[f], number);
+      run_lanes(device, &what, &on, &got);
+      check_on(&got, &wanted, network, number, isas[i], forms[f]);
       qe_device_close(device);
     }
   qe_free(on.pixels);
@@ -137,31 +81,6 @@ static void test_residual_networks(void **state) {
 
 /* ---- populations ---- */
 
-/* Candidates near to the network's own genome: a few fields changed, one candidate equal, one all new. */
-static uint8_t *genomes_draw(draws *from, const qe_network *network, const qe_genome_layout *layout) {
-  uint8_t *genomes = qe_calloc(CANDIDATES, layout->bytes);
-  int8_t *codes = qe_alloc(1 << 16);
-  assert_true(genomes && codes);
-  for (int32_t p = 0; p < CANDIDATES; p++) {
-    uint8_t *genome = genomes + (size_t)p * layout->bytes;
-    qe_genome_from_network(layout, network, genome);
-    for (size_t g = 0; g < layout->genes; g++) {
-      const qe_gene *gene = &layout->gene[g];
-      if (gene->kind != QE_GENE_WEIGHT || p == 1 || (p > 1 && draw_range(from, 0, 2))) continue;
-      assert_true(gene->count <= 1 << 16);
-      OK(qe_genome_codes(gene, genome, codes));
-      int64_t changes = p == 0 ? gene->count : 1 + gene->count / 50;
-      for (int64_t i = 0; i < changes; i++) {
-        int32_t field = draw_range(from, 0, (gene->grid.high - gene->grid.low) / gene->grid.spacing);
-        codes[qe_below(draw_word(from), (uint32_t)gene->count)] = (int8_t)(gene->grid.low + field * gene->grid.spacing);
-      }
-      qe_pack(&gene->grid, codes, gene->count, genome + gene->offset);
-    }
-  }
-  qe_free(codes);
-  return genomes;
-}
-
 static void check_population(draws *from, uint64_t number, const char *isa, int threads) {
   network_limits limits = {.extent = 8, .channels = 8, .blocks = 5, .weight_bits = draw_range(from, 1, 5)};
   qe_network *network = network_drawn(from, limits, CLASSES);
@@ -174,21 +93,18 @@ static void check_population(draws *from, uint64_t number, const char *isa, int 
   uint8_t *genomes = genomes_draw(from, network, layout),
           *parent = genomes + (size_t)draw_range(from, 1, 2) * layout->bytes;
   evaluation what = {.network = network, .layout = layout, .genomes = genomes, .count = IMAGES, .bound = INT64_MAX};
-  evaluate(fixture_device[0], &what, &on, "op by op", &wanted);
+  run_reference(&what, &on, &wanted);
   open_cpu(isa, NULL, threads, &device);
   if (device) {
-    evaluate(device, &what, &on, "lanes", &got);
-    check_same(&got, &wanted, network, isa, NULL, number);
+    run_lanes(device, &what, &on, &got);
+    check_on(&got, &wanted, network, number, isa, NULL);
     what.parent = parent;
-    evaluate(device, &what, &on, "lanes", &got);
-    check_same(&got, &wanted, network, isa, "of choice, with a parent", number);
+    run_lanes(device, &what, &on, &got);
+    check_on(&got, &wanted, network, number, isa, "of choice, with a parent");
     what.bound = wanted.loss[draw_range(from, 0, CANDIDATES - 1)];
-    evaluate(device, &what, &on, "lanes", &got);
-    for (int32_t p = 0; p < CANDIDATES; p++) {
-      bool dropped = wanted.loss[p] > what.bound;
-      assert_true(got.loss[p] == (dropped ? QE_DROPPED : wanted.loss[p]));
-      assert_true(got.hits[p] == (dropped ? 0 : wanted.hits[p]));
-    }
+    what.no_logits = true;
+    run_lanes(device, &what, &on, &got);
+    check_bounded(&got, &wanted, what.bound);
     qe_device_close(device);
   }
   qe_free(genomes);
@@ -217,26 +133,19 @@ static void test_memory_is_bounded(void **state) {
   uint8_t *genomes = genomes_draw(&from, network, layout);
   open_cpu("portable", NULL, 1, &device);
   evaluation what = {.network = network, .layout = layout, .genomes = genomes, .count = IMAGES, .bound = INT64_MAX};
-  evaluate(device, &what, &on, "lanes", &wanted);
+  run_lanes(device, &what, &on, &wanted);
   int refused = 0, fitted = 0;
   for (what.memory = 1 << 10; what.memory < (size_t)1 << 24; what.memory *= 2) {
-    qe_queue *queue;
-    qe_population *population;
-    qe_population_options options = {.memory = what.memory};
-    OK(qe_queue_new(device, &queue));
     qe_message_clear();
-    qe_status status = qe_population_new(queue, network, layout, &options, &population);
+    qe_status status = evaluate(device, &what, &on, "lanes", &got);
     if (status == QE_OK) {
-      qe_population_free(population);
-      evaluate(device, &what, &on, "lanes", &got);
-      check_same(&got, &wanted, network, "portable", "of choice", what.memory);
+      check_on(&got, &wanted, network, what.memory, "portable", NULL);
       fitted++;
     } else {
       assert_int_equal(status, QE_NO_MEMORY);
       assert_non_null(strstr(qe_message(), "--memory"));
       refused++;
     }
-    qe_queue_free(queue);
   }
   assert_true(refused > 0 && fitted > 0);
   qe_device_close(device);
@@ -306,10 +215,10 @@ static void test_damaged_networks(void **state) {
     } else {
       qe_device *device;
       evaluation what = {.network = network, .count = 7, .bound = INT64_MAX};
-      evaluate(fixture_device[0], &what, &on, "op by op", &wanted);
+      run_reference(&what, &on, &wanted);
       open_cpu(isas[i % 3], NULL, 1, &device);
-      if (device) evaluate(device, &what, &on, NULL, &got);
-      if (device) check_same(&got, &wanted, network, isas[i % 3], NULL, i);
+      if (device) OK(evaluate(device, &what, &on, NULL, &got));
+      if (device) check_on(&got, &wanted, network, i, isas[i % 3], NULL);
       qe_device_close(device);
       taken++;
     }
@@ -340,9 +249,9 @@ static void test_random_genomes(void **state) {
     open_cpu(isas[i % 3], NULL, 1, &device);
     evaluation what = {.network = network, .layout = layout, .genomes = genomes, .count = 9, .bound = INT64_MAX};
     if (device && good) {
-      evaluate(fixture_device[0], &what, &on, "op by op", &wanted);
-      evaluate(device, &what, &on, "lanes", &got);
-      check_same(&got, &wanted, network, isas[i % 3], NULL, i);
+      run_reference(&what, &on, &wanted);
+      run_lanes(device, &what, &on, &got);
+      check_on(&got, &wanted, network, i, isas[i % 3], NULL);
     }
     qe_device_close(device);
     qe_free(genomes);

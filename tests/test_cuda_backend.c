@@ -1,6 +1,7 @@
 /* The cuda backend where the parity harness does not look, on the emulated driver: what it says where it cannot run,
  * precisions, memory and its end, copies, queues on threads, captured programs that must be captured again. */
 #include "core/dispatch/program.h"
+#include "tests/failing.h"
 #include "tests/fixture.h"
 
 #include <pthread.h>
@@ -371,18 +372,7 @@ done:
 /* The last one is a capture's record, without which runs are made step by step. */
 static void every_failing_allocation_is_survived(void **state) {
   (void)state;
-  int64_t before = qe_alloc_count();
-  OK(open_and_run());
-  int64_t needed = qe_alloc_count() - before;
-  assert_true(needed > 8);
-  for (int64_t nth = 1; nth <= needed; nth++) {
-    qe_alloc_fail_nth(nth);
-    qe_status status = open_and_run();
-    qe_alloc_fail_nth(0);
-    if (status != (nth < needed ? QE_NO_MEMORY : QE_OK))
-      fail_msg("allocation %lld failed, the status is %s", (long long)nth, qe_status_name(status));
-  }
-  OK(open_and_run());
+  check_failing_allocations(open_and_run, 8, 1);
 }
 
 int main(void) {

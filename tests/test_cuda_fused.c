@@ -1,10 +1,9 @@
 /* The engine `fused` of the cuda backend on the emulated driver, against the same networks run op by op on `ref`: the
  * same bits for every kind of network that it takes. */
-#include "core/dispatch/population.h"
 #include "core/graph/integer.h"
-#include "tests/network_draw.h"
 
-enum { CLASSES = 7, IMAGES = 9, CANDIDATES = 5 };
+enum { CLASSES = 7, IMAGES = 9, COUNT = IMAGES, CANDIDATES = 5 };
+#include "tests/evaluation.h"
 
 static const char emulator[] = QE_BINARY_DIR "/tests/cuda_emulator/libcuda.so.1";
 static qe_device *cuda; /* NULL where there is no emulator */
@@ -23,81 +22,6 @@ static int close_emulator(void **state) {
   return fixture_close(state);
 }
 
-/* ---- one evaluation ---- */
-
-typedef struct images {
-  uint8_t *pixels;
-  int32_t index[IMAGES], labels[IMAGES];
-  size_t bytes; /* of all */
-} images;
-
-static void images_draw(images *to, draws *from, const qe_desc *shape) {
-  int64_t count = qe_count(shape) * IMAGES;
-  to->bytes = (size_t)count;
-  to->pixels = qe_alloc(to->bytes);
-  assert_non_null(to->pixels);
-  int32_t style = draw_range(from, 0, 2); /* 1: only the least and largest pixels */
-  for (int64_t i = 0; i < count; i++)
-    to->pixels[i] = (uint8_t)(style == 1 ? 255 * draw_range(from, 0, 1) : draw_range(from, 0, 255));
-  for (int32_t i = 0; i < IMAGES; i++) {
-    to->index[i] = draw_range(from, 0, IMAGES - 1);
-    to->labels[i] = draw_range(from, 0, CLASSES - 1);
-  }
-}
-
-typedef struct outcome {
-  int64_t loss[CANDIDATES], hits[CANDIDATES];
-  int32_t logits[CANDIDATES * IMAGES * CLASSES];
-} outcome;
-
-typedef struct evaluation {
-  const qe_network *network;
-  const qe_genome_layout *layout; /* NULL: the network as it is */
-  const uint8_t *genomes, *parent;
-  int64_t count, bound;
-  size_t memory;
-  bool no_logits;
-} evaluation;
-
-static qe_status evaluate(qe_device *device, const evaluation *what, const images *on, const char *engine,
-                          outcome *to) {
-  qe_queue *queue;
-  qe_buffer *pixels;
-  qe_population *population = NULL;
-  qe_population_options options = {.memory = what->memory, .engine = engine};
-  memset(to, 0, sizeof *to);
-  OK(qe_queue_new(device, &queue));
-  OK(qe_buffer_new(device, on->bytes, &pixels));
-  OK(qe_queue_write(queue, pixels, 0, on->pixels, on->bytes));
-  OK(qe_queue_wait(queue));
-  qe_status status = qe_population_new(queue, what->network, what->layout, &options, &population);
-  qe_population_call call = {.images = pixels,
-                             .image_count = IMAGES,
-                             .index = on->index,
-                             .labels = on->labels,
-                             .count = what->count,
-                             .genomes = what->genomes,
-                             .candidates = what->genomes ? CANDIDATES : 1,
-                             .parent = what->parent,
-                             .bound = what->bound};
-  qe_population_result result = {to->loss, to->hits, what->no_logits ? NULL : to->logits};
-  if (status == QE_OK) status = qe_population_run(population, &call, &result);
-  qe_population_free(population);
-  qe_buffer_free(pixels);
-  qe_queue_free(queue);
-  return status;
-}
-
-static bool check_same(const outcome *got, const outcome *wanted, const qe_network *network, uint64_t number) {
-  bool scores =
-      memcmp(got->loss, wanted->loss, sizeof got->loss) == 0 && memcmp(got->hits, wanted->hits, sizeof got->hits) == 0;
-  if (scores && memcmp(got->logits, wanted->logits, sizeof got->logits) == 0) return true;
-  qe_network_dump(network, stderr);
-  fail_msg("network %llu: loss %lld, must be %lld", (unsigned long long)number, (long long)got->loss[0],
-           (long long)wanted->loss[0]);
-  return false;
-}
-
 /* Whether the engine took the network. */
 static bool check_network(draws *from, network_limits limits, uint64_t number) {
   qe_network *network = network_drawn(from, limits, CLASSES);
@@ -108,7 +32,7 @@ static bool check_network(draws *from, network_limits limits, uint64_t number) {
   qe_status status = evaluate(cuda, &what, &on, "fused", &got);
   if (status == QE_OK) {
     OK(evaluate(fixture_device[0], &what, &on, "op by op", &wanted));
-    check_same(&got, &wanted, network, number);
+    check_same(&got, &wanted, network, number, "the emulated device");
   } else {
     assert_int_equal(status, QE_REFUSED);
   }
@@ -161,50 +85,12 @@ static void residual_networks(void **state) {
 
 /* ---- populations ---- */
 
-/* Candidates near to the network's own genome: a few fields changed, one candidate equal, one all new; multipliers and
- * offsets a little off where they are genes. */
-static uint8_t *genomes_draw(draws *from, const qe_network *network, const qe_genome_layout *layout) {
-  uint8_t *genomes = qe_calloc(CANDIDATES, layout->bytes);
-  int8_t *codes = qe_alloc(1 << 16);
-  assert_true(genomes && codes);
-  for (int32_t p = 0; p < CANDIDATES; p++) {
-    uint8_t *genome = genomes + (size_t)p * layout->bytes;
-    qe_genome_from_network(layout, network, genome);
-    for (size_t g = 0; g < layout->genes; g++) {
-      const qe_gene *gene = &layout->gene[g];
-      if (p == 1 || (p > 1 && draw_range(from, 0, 2))) continue;
-      if (gene->kind == QE_GENE_MULTIPLIER) {
-        int32_t *m = (int32_t *)(void *)(genome + gene->offset);
-        for (int64_t i = 0; i < gene->count; i++) m[i] -= m[i] / 16;
-      } else if (gene->kind == QE_GENE_OFFSET) {
-        int64_t *b = (int64_t *)(void *)(genome + gene->offset);
-        for (int64_t i = 0; i < gene->count; i++) b[i] -= b[i] / 16;
-      }
-      if (gene->kind != QE_GENE_WEIGHT) continue;
-      assert_true(gene->count <= 1 << 16);
-      OK(qe_genome_codes(gene, genome, codes));
-      int64_t changes = p == 0 ? gene->count : 1 + gene->count / 50;
-      for (int64_t i = 0; i < changes; i++) {
-        int32_t field = draw_range(from, 0, (gene->grid.high - gene->grid.low) / gene->grid.spacing);
-        codes[qe_below(draw_word(from), (uint32_t)gene->count)] = (int8_t)(gene->grid.low + field * gene->grid.spacing);
-      }
-      qe_pack(&gene->grid, codes, gene->count, genome + gene->offset);
-    }
-  }
-  qe_free(codes);
-  return genomes;
-}
-
 static void check_bound(evaluation *what, const images *on, draws *from, const outcome *wanted) {
   static outcome got;
   what->bound = wanted->loss[draw_range(from, 0, CANDIDATES - 1)];
   what->no_logits = true;
   OK(evaluate(cuda, what, on, "fused", &got));
-  for (int32_t p = 0; p < CANDIDATES; p++) {
-    bool dropped = wanted->loss[p] > what->bound;
-    assert_true(got.loss[p] == (dropped ? QE_DROPPED : wanted->loss[p]));
-    assert_true(got.hits[p] == (dropped ? 0 : wanted->hits[p]));
-  }
+  check_bounded(&got, wanted, what->bound);
 }
 
 /* Whether the engine took the network. `some`: a part of the layers evolves, requantisers among them. */
@@ -224,10 +110,10 @@ static bool check_population(draws *from, network_limits limits, bool some, uint
   qe_status status = evaluate(cuda, &what, &on, "fused", &got);
   if (status == QE_OK) {
     OK(evaluate(fixture_device[0], &what, &on, "op by op", &wanted));
-    check_same(&got, &wanted, network, number);
+    check_same(&got, &wanted, network, number, "the emulated device");
     what.parent = genomes + layout->bytes;
     OK(evaluate(cuda, &what, &on, "fused", &got));
-    check_same(&got, &wanted, network, number);
+    check_same(&got, &wanted, network, number, "the emulated device");
     check_bound(&what, &on, from, &wanted);
   } else {
     assert_int_equal(status, QE_REFUSED);
@@ -268,7 +154,7 @@ static void memory_is_bounded(void **state) {
     qe_message_clear();
     qe_status status = evaluate(cuda, &what, &on, "fused", &got);
     if (status == QE_OK) {
-      check_same(&got, &wanted, network, what.memory);
+      check_same(&got, &wanted, network, what.memory, "the emulated device");
       fitted++;
     } else {
       assert_int_equal(status, QE_NO_MEMORY);
@@ -332,7 +218,7 @@ static void resnet20(void **state) {
     evaluation what = {.network = network, .count = 3, .bound = INT64_MAX, .no_logits = true};
     OK(evaluate(fixture_fast(), &what, &on, NULL, &wanted));
     OK(evaluate(cuda, &what, &on, "fused", &got));
-    check_same(&got, &wanted, network, i);
+    check_same(&got, &wanted, network, i, "the emulated device");
     qe_free(on.pixels);
     qe_network_free(network);
   }

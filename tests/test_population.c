@@ -1,11 +1,10 @@
 /* Population evaluation op by op, on every device, against each candidate as a network of its own: whatever the chunks,
  * with a parent and with a bound; what a call must be. */
-#include "core/dispatch/population.h"
 #include "core/graph/integer.h"
 #include "core/train/trainer.h"
-#include "tests/network_draw.h"
 
 enum { CLASSES = 5, IMAGES = 13, COUNT = 21, CANDIDATES = 9 };
+#include "tests/population_draw.h"
 
 typedef struct outcome {
   int64_t loss[CANDIDATES], hits[CANDIDATES];
@@ -17,9 +16,7 @@ typedef struct scene {
   qe_network *network, *scratch; /* the same; one is for the candidates' values */
   qe_genome_layout *layout;
   uint8_t *genomes, *parent;
-  int32_t index[COUNT], labels[COUNT];
-  uint8_t *pixels;
-  size_t pixel_bytes;
+  images on;
   outcome alone; /* each candidate as a network of its own, on ref */
 } scene;
 
@@ -33,23 +30,15 @@ static uint8_t *genome_of(const scene *s, int candidate) {
 
 static void draw_gene(draws *from, const qe_gene *gene, uint8_t *genome) {
   uint8_t *part = genome + gene->offset;
-  int64_t at = draw_range(from, 0, (int32_t)gene->count - 1);
   if (gene->kind == QE_GENE_WEIGHT) {
-    int8_t *codes = qe_alloc((size_t)gene->count);
-    assert_non_null(codes);
-    qe_unpack(&gene->grid, part, gene->count, codes);
-    int32_t fields = (gene->grid.high - gene->grid.low) / gene->grid.spacing;
-    for (int k = 0; k < 5; k++) {
-      codes[at] = (int8_t)(gene->grid.low + gene->grid.spacing * draw_range(from, 0, fields));
-      at = draw_range(from, 0, (int32_t)gene->count - 1);
-    }
-    qe_pack(&gene->grid, codes, gene->count, part);
-    qe_free(codes);
-  } else if (gene->kind == QE_GENE_MULTIPLIER) {
-    ((int32_t *)(void *)part)[at] /= 2;
-  } else {
-    ((int64_t *)(void *)part)[at] += draw_range(from, -5, 5);
+    codes_change(from, gene, 5, part);
+    return;
   }
+  int64_t at = draw_range(from, 0, (int32_t)gene->count - 1);
+  if (gene->kind == QE_GENE_MULTIPLIER)
+    ((int32_t *)(void *)part)[at] /= 2;
+  else
+    ((int64_t *)(void *)part)[at] += draw_range(from, -5, 5);
 }
 
 /* The parent's values from some gene on changed; the first candidate is the parent itself. */
@@ -64,16 +53,6 @@ static void draw_candidates(draws *from, scene *s) {
   }
 }
 
-static void draw_images(draws *from, scene *s) {
-  s->pixel_bytes = (size_t)qe_count(&s->network->layer[0].output) * IMAGES;
-  s->pixels = qe_alloc(s->pixel_bytes);
-  for (size_t i = 0; i < s->pixel_bytes; i++) s->pixels[i] = (uint8_t)draw_range(from, 0, 255);
-  for (int i = 0; i < COUNT; i++) {
-    s->index[i] = draw_range(from, 0, IMAGES - 1);
-    s->labels[i] = draw_range(from, 0, CLASSES - 1);
-  }
-}
-
 /* ---- running ---- */
 
 typedef struct setting {
@@ -85,32 +64,17 @@ typedef struct setting {
   char **explain; /* NULL, or receives the engine's words (free) */
 } setting;
 
-static qe_population_call call_of(const scene *s, const qe_buffer *images) {
-  return (qe_population_call){.images = images,
-                              .image_count = IMAGES,
-                              .index = s->index,
-                              .labels = s->labels,
-                              .count = COUNT,
-                              .genomes = s->genomes,
-                              .candidates = CANDIDATES,
-                              .bound = INT64_MAX};
+static qe_population_call call_of(const scene *s, const qe_buffer *pixels) {
+  qe_population_call call = images_call(&s->on, pixels);
+  call.genomes = s->genomes;
+  call.candidates = CANDIDATES;
+  return call;
 }
 
 static qe_buffer *upload(const scene *s, qe_queue *queue) {
-  qe_buffer *images;
-  OK(qe_buffer_new(queue->device, s->pixel_bytes, &images));
-  OK(qe_queue_write(queue, images, 0, s->pixels, s->pixel_bytes));
-  OK(qe_queue_wait(queue));
-  return images;
-}
-
-static char *explained(const qe_population *population) {
-  char *text = NULL;
-  size_t size = 0;
-  FILE *file = open_memstream(&text, &size);
-  qe_population_explain(population, file);
-  fclose(file);
-  return text;
+  qe_buffer *pixels;
+  OK(images_upload(&s->on, queue, &pixels));
+  return pixels;
 }
 
 static void run(const scene *s, const setting *with, outcome *to) {
@@ -118,17 +82,17 @@ static void run(const scene *s, const setting *with, outcome *to) {
   qe_population *population;
   qe_population_options options = {.memory = with->memory, .engine = "op by op", .batch = with->batch};
   OK(qe_queue_new(with->device, &queue));
-  qe_buffer *images = upload(s, queue);
+  qe_buffer *pixels = upload(s, queue);
   OK(qe_population_new(queue, s->network, s->layout, &options, &population));
   assert_string_equal(qe_population_engine(population), "op by op");
-  qe_population_call call = call_of(s, images);
+  qe_population_call call = call_of(s, pixels);
   if (with->parent) call.parent = s->parent;
   call.bound = with->bound;
   memset(to, 0xAA, sizeof *to);
   OK(qe_population_run(population, &call, &(qe_population_result){to->loss, to->hits, to->logits[0]}));
-  if (with->explain) *with->explain = explained(population);
+  if (with->explain) *with->explain = population_explained(population);
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
 }
 
@@ -136,20 +100,18 @@ static void run(const scene *s, const setting *with, outcome *to) {
 static void run_alone(scene *s) {
   qe_queue *queue;
   OK(qe_queue_new(fixture_device[0], &queue));
-  qe_buffer *images = upload(s, queue);
+  qe_buffer *pixels = upload(s, queue);
   for (int i = 0; i < CANDIDATES; i++) {
     qe_population *population;
     OK(qe_genome_to_network(s->layout, genome_of(s, i), s->scratch));
     OK(qe_network_check(s->scratch));
     OK(qe_population_new(queue, s->scratch, NULL, &(qe_population_options){.engine = "op by op"}, &population));
-    qe_population_call call = call_of(s, images);
-    call.genomes = NULL;
-    call.candidates = 1;
+    qe_population_call call = images_call(&s->on, pixels);
     qe_population_result result = {&s->alone.loss[i], &s->alone.hits[i], s->alone.logits[i]};
     OK(qe_population_run(population, &call, &result));
     qe_population_free(population);
   }
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
 }
 
@@ -174,7 +136,7 @@ static void finish_scene(draws *from, scene *s, int kind) {
   qe_network_prove(s->scratch);
   choose_genes(from, s, kind);
   draw_candidates(from, s);
-  draw_images(from, s);
+  images_draw(&s->on, from, &s->network->layer[0].output);
   run_alone(s);
 }
 
@@ -192,7 +154,7 @@ static void free_scene(scene *s) {
   qe_genome_layout_free(s->layout);
   qe_free(s->genomes);
   qe_free(s->parent);
-  qe_free(s->pixels);
+  qe_free(s->on.pixels);
 }
 
 static void assert_same(const scene *s, const setting *with, const outcome *got, const char *what, uint64_t seed) {
@@ -380,14 +342,14 @@ static void test_calls_of_all_sizes(void **state) {
   qe_population *population;
   draw_scene(4, &s);
   OK(qe_queue_new(fixture_fast(), &queue));
-  qe_buffer *images = upload(&s, queue);
+  qe_buffer *pixels = upload(&s, queue);
   OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "op by op"}, &population));
-  char *text = explained(population);
+  char *text = population_explained(population);
   assert_non_null(strstr(text, "made by the first run"));
   free(text);
   const int32_t sizes[][2] = {{1, 1}, {CANDIDATES, 3}, {2, COUNT}, {CANDIDATES, COUNT}, {3, 2}, {1, COUNT}};
   for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-    qe_population_call call = call_of(&s, images);
+    qe_population_call call = call_of(&s, pixels);
     call.candidates = sizes[k][0];
     call.count = sizes[k][1];
     if (k % 2) call.parent = s.parent;
@@ -397,7 +359,7 @@ static void test_calls_of_all_sizes(void **state) {
                           (size_t)call.count * CLASSES * sizeof(int32_t));
   }
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
   free_scene(&s);
 }
@@ -411,16 +373,16 @@ static void test_nothing_evolves(void **state) {
   qe_population *population;
   draw_scene(6, &s);
   OK(qe_queue_new(fixture_fast(), &queue));
-  qe_buffer *images = upload(&s, queue);
+  qe_buffer *pixels = upload(&s, queue);
   OK(qe_population_new(queue, s.network, NULL, NULL, &population));
-  qe_population_call call = call_of(&s, images);
+  qe_population_call call = call_of(&s, pixels);
   OK(qe_population_run(population, &call, &(qe_population_result){got.loss, got.hits, got.logits[0]}));
   for (int i = 0; i < CANDIDATES; i++) { /* candidate 0 is the parent, which is the network */
     assert_int_equal(got.loss[i], s.alone.loss[0]);
     assert_memory_equal(got.logits[i], s.alone.logits[0], sizeof got.logits[i]);
   }
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
   free_scene(&s);
 }
@@ -429,7 +391,7 @@ static void test_nothing_evolves(void **state) {
 
 #define REFUSES(wanted, change, text)                                                                                  \
   do {                                                                                                                 \
-    qe_population_call call = call_of(&s, images);                                                                     \
+    qe_population_call call = call_of(&s, pixels);                                                                     \
     change;                                                                                                            \
     FAILS(wanted, qe_population_run(population, &call, &result), text);                                                \
     assert_memory_equal(&got, &before, sizeof got);                                                                    \
@@ -443,14 +405,14 @@ static void test_bad_calls_change_nothing(void **state) {
   qe_population *population;
   draw_scene(3, &s);
   OK(qe_queue_new(fixture_fast(), &queue));
-  qe_buffer *images = upload(&s, queue);
+  qe_buffer *pixels = upload(&s, queue);
   OK(qe_population_new(queue, s.network, s.layout, NULL, &population));
   memset(&got, 0x55, sizeof got);
   before = got;
   qe_population_result result = {got.loss, got.hits, got.logits[0]};
   int32_t bad_index[COUNT], bad_label[COUNT];
-  memcpy(bad_index, s.index, sizeof bad_index);
-  memcpy(bad_label, s.labels, sizeof bad_label);
+  memcpy(bad_index, s.on.index, sizeof bad_index);
+  memcpy(bad_label, s.on.labels, sizeof bad_label);
   bad_index[COUNT - 1] = IMAGES;
   bad_label[2] = -1;
   REFUSES(QE_SHAPE, call.index = bad_index, "index 13 at 20");
@@ -462,7 +424,7 @@ static void test_bad_calls_change_nothing(void **state) {
   REFUSES(QE_SHAPE, call.genomes = NULL, "without genomes");
   REFUSES(QE_USAGE, call.genomes = s.genomes + 1, "multiple of 8");
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
   free_scene(&s);
 }
@@ -481,7 +443,7 @@ static void test_bad_genomes_are_named(void **state) {
   gene->grid = layer->grid;
   qe_network_prove(s.network);
   OK(qe_queue_new(fixture_fast(), &queue));
-  qe_buffer *images = upload(&s, queue);
+  qe_buffer *pixels = upload(&s, queue);
   OK(qe_population_new(queue, s.network, s.layout, NULL, &population));
   memset(&got, 0x55, sizeof got);
   before = got;
@@ -494,7 +456,7 @@ static void test_bad_genomes_are_named(void **state) {
   s.parent[gene->offset] = 0xFF;
   REFUSES(QE_FORMAT, call.parent = s.parent, "population, parent: genome, layer");
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   qe_queue_free(queue);
   free_scene(&s);
 }

@@ -1,9 +1,7 @@
 /* The engine `batched` of the portable backends against the same networks run op by op on `ref`: the same bits in every
  * layout, with every kernel put first, for all kinds of calls. */
-#include "core/dispatch/population.h"
-#include "tests/network_draw.h"
-
-enum { CLASSES = 7, IMAGES = 45, CANDIDATES = 6 };
+enum { CLASSES = 7, IMAGES = 45, COUNT = IMAGES, CANDIDATES = 6 };
+#include "tests/population_draw.h"
 
 typedef struct outcome {
   int64_t loss[CANDIDATES], hits[CANDIDATES];
@@ -14,10 +12,9 @@ typedef struct outcome {
 typedef struct scene {
   qe_network *network;
   qe_genome_layout *layout; /* NULL: nothing evolves */
-  uint8_t *genomes, *parent, *pixels;
-  size_t pixel_bytes;
+  uint8_t *genomes, *parent;
   bool plain; /* every kernel takes some of its convolutions */
-  int32_t index[IMAGES], labels[IMAGES];
+  images on;
   outcome wanted;
 } scene;
 
@@ -73,20 +70,6 @@ static void set_choice(const choice *c) {
 
 /* ---- scenes ---- */
 
-static void draw_images(draws *from, scene *s) {
-  int64_t count = qe_count(&s->network->layer[0].output) * IMAGES;
-  s->pixel_bytes = (size_t)count;
-  s->pixels = qe_alloc(s->pixel_bytes);
-  assert_non_null(s->pixels);
-  int32_t style = draw_range(from, 0, 2); /* 1: only the least and largest pixels */
-  for (int64_t i = 0; i < count; i++)
-    s->pixels[i] = (uint8_t)(style == 1 ? 255 * draw_range(from, 0, 1) : draw_range(from, 0, 255));
-  for (int32_t i = 0; i < IMAGES; i++) {
-    s->index[i] = draw_range(from, 0, IMAGES - 1);
-    s->labels[i] = draw_range(from, 0, CLASSES - 1);
-  }
-}
-
 /* Some values of a gene changed. */
 static void change_gene(draws *from, const qe_gene *gene, bool all, uint8_t *genome) {
   uint8_t *part = genome + gene->offset;
@@ -98,16 +81,7 @@ static void change_gene(draws *from, const qe_gene *gene, bool all, uint8_t *gen
     ((int64_t *)(void *)part)[draw_range(from, 0, (int32_t)gene->count - 1)] /= 2;
     return;
   }
-  int8_t *codes = qe_alloc((size_t)gene->count);
-  assert_non_null(codes);
-  qe_unpack(&gene->grid, part, gene->count, codes);
-  int64_t changes = all ? gene->count : 1 + gene->count / 50;
-  for (int64_t i = 0; i < changes; i++) {
-    int32_t field = draw_range(from, 0, (gene->grid.high - gene->grid.low) / gene->grid.spacing);
-    codes[qe_below(draw_word(from), (uint32_t)gene->count)] = (int8_t)(gene->grid.low + field * gene->grid.spacing);
-  }
-  qe_pack(&gene->grid, codes, gene->count, part);
-  qe_free(codes);
+  codes_change(from, gene, all ? gene->count : 1 + gene->count / 50, part);
 }
 
 /* Candidate 0 is new in all layers, 1 is the network itself, the others differ from some layer on. */
@@ -139,18 +113,9 @@ static qe_genome_layout *draw_layout(draws *from, const qe_network *network, int
   return layout;
 }
 
-static char *explained(const qe_population *population) {
-  char *text = NULL;
-  size_t size = 0;
-  FILE *file = open_memstream(&text, &size);
-  qe_population_explain(population, file);
-  fclose(file);
-  return text;
-}
-
 /* Whether the engine has the layout on this device; `kernel` that is forced must then be used somewhere. */
 static bool has_choice(const qe_population *population, const choice *c, bool kernel) {
-  char wanted[64], *text = explained(population);
+  char wanted[64], *text = population_explained(population);
   snprintf(wanted, sizeof wanted, "layout %s,", c->form ? c->form : "");
   bool has = !c->form || strstr(text, wanted);
   snprintf(wanted, sizeof wanted, "by %s", c->kernel ? c->kernel : "");
@@ -168,20 +133,14 @@ static bool evaluate(const scene *s, qe_device *device, const way *with, const c
   qe_population_options options = {.memory = with->memory, .engine = engine, .batch = with->batch};
   memset(to, 0, sizeof *to);
   OK(qe_queue_new(device, &queue));
-  OK(qe_buffer_new(device, s->pixel_bytes, &pixels));
-  OK(qe_queue_write(queue, pixels, 0, s->pixels, s->pixel_bytes));
-  OK(qe_queue_wait(queue));
+  OK(images_upload(&s->on, queue, &pixels));
   OK(qe_population_new(queue, s->network, s->layout, &options, &population));
   assert_string_equal(qe_population_engine(population), engine);
-  qe_population_call call = {.images = pixels,
-                             .image_count = IMAGES,
-                             .index = s->index,
-                             .labels = s->labels,
-                             .count = IMAGES,
-                             .genomes = s->genomes,
-                             .candidates = s->genomes ? CANDIDATES : 1,
-                             .parent = with->parent ? s->parent : NULL,
-                             .bound = with->bound};
+  qe_population_call call = images_call(&s->on, pixels);
+  call.genomes = s->genomes;
+  call.candidates = s->genomes ? CANDIDATES : 1;
+  call.parent = with->parent ? s->parent : NULL;
+  call.bound = with->bound;
   bool has = !c || has_choice(population, c, s->plain);
   if (has) OK(qe_population_run(population, &call, &(qe_population_result){to->loss, to->hits, to->logits[0]}));
   qe_population_free(population);
@@ -194,7 +153,7 @@ static void draw_scene(draws *from, network_limits limits, int evolving, scene *
   *s = (scene){.network = network_drawn(from, limits, CLASSES), .plain = limits.plain};
   OK(qe_network_check(s->network));
   s->layout = draw_layout(from, s->network, evolving);
-  draw_images(from, s);
+  images_draw(&s->on, from, &s->network->layer[0].output);
   if (s->layout) draw_genomes(from, s);
   way plain = {.bound = INT64_MAX};
   evaluate(s, fixture_device[0], &plain, "op by op", NULL, &s->wanted);
@@ -202,7 +161,7 @@ static void draw_scene(draws *from, network_limits limits, int evolving, scene *
 
 static void free_scene(scene *s) {
   qe_free(s->genomes);
-  qe_free(s->pixels);
+  qe_free(s->on.pixels);
   qe_genome_layout_free(s->layout);
   qe_network_free(s->network);
 }
@@ -334,19 +293,20 @@ static void test_calls_in_a_row(void **state) {
     qe_buffer *pixels;
     qe_population *population;
     OK(qe_queue_new(device, &queue));
-    OK(qe_buffer_new(device, s.pixel_bytes, &pixels));
-    OK(qe_queue_write(queue, pixels, 0, s.pixels, s.pixel_bytes));
-    OK(qe_queue_wait(queue));
+    OK(images_upload(&s.on, queue, &pixels));
     OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "batched"}, &population));
     const int32_t sizes[][2] = {{1, 1}, {CANDIDATES, 3}, {2, IMAGES}, {CANDIDATES, IMAGES}, {3, 2}, {1, IMAGES}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-      qe_population_call call = {
-          pixels, IMAGES, s.index, s.labels, sizes[k][1], s.genomes, sizes[k][0], k % 2 ? s.parent : NULL, INT64_MAX};
+      qe_population_call call = images_call(&s.on, pixels);
+      call.count = sizes[k][1];
+      call.genomes = s.genomes;
+      call.candidates = sizes[k][0];
+      if (k % 2) call.parent = s.parent;
       qe_population_result result = {got.loss, got.hits, got.logits[0]};
-      int32_t label = s.labels[0];
-      s.labels[0] = CLASSES;
+      int32_t label = s.on.labels[0];
+      s.on.labels[0] = CLASSES;
       FAILS(QE_SHAPE, qe_population_run(population, &call, &result), "label");
-      s.labels[0] = label;
+      s.on.labels[0] = label;
       OK(qe_population_run(population, &call, &result));
       for (int32_t i = 0; i < sizes[k][0]; i++)
         assert_memory_equal(got.logits[0] + (size_t)i * (size_t)call.count * CLASSES, s.wanted.logits[i],
@@ -379,9 +339,11 @@ static void test_damaged_genomes(void **state) {
     qe_population *population;
     int64_t loss[CANDIDATES], hits[CANDIDATES];
     OK(qe_queue_new(device, &queue));
-    OK(qe_buffer_new(device, s.pixel_bytes, &pixels));
+    OK(images_upload(&s.on, queue, &pixels));
     OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "batched"}, &population));
-    qe_population_call call = {pixels, IMAGES, s.index, s.labels, IMAGES, s.genomes, CANDIDATES, NULL, INT64_MAX};
+    qe_population_call call = images_call(&s.on, pixels);
+    call.genomes = s.genomes;
+    call.candidates = CANDIDATES;
     FAILS(QE_FORMAT, qe_population_run(population, &call, &(qe_population_result){loss, hits, NULL}),
           "population, candidate 2: genome, layer");
     qe_population_free(population);

@@ -307,10 +307,8 @@ static void spread(const net_engine *e, const net_variant *variant, const qk_par
                    portable_launch *launch) {
   size_t slots = (size_t)params->slots, units = (size_t)params->units;
   int64_t pixels = (int64_t)params->units * params->height * params->width;
-  if (e->form == &net_lanes && !variant) {
-    set_groups(launch, 1, (size_t)params->height, units, slots);
-  } else if (e->form == &net_lanes) {
-    int32_t blocks = (params->channels + variant->channels - 1) / variant->channels;
+  if (e->form == &net_lanes) {
+    int32_t blocks = variant ? (params->channels + variant->channels - 1) / variant->channels : 1;
     set_groups(launch, 1, (size_t)params->height * (size_t)blocks, units, slots);
   } else if (!variant || !variant->items) {
     portable_flat(e->queue->device, launch, pixels * params->slots * ((params->channels + 7) / 8));

@@ -102,7 +102,7 @@ void portable_queue_close(portable_queue *queue);
  * of range; the fault is then forgotten. */
 QE_CHECKED qe_status portable_queue_faults(portable_queue *queue);
 /* Device memory for the call at work on this queue, of undefined content; calls run in order, so that they share it. */
-QE_CHECKED qe_status portable_scratch(qe_queue *queue, size_t bytes, qe_buffer **buffer);
+QE_CHECKED qe_status portable_scratch(qe_queue *base, size_t bytes, qe_buffer **buffer);
 /* Launch qk_add_parts: the sum of float vectors that lie one behind the other in `parts`. */
 QE_CHECKED qe_status portable_add_parts(qe_queue *queue, portable_operand parts, portable_operand to,
                                         const qk_params_parts *params);
@@ -132,7 +132,7 @@ void portable_flat(const qe_device *device, portable_launch *launch, int64_t ite
 qe_status portable_run(qe_queue *queue, const portable_launch *launch);
 /* Hands the queue's fault buffer to the kernel as its next operand (int *fault, for qk_report) and has the next wait
  * look at it. */
-void portable_watch(qe_queue *queue, portable_launch *launch);
+void portable_watch(qe_queue *base, portable_launch *launch);
 
 /* How an op runs, from ops.def; the functions lie in the files of their kin. */
 typedef qe_status (*portable_op)(qe_queue *queue, const qe_call *call);

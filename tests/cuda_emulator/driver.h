@@ -89,6 +89,13 @@ void stream_clear(); /* destroys what the context still holds */
 /* A call that must not be made while this thread captures: breaks the captures that forbid it. */
 CUresult stream_refuse_in_capture();
 
+/* Destroys one of the live handles; `unknown` where it is none of them. */
+template <class handle> CUresult handle_destroy(std::set<handle> *live, handle which, CUresult unknown) {
+  if (!live->erase(which)) return unknown;
+  delete which;
+  return CUDA_SUCCESS;
+}
+
 /* Ends the context: every call from now on returns the error. The message goes to stderr. */
 void driver_lose(CUresult error, const char *message);
 bool driver_traces(); /* EMULATED_CUDA_TRACE: each launch is told on stderr */

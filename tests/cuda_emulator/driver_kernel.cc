@@ -82,9 +82,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 
 CUresult cuModuleUnload(CUmodule module) {
   DRIVER_ENTER();
-  if (!driver.modules.erase(module)) return CUDA_ERROR_INVALID_HANDLE;
-  delete module;
-  return CUDA_SUCCESS;
+  return handle_destroy(&driver.modules, module, CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name) {

@@ -154,9 +154,7 @@ CUresult cuEventCreate(CUevent *event, unsigned flags) {
 
 CUresult cuEventDestroy(CUevent event) {
   DRIVER_ENTER();
-  if (!driver.events.erase(event)) return CUDA_ERROR_INVALID_HANDLE;
-  delete event;
-  return CUDA_SUCCESS;
+  return handle_destroy(&driver.events, event, CUDA_ERROR_INVALID_HANDLE);
 }
 
 CUresult cuEventRecord(CUevent event, CUstream handle) {
@@ -278,9 +276,7 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *graph) {
 
 CUresult cuGraphDestroy(CUgraph graph) {
   DRIVER_ENTER();
-  if (!driver.graphs.erase(graph)) return CUDA_ERROR_INVALID_VALUE;
-  delete graph;
-  return CUDA_SUCCESS;
+  return handle_destroy(&driver.graphs, graph, CUDA_ERROR_INVALID_VALUE);
 }
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned long long) {
@@ -293,9 +289,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph, unsigned 
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
   DRIVER_ENTER();
-  if (!driver.execs.erase(exec)) return CUDA_ERROR_INVALID_VALUE;
-  delete exec;
-  return CUDA_SUCCESS;
+  return handle_destroy(&driver.execs, exec, CUDA_ERROR_INVALID_VALUE);
 }
 
 CUresult cuGraphUpload(CUgraphExec exec, CUstream) {

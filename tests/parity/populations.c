@@ -1,13 +1,12 @@
 /* Random integer networks and populations of them: every engine of a backend, and its ops, against each candidate as a
  * network of its own on ref; bit for bit, whatever the chunks, with a parent and with a bound. */
 #include "core/base/alloc.h"
-#include "core/dispatch/population.h"
 #include "tests/parity/parity.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* For network_draw.h: what cannot happen but for lack of memory ends the harness. */
+/* For population_draw.h: what cannot happen but for lack of memory ends the harness. */
 static void insist(bool holds, const char *what) {
   if (holds) return;
   fprintf(stderr, "qevo-parity: drawing a network: %s: %s\n", what, qe_message());
@@ -15,9 +14,10 @@ static void insist(bool holds, const char *what) {
 }
 #define OK(call) insist((call) == QE_OK, #call)
 #define assert_non_null(pointer) insist((pointer) != NULL, #pointer)
-#include "tests/network_draw.h"
 
 enum { CLASSES = 5, IMAGES = 9, COUNT = 14, CANDIDATES = 6, GUARD = 2 };
+#include "tests/population_draw.h"
+
 static const char op_by_op[] = "op by op";
 
 /* Results with guards behind them. */
@@ -30,9 +30,8 @@ typedef struct scene {
   uint64_t seed;
   qe_network *network, *scratch; /* the same; one takes the candidates' values */
   qe_genome_layout *layout;
-  uint8_t *genomes, *parent, *pixels;
-  size_t pixel_bytes;
-  int32_t index[COUNT], labels[COUNT];
+  uint8_t *genomes, *parent;
+  images on;
   outcome alone; /* each candidate as a network of its own, on ref */
 } scene;
 
@@ -70,25 +69,11 @@ static network_limits limits_of(draws *from, uint64_t seed) {
   return plain;
 }
 
-static void draw_codes(draws *from, const qe_gene *gene, uint8_t *part) {
-  int8_t *codes = qe_alloc((size_t)gene->count);
-  assert_non_null(codes);
-  qe_unpack(&gene->grid, part, gene->count, codes);
-  int32_t fields = (gene->grid.high - gene->grid.low) / gene->grid.spacing;
-  int32_t changes = draw_range(from, 1, 8);
-  for (int32_t k = 0; k < changes; k++) {
-    int32_t at = draw_range(from, 0, (int32_t)gene->count - 1);
-    codes[at] = (int8_t)(gene->grid.low + gene->grid.spacing * draw_range(from, 0, fields));
-  }
-  qe_pack(&gene->grid, codes, gene->count, part);
-  qe_free(codes);
-}
-
 static void draw_gene(draws *from, const qe_gene *gene, uint8_t *genome) {
   void *part = genome + gene->offset;
   int64_t at = draw_range(from, 0, (int32_t)gene->count - 1);
   if (gene->kind == QE_GENE_WEIGHT)
-    draw_codes(from, gene, part);
+    codes_change(from, gene, draw_range(from, 1, 8), part);
   else if (gene->kind == QE_GENE_MULTIPLIER)
     ((int32_t *)part)[at] /= 2;
   else
@@ -125,17 +110,6 @@ static void draw_layout(draws *from, scene *s) {
   qe_free(evolves);
 }
 
-static void draw_images(draws *from, scene *s) {
-  s->pixel_bytes = (size_t)qe_count(&s->network->layer[0].output) * IMAGES;
-  s->pixels = qe_alloc(s->pixel_bytes);
-  assert_non_null(s->pixels);
-  for (size_t i = 0; i < s->pixel_bytes; i++) s->pixels[i] = (uint8_t)draw_range(from, 0, 255);
-  for (int i = 0; i < COUNT; i++) {
-    s->index[i] = draw_range(from, 0, IMAGES - 1);
-    s->labels[i] = draw_range(from, 0, CLASSES - 1);
-  }
-}
-
 static void scene_draw(uint64_t seed, scene *s) {
   draws from = {seed, 0};
   *s = (scene){.seed = seed};
@@ -147,7 +121,7 @@ static void scene_draw(uint64_t seed, scene *s) {
   qe_network_prove(s->scratch);
   draw_layout(&from, s);
   draw_candidates(&from, s);
-  draw_images(&from, s);
+  images_draw(&s->on, &from, &s->network->layer[0].output);
 }
 
 static void scene_free(scene *s) {
@@ -156,37 +130,25 @@ static void scene_free(scene *s) {
   qe_genome_layout_free(s->layout);
   qe_free(s->genomes);
   qe_free(s->parent);
-  qe_free(s->pixels);
+  qe_free(s->on.pixels);
 }
 
 /* ---- runs ---- */
 
-static qe_status upload(const scene *s, qe_queue *queue, qe_buffer **images) {
-  QE_TRY(qe_buffer_new(queue->device, s->pixel_bytes, images));
-  QE_TRY(qe_queue_write(queue, *images, 0, s->pixels, s->pixel_bytes));
-  return qe_queue_wait(queue);
-}
-
-static qe_population_call call_of(const scene *s, const qe_buffer *images) {
-  return (qe_population_call){.images = images,
-                              .image_count = IMAGES,
-                              .index = s->index,
-                              .labels = s->labels,
-                              .count = COUNT,
-                              .genomes = s->genomes,
-                              .candidates = CANDIDATES,
-                              .bound = INT64_MAX};
+static qe_population_call call_of(const scene *s, const qe_buffer *pixels) {
+  qe_population_call call = images_call(&s->on, pixels);
+  call.genomes = s->genomes;
+  call.candidates = CANDIDATES;
+  return call;
 }
 
 /* The oracle: a candidate's values in a network of its own, which runs as it is. */
-static qe_status run_alone(scene *s, qe_queue *queue, const qe_buffer *images, int candidate) {
+static qe_status run_alone(scene *s, qe_queue *queue, const qe_buffer *pixels, int candidate) {
   qe_population *population = NULL;
   qe_population_options options = {.engine = op_by_op};
   QE_TRY(qe_genome_to_network(s->layout, s->genomes + (size_t)candidate * s->layout->bytes, s->scratch));
   QE_TRY(qe_population_new(queue, s->scratch, NULL, &options, &population));
-  qe_population_call call = call_of(s, images);
-  call.genomes = NULL;
-  call.candidates = 1;
+  qe_population_call call = images_call(&s->on, pixels);
   qe_population_result result = {&s->alone.loss[candidate], &s->alone.hits[candidate],
                                  &s->alone.logits[candidate * COUNT * CLASSES]};
   qe_status status = qe_population_run(population, &call, &result);
@@ -195,30 +157,30 @@ static qe_status run_alone(scene *s, qe_queue *queue, const qe_buffer *images, i
 }
 
 static qe_status run_oracle(scene *s, qe_queue *ref) {
-  qe_buffer *images = NULL;
-  qe_status status = upload(s, ref, &images);
-  for (int i = 0; status == QE_OK && i < CANDIDATES; i++) status = run_alone(s, ref, images, i);
-  qe_buffer_free(images);
+  qe_buffer *pixels = NULL;
+  qe_status status = images_upload(&s->on, ref, &pixels);
+  for (int i = 0; status == QE_OK && i < CANDIDATES; i++) status = run_alone(s, ref, pixels, i);
+  qe_buffer_free(pixels);
   return status;
 }
 
 static qe_status run_way(const scene *s, const parity_target *target, const char *engine, const way *how, int64_t bound,
                          outcome *got) {
   qe_population *population = NULL;
-  qe_buffer *images = NULL;
+  qe_buffer *pixels = NULL;
   qe_queue *queue = target->queue[how->device];
   qe_population_options options = {.memory = how->memory, .engine = engine, .batch = how->batch};
-  qe_status status = upload(s, queue, &images);
+  qe_status status = images_upload(&s->on, queue, &pixels);
   if (status == QE_OK) status = qe_population_new(queue, s->network, s->layout, &options, &population);
   if (status == QE_OK) {
-    qe_population_call call = call_of(s, images);
+    qe_population_call call = call_of(s, pixels);
     if (how->parent) call.parent = s->parent;
     call.bound = bound;
     memset(got, 0xA5, sizeof *got);
     status = qe_population_run(population, &call, &(qe_population_result){got->loss, got->hits, got->logits});
   }
   qe_population_free(population);
-  qe_buffer_free(images);
+  qe_buffer_free(pixels);
   return status;
 }
 
