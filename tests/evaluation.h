@@ -32,10 +32,8 @@ static inline qe_status evaluate(qe_device *device, const evaluation *what, cons
   OK(images_upload(on, queue, &pixels));
   qe_status status = qe_population_new(queue, what->network, what->layout, &options, &population);
   if (status == QE_OK) to->engine = qe_population_engine(population);
-  qe_population_call call = images_call(on, pixels);
+  qe_population_call call = images_call(on, pixels, what->genomes, what->genomes ? CANDIDATES : 1);
   call.count = what->count;
-  call.genomes = what->genomes;
-  call.candidates = what->genomes ? CANDIDATES : 1;
   call.parent = what->parent;
   call.bound = what->bound;
   qe_population_result result = {to->loss, to->hits, what->no_logits ? NULL : to->logits};

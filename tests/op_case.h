@@ -4,8 +4,8 @@
 #define QE_TESTS_OP_CASE_H
 
 #include "core/base/alloc.h"
-#include "core/base/rng.h"
 #include "cpu_ref/ref.h"
+#include "tests/draws.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -27,7 +27,7 @@ typedef struct case_tensor {
 
 typedef struct op_case {
   qe_attrs attrs;
-  uint64_t seed, draws;
+  draws from;
   int tensors;
   case_tensor tensor[CASE_TENSORS];
 } op_case;
@@ -83,27 +83,13 @@ static inline void case_given(op_case *given, const char *name, qe_desc desc, co
   memcpy(tensor->data, values, qe_bytes(&desc));
 }
 
-static inline uint32_t case_word(op_case *given) {
-  return qe_philox_draw(given->seed, QE_STREAM_TEST, given->draws++).word[0];
-}
-
-/* Uniform integer in first...last. */
-static inline int32_t case_range(op_case *given, int32_t first, int32_t last) {
-  return first + (int32_t)qe_below(case_word(given), (uint32_t)(last - first + 1));
-}
-
-/* Uniform real in (low, high). */
-static inline float case_real(op_case *given, float low, float high) {
-  return low + (high - low) * qe_uniform(case_word(given));
-}
-
 static inline void case_fill(op_case *given, const case_tensor *tensor, qe_kind kind, int32_t classes) {
   bool positive =
       kind == QE_KIND_POSITIVE || kind == QE_KIND_VARIANCE || kind == QE_KIND_STEP || kind == QE_KIND_SCALAR_POSITIVE;
   for (int64_t k = 0; k < qe_count(&tensor->desc); k++) {
     if (tensor->desc.dtype == QE_F32)
-      ((float *)tensor->data)[k] = positive ? case_real(given, 0.1f, 1) : case_real(given, -1, 1);
-    if (kind == QE_KIND_LABEL) ((int32_t *)tensor->data)[k] = case_range(given, 0, classes - 1);
+      ((float *)tensor->data)[k] = positive ? draw_real(&given->from, 0.1f, 1) : draw_real(&given->from, -1, 1);
+    if (kind == QE_KIND_LABEL) ((int32_t *)tensor->data)[k] = draw_range(&given->from, 0, classes - 1);
   }
 }
 

@@ -34,14 +34,16 @@ static inline qe_status images_upload(const images *from, qe_queue *queue, qe_bu
   return qe_queue_wait(queue);
 }
 
-/* The network as it is on all of the choice; `pixels` as uploaded. */
-static inline qe_population_call images_call(const images *on, const qe_buffer *pixels) {
+/* All of the choice; `pixels` as uploaded; genomes NULL and one candidate: the network as it is. */
+static inline qe_population_call images_call(const images *on, const qe_buffer *pixels, const uint8_t *genomes,
+                                             int32_t candidates) {
   return (qe_population_call){.images = pixels,
                               .image_count = IMAGES,
                               .index = on->index,
                               .labels = on->labels,
                               .count = COUNT,
-                              .candidates = 1,
+                              .genomes = genomes,
+                              .candidates = candidates,
                               .bound = INT64_MAX};
 }
 

@@ -19,8 +19,8 @@ typedef struct gradient_row {
 /* ---- drawn cases ---- */
 
 static void draw_map(op_case *given, const char *name) {
-  qe_desc desc = qe_map(QE_F32, case_range(given, 1, 3), case_range(given, 2, 4), case_range(given, 2, 4),
-                        case_range(given, 1, 4));
+  qe_desc desc = qe_map(QE_F32, draw_range(&given->from, 1, 3), draw_range(&given->from, 2, 4),
+                        draw_range(&given->from, 2, 4), draw_range(&given->from, 1, 4));
   case_fill(given, case_add(given, name, desc), QE_KIND_MAP, 0);
 }
 
@@ -28,11 +28,11 @@ static void draw_window(op_case *given, int32_t largest_kernel, int32_t largest_
   qe_window *window = &given->attrs.window;
   do {
     for (int axis = 0; axis < 2; axis++) {
-      window->kernel[axis] = case_range(given, 1, largest_kernel);
-      window->stride[axis] = case_range(given, 1, 3);
-      window->dilation[axis] = case_range(given, 1, largest_dilation);
+      window->kernel[axis] = draw_range(&given->from, 1, largest_kernel);
+      window->stride[axis] = draw_range(&given->from, 1, 3);
+      window->dilation[axis] = draw_range(&given->from, 1, largest_dilation);
     }
-    for (int side = 0; side < 4; side++) window->pad[side] = case_range(given, 0, window->kernel[side % 2] - 1);
+    for (int side = 0; side < 4; side++) window->pad[side] = draw_range(&given->from, 0, window->kernel[side % 2] - 1);
   } while (!qe_window_extent(window, 0, map->dim[QE_H]) || !qe_window_extent(window, 1, map->dim[QE_W]));
 }
 
@@ -57,17 +57,18 @@ static void draw_conv(op_case *given, int round) {
     case_fill(given, case_add(given, "x", desc), QE_KIND_MAP, 0);
     return;
   }
-  int32_t groups = case_range(given, 1, 2);
-  qe_desc desc = qe_map(QE_F32, 2, case_range(given, 1, 5), case_range(given, 1, 5), groups * case_range(given, 1, 2));
+  int32_t groups = draw_range(&given->from, 1, 2);
+  qe_desc desc = qe_map(QE_F32, 2, draw_range(&given->from, 1, 5), draw_range(&given->from, 1, 5),
+                        groups * draw_range(&given->from, 1, 2));
   case_fill(given, case_add(given, "x", desc), QE_KIND_MAP, 0);
   draw_window(given, 3, 2, &desc);
   given->attrs.window.groups = groups;
-  given->attrs.window.channels = groups * case_range(given, 1, 2);
+  given->attrs.window.channels = groups * draw_range(&given->from, 1, 2);
 }
 
 static void draw_linear(op_case *given, int round) {
-  qe_desc desc = qe_map(QE_F32, 1 + round % 4, 1, 1, case_range(given, 1, 9));
-  given->attrs.window.channels = case_range(given, 1, 7);
+  qe_desc desc = qe_map(QE_F32, 1 + round % 4, 1, 1, draw_range(&given->from, 1, 9));
+  given->attrs.window.channels = draw_range(&given->from, 1, 7);
   case_fill(given, case_add(given, "x", desc), QE_KIND_MAP, 0);
 }
 
@@ -90,7 +91,7 @@ static void draw_clamp(op_case *given, int round) {
   float *x = case_f32(given, "x");
   for (int64_t k = 0; k < qe_count(&case_find(given, "x")->desc); k++)
     while (fabsf(x[k] - given->attrs.low) < 4 * half_step || fabsf(x[k] - given->attrs.high) < 4 * half_step)
-      x[k] = case_real(given, -1, 1);
+      x[k] = draw_real(&given->from, -1, 1);
 }
 
 static void draw_concat(op_case *given, int round) {
@@ -101,10 +102,11 @@ static void draw_concat(op_case *given, int round) {
 /* Values all different by at least 4 half steps, in random order, so that maxima are clear. */
 static void draw_pool(op_case *given, int round) {
   (void)round;
-  qe_desc desc = qe_map(QE_F32, 2, case_range(given, 2, 5), case_range(given, 2, 5), case_range(given, 1, 3));
+  qe_desc desc =
+      qe_map(QE_F32, 2, draw_range(&given->from, 2, 5), draw_range(&given->from, 2, 5), draw_range(&given->from, 1, 3));
   float *x = (float *)case_add(given, "x", desc)->data;
   for (int32_t k = 0; k < (int32_t)qe_count(&desc); k++) {
-    int32_t swap = case_range(given, 0, k);
+    int32_t swap = draw_range(&given->from, 0, k);
     x[k] = x[swap];
     x[swap] = (float)(k - 40) * 4 * half_step;
   }
@@ -113,8 +115,8 @@ static void draw_pool(op_case *given, int round) {
 
 static void draw_subsample(op_case *given, int round) {
   for (int i = 0; i < 2; i++) {
-    given->attrs.window.stride[i] = case_range(given, 1, 3);
-    given->attrs.pad_channels[i] = round % 2 ? case_range(given, 0, 3) : 2 * i;
+    given->attrs.window.stride[i] = draw_range(&given->from, 1, 3);
+    given->attrs.pad_channels[i] = round % 2 ? draw_range(&given->from, 0, 3) : 2 * i;
   }
   draw_map(given, "x");
 }
@@ -129,7 +131,7 @@ static void draw_loss(op_case *given, int round) {
   static const float smoothings[] = {0, 0.1f, 0.5f, 1};
   given->attrs.smoothing = smoothings[round % 4];
   given->attrs.scale = round % 2 ? 1.0f : 0.25f;
-  qe_desc desc = qe_map(QE_F32, case_range(given, 1, 5), 1, 1, case_range(given, 2, 10));
+  qe_desc desc = qe_map(QE_F32, draw_range(&given->from, 1, 5), 1, 1, draw_range(&given->from, 2, 10));
   case_fill(given, case_add(given, "logits", desc), QE_KIND_MAP, 0);
   for (int64_t k = 0; k < qe_count(&desc); k++) case_f32(given, "logits")[k] *= 3;
 }
@@ -143,11 +145,11 @@ static void draw_quantiser(op_case *given, int round) {
   given->attrs.quant = grids[round % 6];
   given->attrs.quant.per_channel = round % 2;
   given->attrs.quant.step_shift = round % 3;
-  given->attrs.quant.grad_scale = case_real(given, 0.1f, 2);
+  given->attrs.quant.grad_scale = draw_real(&given->from, 0.1f, 2);
   draw_map(given, "x");
   case_add(given, "step", qe_map(QE_F32, round % 2 ? case_find(given, "x")->desc.dim[QE_N] : 1, 1, 1, 1));
   for (int64_t s = 0; s < qe_count(&case_find(given, "step")->desc); s++)
-    case_f32(given, "step")[s] = case_real(given, 0.5f, 2);
+    case_f32(given, "step")[s] = draw_real(&given->from, 0.5f, 2);
 }
 
 /* Effective step of element k of x. */
@@ -162,7 +164,7 @@ static void draw_quant_outside(op_case *given, int round) {
   given->attrs.quant.step_grad = round < ROUNDS / 2 ? QE_STEP_LSQ : QE_STEP_PACT;
   float *x = case_f32(given, "x");
   for (int64_t k = 0; k < qe_count(&case_find(given, "x")->desc); k++) {
-    bool above = case_word(given) & 1;
+    bool above = draw_word(&given->from) & 1;
     double v = above ? given->attrs.quant.high * 1.5 + 1 : given->attrs.quant.low * 1.5 - 1;
     x[k] = (float)(v * effective_step(given, "step", k));
   }
@@ -184,7 +186,7 @@ static void draw_quant_surrogate(op_case *given, int round, qe_step_grad rule) {
   qe_desc desc = case_find(given, "x")->desc;
   float *x = case_f32(given, "x"), *base = (float *)case_add(given, "x at base", desc)->data;
   for (int64_t k = 0; k < qe_count(&desc); k++) {
-    double v = (double)case_real(given, (float)quant->low * 1.25f - 0.5f, (float)quant->high * 1.25f + 0.5f);
+    double v = (double)draw_real(&given->from, (float)quant->low * 1.25f - 0.5f, (float)quant->high * 1.25f + 0.5f);
     base[k] = x[k] = (float)(v * effective_step(given, "step", k));
   }
   case_given(given, "step at base", case_find(given, "step")->desc, case_f32(given, "step"));
@@ -308,7 +310,7 @@ static double gradient_error(op_case *given, const gradient_row *row, const case
 /* A case with forward and gradient computed. */
 static void prepare(op_case *given, const gradient_row *row, int round) {
   memset(given, 0, sizeof *given);
-  given->seed = (uint64_t)(row - rows) << 32 | (uint32_t)round;
+  given->from.seed = (uint64_t)(row - rows) << 32 | (uint32_t)round;
   row->draw(given, round);
   for (int i = 0; i < MAX_PARTS && row->forward[i]; i++) case_run(given, row->forward[i], NULL);
   for (int i = 0; i < MAX_PARTS && row->gradient[i]; i++) case_run(given, row->gradient[i], row->rename);

@@ -64,13 +64,6 @@ typedef struct setting {
   char **explain; /* NULL, or receives the engine's words (free) */
 } setting;
 
-static qe_population_call call_of(const scene *s, const qe_buffer *pixels) {
-  qe_population_call call = images_call(&s->on, pixels);
-  call.genomes = s->genomes;
-  call.candidates = CANDIDATES;
-  return call;
-}
-
 static qe_buffer *upload(const scene *s, qe_queue *queue) {
   qe_buffer *pixels;
   OK(images_upload(&s->on, queue, &pixels));
@@ -85,7 +78,7 @@ static void run(const scene *s, const setting *with, outcome *to) {
   qe_buffer *pixels = upload(s, queue);
   OK(qe_population_new(queue, s->network, s->layout, &options, &population));
   assert_string_equal(qe_population_engine(population), "op by op");
-  qe_population_call call = call_of(s, pixels);
+  qe_population_call call = images_call(&s->on, pixels, s->genomes, CANDIDATES);
   if (with->parent) call.parent = s->parent;
   call.bound = with->bound;
   memset(to, 0xAA, sizeof *to);
@@ -106,7 +99,7 @@ static void run_alone(scene *s) {
     OK(qe_genome_to_network(s->layout, genome_of(s, i), s->scratch));
     OK(qe_network_check(s->scratch));
     OK(qe_population_new(queue, s->scratch, NULL, &(qe_population_options){.engine = "op by op"}, &population));
-    qe_population_call call = images_call(&s->on, pixels);
+    qe_population_call call = images_call(&s->on, pixels, NULL, 1);
     qe_population_result result = {&s->alone.loss[i], &s->alone.hits[i], s->alone.logits[i]};
     OK(qe_population_run(population, &call, &result));
     qe_population_free(population);
@@ -349,7 +342,7 @@ static void test_calls_of_all_sizes(void **state) {
   free(text);
   const int32_t sizes[][2] = {{1, 1}, {CANDIDATES, 3}, {2, COUNT}, {CANDIDATES, COUNT}, {3, 2}, {1, COUNT}};
   for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-    qe_population_call call = call_of(&s, pixels);
+    qe_population_call call = images_call(&s.on, pixels, s.genomes, CANDIDATES);
     call.candidates = sizes[k][0];
     call.count = sizes[k][1];
     if (k % 2) call.parent = s.parent;
@@ -375,7 +368,7 @@ static void test_nothing_evolves(void **state) {
   OK(qe_queue_new(fixture_fast(), &queue));
   qe_buffer *pixels = upload(&s, queue);
   OK(qe_population_new(queue, s.network, NULL, NULL, &population));
-  qe_population_call call = call_of(&s, pixels);
+  qe_population_call call = images_call(&s.on, pixels, s.genomes, CANDIDATES);
   OK(qe_population_run(population, &call, &(qe_population_result){got.loss, got.hits, got.logits[0]}));
   for (int i = 0; i < CANDIDATES; i++) { /* candidate 0 is the parent, which is the network */
     assert_int_equal(got.loss[i], s.alone.loss[0]);
@@ -391,7 +384,7 @@ static void test_nothing_evolves(void **state) {
 
 #define REFUSES(wanted, change, text)                                                                                  \
   do {                                                                                                                 \
-    qe_population_call call = call_of(&s, pixels);                                                                     \
+    qe_population_call call = images_call(&s.on, pixels, s.genomes, CANDIDATES);                                       \
     change;                                                                                                            \
     FAILS(wanted, qe_population_run(population, &call, &result), text);                                                \
     assert_memory_equal(&got, &before, sizeof got);                                                                    \

@@ -136,9 +136,7 @@ static bool evaluate(const scene *s, qe_device *device, const way *with, const c
   OK(images_upload(&s->on, queue, &pixels));
   OK(qe_population_new(queue, s->network, s->layout, &options, &population));
   assert_string_equal(qe_population_engine(population), engine);
-  qe_population_call call = images_call(&s->on, pixels);
-  call.genomes = s->genomes;
-  call.candidates = s->genomes ? CANDIDATES : 1;
+  qe_population_call call = images_call(&s->on, pixels, s->genomes, s->genomes ? CANDIDATES : 1);
   call.parent = with->parent ? s->parent : NULL;
   call.bound = with->bound;
   bool has = !c || has_choice(population, c, s->plain);
@@ -297,10 +295,8 @@ static void test_calls_in_a_row(void **state) {
     OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "batched"}, &population));
     const int32_t sizes[][2] = {{1, 1}, {CANDIDATES, 3}, {2, IMAGES}, {CANDIDATES, IMAGES}, {3, 2}, {1, IMAGES}};
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-      qe_population_call call = images_call(&s.on, pixels);
+      qe_population_call call = images_call(&s.on, pixels, s.genomes, sizes[k][0]);
       call.count = sizes[k][1];
-      call.genomes = s.genomes;
-      call.candidates = sizes[k][0];
       if (k % 2) call.parent = s.parent;
       qe_population_result result = {got.loss, got.hits, got.logits[0]};
       int32_t label = s.on.labels[0];
@@ -341,9 +337,7 @@ static void test_damaged_genomes(void **state) {
     OK(qe_queue_new(device, &queue));
     OK(images_upload(&s.on, queue, &pixels));
     OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "batched"}, &population));
-    qe_population_call call = images_call(&s.on, pixels);
-    call.genomes = s.genomes;
-    call.candidates = CANDIDATES;
+    qe_population_call call = images_call(&s.on, pixels, s.genomes, CANDIDATES);
     FAILS(QE_FORMAT, qe_population_run(population, &call, &(qe_population_result){loss, hits, NULL}),
           "population, candidate 2: genome, layer");
     qe_population_free(population);

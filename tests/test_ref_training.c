@@ -182,9 +182,9 @@ static op_case augment_case(int32_t pad, int32_t flip, uint64_t seed, uint64_t p
   given.attrs.pad = pad;
   given.attrs.flip = flip;
   uint8_t *pixel = (uint8_t *)case_add(&given, "images", (qe_desc){QE_U8, {1, IMAGES, SIDE, SIDE, DEPTH}})->data;
-  for (int k = 0; k < IMAGES * SIDE * SIDE * DEPTH; k++) pixel[k] = (uint8_t)(case_word(&given) >> 24);
+  for (int k = 0; k < IMAGES * SIDE * SIDE * DEPTH; k++) pixel[k] = (uint8_t)(draw_word(&given.from) >> 24);
   int32_t *index = (int32_t *)case_add(&given, "index", qe_map(QE_S32, BATCH, 1, 1, 1))->data;
-  for (int n = 0; n < BATCH; n++) index[n] = case_range(&given, 0, IMAGES - 1);
+  for (int n = 0; n < BATCH; n++) index[n] = draw_range(&given.from, 0, IMAGES - 1);
   int32_t *counter = (int32_t *)case_add(&given, "counter", qe_vector(QE_S32, 4))->data;
   counter[0] = (int32_t)(uint32_t)seed;
   counter[1] = (int32_t)(uint32_t)(seed >> 32);

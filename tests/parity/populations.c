@@ -135,20 +135,13 @@ static void scene_free(scene *s) {
 
 /* ---- runs ---- */
 
-static qe_population_call call_of(const scene *s, const qe_buffer *pixels) {
-  qe_population_call call = images_call(&s->on, pixels);
-  call.genomes = s->genomes;
-  call.candidates = CANDIDATES;
-  return call;
-}
-
 /* The oracle: a candidate's values in a network of its own, which runs as it is. */
 static qe_status run_alone(scene *s, qe_queue *queue, const qe_buffer *pixels, int candidate) {
   qe_population *population = NULL;
   qe_population_options options = {.engine = op_by_op};
   QE_TRY(qe_genome_to_network(s->layout, s->genomes + (size_t)candidate * s->layout->bytes, s->scratch));
   QE_TRY(qe_population_new(queue, s->scratch, NULL, &options, &population));
-  qe_population_call call = images_call(&s->on, pixels);
+  qe_population_call call = images_call(&s->on, pixels, NULL, 1);
   qe_population_result result = {&s->alone.loss[candidate], &s->alone.hits[candidate],
                                  &s->alone.logits[candidate * COUNT * CLASSES]};
   qe_status status = qe_population_run(population, &call, &result);
@@ -173,7 +166,7 @@ static qe_status run_way(const scene *s, const parity_target *target, const char
   qe_status status = images_upload(&s->on, queue, &pixels);
   if (status == QE_OK) status = qe_population_new(queue, s->network, s->layout, &options, &population);
   if (status == QE_OK) {
-    qe_population_call call = call_of(s, pixels);
+    qe_population_call call = images_call(&s->on, pixels, s->genomes, CANDIDATES);
     if (how->parent) call.parent = s->parent;
     call.bound = bound;
     memset(got, 0xA5, sizeof *got);
