@@ -173,22 +173,26 @@ static qe_status check_precision(const qe_backend *backend, qe_precision precisi
                  precision < QE_PRECISIONS ? qe_precision_name(precision) : "an unknown precision");
 }
 
-/* The usable backend of that name. */
-static qe_status find_usable(const qe_registry *registry, const char *name, const qe_backend_entry **out) {
+/* The usable backend of that name; NULL, and *status says why, where there is none. */
+static const qe_backend_entry *find_usable(const qe_registry *registry, const char *name, qe_status *status) {
   const qe_backend_entry *found = NULL;
   if (!name || strcmp(name, "auto") == 0) found = most_preferred(registry);
   for (size_t i = 0; !found && name && i < registry->count; i++)
     if (strcmp(registry->entry[i].name, name) == 0) found = &registry->entry[i];
-  if (!found) return say_unknown(registry, name ? name : "auto");
-  if (found->devices == 0) return qe_fail(QE_DEVICE, "backend %s is not usable here: %s", found->name, found->why);
-  *out = found;
-  return QE_OK;
+  if (!found) {
+    *status = say_unknown(registry, name ? name : "auto");
+  } else if (found->devices == 0) {
+    *status = qe_fail(QE_DEVICE, "backend %s is not usable here: %s", found->name, found->why);
+    found = NULL;
+  }
+  return found;
 }
 
 qe_status qe_device_open(const qe_registry *registry, const char *name, int index, const qe_open_options *options,
                          qe_device **device) {
-  const qe_backend_entry *found;
-  QE_TRY(find_usable(registry, name, &found));
+  qe_status status = QE_OK;
+  const qe_backend_entry *found = find_usable(registry, name, &status);
+  if (!found) return status;
   if (index < 0 || index >= found->devices)
     return qe_fail(QE_NOT_FOUND, "backend %s has devices 0...%d, not %d", found->name, found->devices - 1, index);
   static const qe_open_options defaults;
@@ -199,9 +203,10 @@ qe_status qe_device_open(const qe_registry *registry, const char *name, int inde
 
 qe_status qe_device_find(const qe_registry *registry, const char *name, const char *device, int *index) {
   enum { NUMBER_MOST = 1023, TEXT = 256 };
-  const qe_backend_entry *found;
   char *end, text[TEXT];
-  QE_TRY(find_usable(registry, name, &found));
+  qe_status status = QE_OK;
+  const qe_backend_entry *found = find_usable(registry, name, &status);
+  if (!found) return status;
   long number = strtol(device, &end, 10);
   if (end != device && !*end && number >= 0 && number <= NUMBER_MOST) {
     *index = (int)number;
