@@ -4,9 +4,8 @@
 
 #include "kernels_cl/loss.h"
 
-
 #define NET_BUFFERS                                                                                                    \
-  BUFFER(x), BUFFER(w), BUFFER(x2), BUFFER(w2), BUFFER(m), BUFFER(n), BUFFER(offset), BUFFER(skip), BUFFER(fine),     \
+  BUFFER(x), BUFFER(w), BUFFER(x2), BUFFER(w2), BUFFER(m), BUFFER(n), BUFFER(offset), BUFFER(skip), BUFFER(fine),      \
       BUFFER(coarse), BUFFER(slots)
 
 /* A slot's part of a map. */
