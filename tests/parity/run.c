@@ -366,9 +366,7 @@ void parity_job_together(parity_job *a, parity_job *b, const parity_target *targ
   for (int i = 0; status == QE_OK && i < 2; i++)
     status = session_bind(&sessions[i], jobs[i], target->device[0], queues[i], NULL, -1);
   if (status == QE_OK) status = run_together(sessions, jobs, report, cell);
+  for (int i = 0; i < 2; i++) status = qe_queue_settle(queues[i], status); /* before its memory goes */
   if (status != QE_OK) WRONG(a, report, PARITY_STATUS, cell, "%s: %s", qe_status_name(status), qe_message());
-  for (int i = 0; i < 2; i++) { /* not before it is idle: its memory goes */
-    status = qe_queue_wait(queues[i]);
-    session_end(&sessions[i]);
-  }
+  for (int i = 0; i < 2; i++) session_end(&sessions[i]);
 }
