@@ -258,7 +258,7 @@ KERNEL(qk_chain_end)
   memory.buffer0 = m0_memory + m0_at, memory.buffer1 = m1_memory + m1_at, memory.buffer2 = m2_memory + m2_at;
   memory.buffer3 = m3_memory + m3_at, memory.buffer4 = m4_memory + m4_at, memory.buffer5 = m5_memory + m5_at;
   bool channel = group_id(0) < (uint)p.channel_groups;
-  uint scalar = channel ? 0 : group_id(0) - (uint)p.channel_groups, width = channel ? (uint)p.width : 1;
+  uint scalar = group_id(0) - (uint)p.channel_groups, width = channel ? (uint)p.width : 1;
   uint column = channel ? group_id(0) * width + local_id(0) % width : 0, row = local_id(0) / width;
   ulong channels = (ulong)p.channels, between = channel ? 2 * (uint)p.channel_sums * channels : 2;
   ulong parts = (uint)(channel ? p.parts : p.groups), lag = channel ? channels : 1;

@@ -55,7 +55,7 @@ static void small_devices_work(void **state) {
   for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
     qe_device *device = open_device(limits[i]);
     bool right = false;
-    OK(opencl_add(device, i, &right));
+    OK(opencl_concat(device, i, &right));
     assert_true(right);
     qe_device_close(device);
   }
@@ -130,7 +130,7 @@ static void a_program_without_memory_says_so(void **state) {
   FAILS(QE_NO_MEMORY, qe_program_plan(program, NULL), "smaller batch or chunk");
   qe_program_free(program);
   bool right = false;
-  OK(opencl_add(device, 1, &right));
+  OK(opencl_concat(device, 1, &right));
   assert_true(right);
   qe_buffer_free(input);
   qe_device_close(device);
@@ -154,7 +154,7 @@ static void queues_overlap(void **state) {
     OK(qe_queue_write(queue, buffer, 0, pattern[r], sizeof pattern[r]));
     OK(qe_queue_read(queue, buffer, 0, back[r], sizeof back[r]));
     bool right = false;
-    if (r % 5 == 0) OK(opencl_add(device, (uint64_t)r, &right));
+    if (r % 5 == 0) OK(opencl_concat(device, (uint64_t)r, &right));
   }
   OK(qe_queue_wait(queue));
   assert_memory_equal(pattern, back, sizeof pattern);
@@ -174,7 +174,7 @@ static void *work(void *context) {
   worker *w = context;
   w->right = true;
   for (uint64_t r = 0; r < ROUNDS && w->right && w->status == QE_OK; r++)
-    w->status = opencl_add(w->device, w->seed * ROUNDS + r, &w->right);
+    w->status = opencl_concat(w->device, w->seed * ROUNDS + r, &w->right);
   return NULL;
 }
 
@@ -201,7 +201,7 @@ static void two_devices_of_one_process(void **state) {
   qe_device *device[2] = {open_device(NULL), open_device("group=16")};
   for (uint64_t i = 0; i < 6; i++) {
     bool right = false;
-    OK(opencl_add(device[i % 2], i, &right));
+    OK(opencl_concat(device[i % 2], i, &right));
     assert_true(right);
   }
   for (int i = 0; i < 2; i++) qe_device_close(device[i]);
@@ -225,10 +225,10 @@ static void handles_may_outlive_their_device(void **state) {
 
 /* ---- failing allocations ---- */
 
-static qe_status open_and_add(bool *right) {
+static qe_status open_and_concat(bool *right) {
   qe_device *device = NULL;
   QE_TRY(opencl_open(NULL, &device));
-  qe_status status = opencl_add(device, 1, right);
+  qe_status status = opencl_concat(device, 1, right);
   qe_device_close(device);
   return status;
 }
@@ -238,15 +238,15 @@ static void every_failing_allocation_is_survived(void **state) {
   (void)state;
   bool right = false;
   int refused = 0;
-  OK(open_and_add(&right));
+  OK(open_and_concat(&right));
   int64_t before = qe_alloc_count();
-  OK(open_and_add(&right));
+  OK(open_and_concat(&right));
   int64_t needed = qe_alloc_count() - before;
   assert_true(needed > 5);
   for (int64_t nth = 1; nth <= needed; nth++) {
     right = false;
     qe_alloc_fail_nth(nth);
-    qe_status status = open_and_add(&right);
+    qe_status status = open_and_concat(&right);
     qe_alloc_fail_nth(0);
     if (status == QE_NO_MEMORY) refused++;
     if (status != QE_NO_MEMORY && (status != QE_OK || !right))

@@ -33,7 +33,7 @@ static int builds_of_a_run(const char *limits) {
   bool right = false;
   int before = opencl_builds;
   OK(opencl_open(limits, &device));
-  OK(opencl_add(device, ++seed, &right));
+  OK(opencl_concat(device, ++seed, &right));
   qe_device_close(device);
   assert_true(right);
   return opencl_builds - before;

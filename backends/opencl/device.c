@@ -84,11 +84,12 @@ static const qe_device_table table = {
 
 static const portable_driver driver = {.launch = opencl_launch};
 
-/* From any thread of the driver, also for errors that a call returns besides. */
+/* From any thread of the driver, also for errors that a call returns besides; Oclgrind hands no context over. */
 static void CL_CALLBACK complain(const char *text, const void *data, size_t bytes, void *context) {
   opencl_device *device = context;
   (void)data;
   (void)bytes;
+  if (!device) return;
   pthread_mutex_lock(&device->complaint_lock);
   snprintf(device->complaint, sizeof device->complaint, "%s", text);
   pthread_mutex_unlock(&device->complaint_lock);

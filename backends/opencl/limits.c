@@ -15,7 +15,12 @@ enum {
   SUB_GROUP_SIZES_INTEL = 0x4108
 };
 
-enum { GROUP_MOST = 256, MAX_AXES = 8, MAX_SIZES = 16 };
+enum {
+  GROUP_MOST = 256,
+  LOCAL_AN_ITEM = 192, /* bytes of local memory that kernels may use a work-item of a plain work-group */
+  MAX_AXES = 8,
+  MAX_SIZES = 16
+};
 
 #define QUERY(found, what, value) ((void)clGetDeviceInfo((found)->id, what, sizeof(value), &(value), NULL))
 
@@ -27,11 +32,11 @@ static size_t query_bytes(const opencl_found *found, cl_device_info what) {
   return value > SIZE_MAX ? SIZE_MAX : (size_t)value;
 }
 
-/* The largest power of two that is at most `most` and GROUP_MOST. */
-static int32_t plain_group(size_t most) {
-  int32_t group = 1;
-  while (group < GROUP_MOST && (size_t)group * 2 <= most) group *= 2;
-  return group;
+/* The largest power of two that is at most GROUP_MOST and what the device takes, with LOCAL_AN_ITEM of local memory. */
+static int32_t plain_group(const portable_limits *limits) {
+  size_t group = 1, most = limits->group_most, local = limits->local_bytes / LOCAL_AN_ITEM;
+  while (group < GROUP_MOST && group * 2 <= most && group * 2 <= local) group *= 2;
+  return (int32_t)group;
 }
 
 static void read_group(const opencl_found *found, portable_limits *limits) {
@@ -40,7 +45,6 @@ static void read_group(const opencl_found *found, portable_limits *limits) {
   QUERY(found, CL_DEVICE_MAX_WORK_ITEM_SIZES, axis);
   if (axis[0] && axis[0] < most) most = axis[0];
   limits->group_most = most;
-  limits->group = plain_group(most);
 }
 
 static int32_t read_subgroup(const opencl_found *found) {
@@ -78,6 +82,7 @@ void opencl_traits_read(const opencl_found *found, opencl_traits *traits) {
   cl_device_fp_config single = 0, twofold = 0;
   read_group(found, limits);
   limits->local_bytes = query_bytes(found, CL_DEVICE_LOCAL_MEM_SIZE);
+  limits->group = plain_group(limits);
   limits->constant_bytes = query_bytes(found, CL_DEVICE_MAX_CONSTANT_BUFFER_SIZE);
   limits->memory_bytes = query_bytes(found, CL_DEVICE_GLOBAL_MEM_SIZE);
   limits->allocation_most = query_bytes(found, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
@@ -160,7 +165,7 @@ qe_status opencl_traits_lower(opencl_traits *traits, const char *text) {
     if (!*at) break;
   }
   portable_limits *limits = &traits->limits;
-  limits->group = plain_group(limits->group_most);
+  limits->group = plain_group(limits);
   if (limits->allocation_most > limits->memory_bytes) limits->allocation_most = limits->memory_bytes;
   if (!limits->dot) traits->dot = OPENCL_DOT_NONE;
   return QE_OK;

@@ -39,8 +39,7 @@ qe_status parity_case_run(const parity_target *target, const parity_case *drawn,
     char text[PARITY_FULL_TEXT];
     return qe_fail_within(status, "case '%s'", parity_case_text(drawn, text));
   }
-  bool too_large = options->most_bytes > 0 && job.bytes > (size_t)options->most_bytes;
-  for (int i = 0; !too_large && i < (count ? count : 1); i++) {
+  for (int i = 0; i < (count ? count : 1); i++) {
     const char *impl = count ? impls[i]->name : NULL, *shown = impl ? impl : "cpu_ref";
     if (options->impl && strcmp(options->impl, shown) != 0) continue;
     parity_cell *cell = parity_report_cell(report, target->name, op, shown);
@@ -65,6 +64,18 @@ static void check_coverage(const parity_target *target, parity_report *report) {
   }
 }
 
+enum { DRAWS_A_SMALL_CASE = 100 };
+
+/* Whether the case is small enough. */
+static bool is_wanted(const parity_case *drawn, const parity_options *options) {
+  qe_desc desc[QE_MAX_OPERANDS];
+  size_t bytes = 0;
+  if (!options->most_bytes) return true;
+  if (qe_op_shapes(drawn->op, &drawn->attrs, &drawn->principal, desc) != QE_OK) return false;
+  for (int i = 0; i < qe_op_get_info(drawn->op)->operands; i++) bytes += qe_bytes(&desc[i]);
+  return bytes <= (size_t)options->most_bytes;
+}
+
 static qe_status run_regress(const parity_target *target, const parity_options *options, const parity_lists *lists,
                              parity_report *report) {
   for (size_t i = 0; i < lists->regress.count; i++) {
@@ -73,7 +84,8 @@ static qe_status run_regress(const parity_target *target, const parity_options *
     char word[32] = "";
     if (sscanf(line, "%31s", word) != 1 || qe_op_find(word) == QE_OPS) continue; /* of another part */
     qe_status status = parity_case_parse(line, &drawn);
-    if (status == QE_OK && (!options->op || strcmp(options->op, qe_op_get_info(drawn.op)->name) == 0))
+    if (status == QE_OK && is_wanted(&drawn, options) &&
+        (!options->op || strcmp(options->op, qe_op_get_info(drawn.op)->name) == 0))
       status = parity_case_run(target, &drawn, options, lists, report);
     if (status != QE_OK) return qe_fail_within(status, "regress.txt");
   }
@@ -89,10 +101,13 @@ qe_status parity_sweep(const parity_target *target, const parity_options *option
   }
   for (int op = 0; op < QE_OPS; op++) {
     if (options->op && strcmp(options->op, qe_op_get_info((qe_op)op)->name) != 0) continue;
-    for (int i = 0; i < options->cases; i++) {
+    int64_t last = options->most_bytes ? (int64_t)options->cases * DRAWS_A_SMALL_CASE : options->cases;
+    for (int64_t i = 0, ran = 0; i < last && ran < options->cases; i++) {
       parity_case drawn;
       parity_case_draw((qe_op)op, options->seed + (uint64_t)i, &drawn);
+      if (!is_wanted(&drawn, options)) continue;
       QE_TRY(parity_case_run(target, &drawn, options, lists, report));
+      ran++;
     }
   }
   QE_TRY(run_regress(target, options, lists, report));
