@@ -1,0 +1,68 @@
+/* Fitness of candidates: genomes to losses on batches of training images, in exact integers, so that every backend and
+ * any number of devices gives the same. */
+#ifndef QE_EVOLVE_FITNESS_H
+#define QE_EVOLVE_FITNESS_H
+
+#include "core/data/dataset.h"
+#include "core/dispatch/dispatch.h"
+#include "core/dispatch/population.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum qe_fitness_loss {
+  QE_FITNESS_LABELS,  /* cross-entropy with the labels */
+  QE_FITNESS_TEACHER, /* cross-entropy with the teacher's distribution: its KL divergence but for a constant */
+  QE_FITNESS_BOTH     /* the sum of both */
+} qe_fitness_loss;
+
+typedef struct qe_fitness_options {
+  uint64_t seed;
+  int32_t held_out; /* training images kept apart, the classes in proportion; 0: none */
+  int32_t pad;      /* augmented batches: pixels of padding for the random crop */
+  bool flip;        /* augmented batches: mirror half of the images */
+  qe_fitness_loss loss;
+  const qe_network *teacher; /* NULL: none; else of the same images and classes */
+  size_t memory;             /* as qe_population_options.memory */
+} qe_fitness_options;
+
+typedef enum qe_fitness_part {
+  QE_FITNESS_TRAIN,   /* training images but the held-out ones */
+  QE_FITNESS_HELD_OUT /* those; the whole training part where none are held out */
+} qe_fitness_part;
+
+/* Which images. The same (part, number, count, augmented) and seed are the same pixels everywhere. */
+typedef struct qe_fitness_batch {
+  qe_fitness_part part;
+  uint64_t number; /* of the draw: images without repetition in one batch while there are enough */
+  int32_t count;
+  bool augmented;
+} qe_fitness_batch;
+
+typedef struct qe_fitness qe_fitness;
+
+/* Devices, network, layout, data and teacher must outlive it. Candidates are shared out over the devices. */
+QE_CHECKED qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network *network,
+                                    const qe_genome_layout *layout, const qe_dataset *data,
+                                    const qe_fitness_options *options, qe_fitness **fitness);
+void qe_fitness_free(qe_fitness *fitness); /* NULL is fine */
+
+/* Images of a part. */
+int32_t qe_fitness_images(const qe_fitness *fitness, qe_fitness_part part);
+
+/* Losses (sum over the batch, Q16 bits) and right answers of `candidates` genomes, [candidates] each; hits may be NULL.
+ * parent (or NULL) and bound as in qe_population_call; a dropped candidate has loss QE_DROPPED. */
+QE_CHECKED qe_status qe_fitness_run(qe_fitness *fitness, const qe_fitness_batch *batch, const void *genomes,
+                                    int32_t candidates, const void *parent, int64_t bound, int64_t *loss,
+                                    int64_t *hits);
+
+/* Candidate-images evaluated so far: candidates times images of every run. */
+int64_t qe_fitness_spent(const qe_fitness *fitness);
+/* For a resumed run. */
+void qe_fitness_set_spent(qe_fitness *fitness, int64_t spent);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
