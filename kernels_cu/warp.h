@@ -56,6 +56,17 @@ template <bool SIGNED> DEVICE void qk_mma(int (&d)[4], const uint (&a)[4], const
 #endif
 }
 
+/* d += the number of ones in common: a 16 rows by 256 bits, b 256 bits by 8 columns. */
+DEVICE void qk_mma_bits(int (&d)[4], const uint (&a)[4], const uint (&b)[2]) {
+#ifdef QK_EMULATED
+  emulated_mma_m16n8k256_and_popc(d, a, b, d);
+#else
+  asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
 /* What ldmatrix takes for an address in shared memory; differences of two are bytes. */
 #ifdef QK_EMULATED
 typedef const uchar *qk_shared;

@@ -13,7 +13,8 @@ typedef struct scene {
   qe_network *network;
   qe_genome_layout *layout; /* NULL: nothing evolves */
   uint8_t *genomes, *parent;
-  bool plain; /* every kernel takes some of its convolutions */
+  bool plain; /* every kernel takes some of its convolutions, those of bits aside */
+  bool bits;  /* these do, too */
   images on;
   outcome wanted;
 } scene;
@@ -45,15 +46,23 @@ static int close_devices(void **state) {
   return fixture_close(state);
 }
 
-/* A layout and a kernel that go first; NULL: as the engine chooses. */
+/* A layout and a kernel that go first; NULL: as the engine chooses. `only`: the one backend that has the kernel. */
 typedef struct choice {
-  const char *form, *kernel;
+  const char *form, *kernel, *only;
 } choice;
 
+/* clang-format off */
 static const choice choices[] = {
-    {NULL, NULL},         {"lanes", "short 4x4"}, {"lanes", "short 4x2"}, {"lanes", "int 4x2"}, {"lanes", "short 4x1"},
-    {"lanes", "int 4x4"}, {"lanes", "int 4x1"},   {"lanes", "int 1x4"},   {"rows", "plain"},    {"rows", "band 16"},
-    {"rows", "band 32"},  {"rows", "band 64"},    {"rows", "tile 16"},    {"rows", "tile 32"},  {"rows", "tile 64"}};
+    {NULL, NULL, NULL},
+    {"lanes", "short 4x4", NULL}, {"lanes", "short 4x2", NULL}, {"lanes", "short 4x1", NULL}, {"lanes", "int 4x4", NULL},
+    {"lanes", "int 4x2", NULL},   {"lanes", "int 4x1", NULL},   {"lanes", "int 1x4", NULL},
+    {"rows", "plain", NULL},
+    {"rows", "band 16", NULL},    {"rows", "band 32", NULL},    {"rows", "band 64", NULL},
+    {"rows", "tile 16", NULL},    {"rows", "tile 32", NULL},    {"rows", "tile 64", NULL},
+    {"rows", "mma 16", "cuda"},   {"rows", "mma 32", "cuda"},   {"rows", "mma 64", "cuda"},
+    {"rows", "wgmma 16", "cuda"}, {"rows", "wgmma 32", "cuda"}, {"rows", "wgmma 64", "cuda"},
+    {"rows", "bits 16", "cuda"},  {"rows", "bits 32", "cuda"},  {"rows", "bits 64", "cuda"}};
+/* clang-format on */
 enum { CHOICES = sizeof choices / sizeof *choices };
 
 static void set_variable(const char *name, const char *value) {
@@ -139,7 +148,8 @@ static bool evaluate(const scene *s, qe_device *device, const way *with, const c
   qe_population_call call = images_call(&s->on, pixels, s->genomes, s->genomes ? CANDIDATES : 1);
   call.parent = with->parent ? s->parent : NULL;
   call.bound = with->bound;
-  bool has = !c || has_choice(population, c, s->plain);
+  bool bits = c && c->kernel && strncmp(c->kernel, "bits", 4) == 0;
+  bool has = !c || has_choice(population, c, bits ? s->bits : s->plain);
   if (has) OK(qe_population_run(population, &call, &(qe_population_result){to->loss, to->hits, to->logits[0]}));
   qe_population_free(population);
   qe_buffer_free(pixels);
@@ -149,6 +159,7 @@ static bool evaluate(const scene *s, qe_device *device, const way *with, const c
 
 static void draw_scene(draws *from, network_limits limits, int evolving, scene *s) {
   *s = (scene){.network = network_drawn(from, limits, CLASSES), .plain = limits.plain};
+  s->bits = limits.plain && limits.weight_bits == 1 && limits.act_bits == 1 && limits.channels % 32 == 0;
   OK(qe_network_check(s->network));
   s->layout = draw_layout(from, s->network, evolving);
   images_draw(&s->on, from, &s->network->layer[0].output);
@@ -182,6 +193,7 @@ static void check_same(const scene *s, const way *with, const outcome *got, cons
 static void check_way(const scene *s, qe_device *device, const choice *c, const way *with, uint64_t number) {
   static outcome got;
   char label[160];
+  if (c->only && strcmp(c->only, device->backend->name) != 0) return;
   snprintf(label, sizeof label, "scene %llu on %s, layout %s, kernel %s", (unsigned long long)number,
            device->backend->name, c->form ? c->form : "of choice", c->kernel ? c->kernel : "of choice");
   set_choice(c);
@@ -213,14 +225,16 @@ static void test_networks_of_all_kinds(void **state) {
 static void test_residual_networks(void **state) {
   (void)state;
   draws from = {.seed = 22};
-  static const int32_t bits[][2] = {{4, 4}, {2, 2}, {1, 1}, {8, 8}, {3, 2}, {4, 1}};
-  for (uint64_t i = 0; i < sizeof bits / sizeof *bits; i++)
+  /* of weights, of activations, channels */
+  static const int32_t shape[][3] = {{4, 4, 33}, {2, 2, 20}, {1, 1, 33}, {8, 8, 20},
+                                     {3, 2, 33}, {4, 1, 20}, {1, 1, 64}};
+  for (uint64_t i = 0; i < sizeof shape / sizeof *shape; i++)
     check_kernels(&from,
                   (network_limits){.extent = 8,
-                                   .channels = i % 2 ? 20 : 33,
+                                   .channels = shape[i][2],
                                    .blocks = 5,
-                                   .weight_bits = bits[i][0],
-                                   .act_bits = bits[i][1],
+                                   .weight_bits = shape[i][0],
+                                   .act_bits = shape[i][1],
                                    .plain = true},
                   i);
 }
@@ -268,7 +282,7 @@ static void check_calls(const scene *s, qe_device *device, const choice *c, uint
 static void test_calls_of_all_kinds(void **state) {
   (void)state;
   draws from = {.seed = 23};
-  static const choice layouts[] = {{"lanes", NULL}, {"rows", NULL}};
+  static const choice layouts[] = {{"lanes", NULL, NULL}, {"rows", NULL, NULL}};
   for (uint64_t i = 0; i < 12; i++) {
     scene s;
     network_limits limits = {.extent = 8, .channels = 8, .blocks = 5, .weight_bits = draw_range(&from, 1, 5)};

@@ -96,6 +96,10 @@ QE_CHECKED qe_status cuda_run(qe_queue *queue, const cuda_launch *launch);
 QE_CHECKED qe_status cuda_occupancy(cuda_device *device, cuda_kernel kernel, int local, size_t shared_bytes,
                                     int *groups);
 extern const portable_driver cuda_portable_driver;
+/* tensor.c: members of portable_driver. */
+struct net_variant;
+const struct net_variant *cuda_net_variants(const qe_device *device, int *count);
+int cuda_code_peak(const qe_device *device, qk_kernel *kernel);
 void cuda_modules_free(cuda_device *device);
 
 /* queue.c and capture.c: members of the device's table */

@@ -115,15 +115,16 @@ static qe_status launch_portable(qe_queue *queue, const portable_launch *launch)
   memcpy(&arguments[count], &launch->params, sizeof launch->params);
   for (int i = 0; i < 3; i++) {
     if (launch->groups[i] > (i ? 65535 : INT32_MAX))
-      return qe_fail(QE_SHAPE, "%s: %zu work-groups along axis %d", portable_kernel[launch->kernel].name,
+      return qe_fail(QE_SHAPE, "%s: %zu work-groups along axis %d", info_of((cuda_kernel)(int)launch->kernel)->name,
                      launch->groups[i], i);
     groups[i] = (uint32_t)launch->groups[i];
     local[i] = (uint32_t)launch->local[i];
   }
-  return launch_function(queue, (cuda_kernel)(int)launch->kernel, groups, local, 0, arguments);
+  return launch_function(queue, (cuda_kernel)(int)launch->kernel, groups, local, launch->shared_bytes, arguments);
 }
 
-const portable_driver cuda_portable_driver = {.launch = launch_portable};
+const portable_driver cuda_portable_driver = {
+    .launch = launch_portable, .variants = cuda_net_variants, .code_peak = cuda_code_peak};
 
 qe_status cuda_occupancy(cuda_device *device, cuda_kernel kernel, int local, size_t shared_bytes, int *groups) {
   CUfunction function;

@@ -23,8 +23,12 @@ typedef struct net_variant {
   qk_kernel kernel;
   int32_t pixels, channels; /* that a work-group makes; 0: a flat launch, one work-item makes eight channels */
   int32_t items;            /* of a work-group */
+  size_t shared_bytes;      /* CUDA: dynamic shared memory */
   bool (*takes)(const net_engine *engine, const struct net_variant *variant, const qe_stage *stage);
 } net_variant;
+
+/* Tiles of variant->channels channels: as wide as the stage's, or the widest; groups of channels are left to others. */
+bool net_takes_tile(const net_engine *engine, const net_variant *variant, const qe_stage *stage);
 
 /* How tensors lie and which kernels read them so. */
 typedef struct net_form {

@@ -130,15 +130,28 @@ static qe_status plan_tensors(net_engine *e) {
 
 /* ---- kernels ---- */
 
+static const net_variant *first_taking(const net_engine *e, const net_variant *variant, int count, bool forced,
+                                       const qe_stage *stage) {
+  for (int v = 0; v < count; v++) {
+    if (forced && strcmp(variant[v].name, e->forced) != 0) continue;
+    if (variant[v].takes(e, &variant[v], stage)) return &variant[v];
+  }
+  return NULL;
+}
+
+/* The kernel asked for by name where it takes the stage; else the best of the backend's own, then of the portable. */
 static void choose_variant(net_engine *e, size_t at) {
   const qe_stage *stage = &e->stages->stage[at];
+  const portable_driver *driver = portable_device_of(e->queue)->driver;
+  const net_variant **chosen = &e->stage[at].variant;
+  int own = 0;
+  const net_variant *of_driver =
+      e->form == &net_rows && driver->variants ? driver->variants(e->queue->device, &own) : NULL;
   if (stage->kind != QE_STAGE_CONV) return;
-  for (int pass = e->forced ? 0 : 1; pass < 2; pass++)
-    for (int32_t v = 0; v < e->form->variants && !e->stage[at].variant; v++) {
-      const net_variant *variant = &e->form->variant[v];
-      if (pass == 0 && strcmp(variant->name, e->forced) != 0) continue;
-      if (variant->takes(e, variant, stage)) e->stage[at].variant = variant;
-    }
+  for (int pass = e->forced ? 0 : 1; pass < 2 && !*chosen; pass++) {
+    *chosen = first_taking(e, of_driver, own, pass == 0, stage);
+    if (!*chosen) *chosen = first_taking(e, e->form->variant, e->form->variants, pass == 0, stage);
+  }
 }
 
 /* Room for a stage's unpacked weights, in blocks of the variant's channels. */

@@ -19,8 +19,7 @@ static bool is_forced(const net_engine *e, const net_variant *variant) {
   return e->forced && strcmp(e->forced, variant->name) == 0;
 }
 
-/* Tiles as wide as the channels, or the widest; groups of channels are left to the plain kernel. */
-static bool takes_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
+bool net_takes_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
   const portable_limits *limits = &portable_device_of(e->queue)->limits;
   int32_t channels = e->network->layer[stage->from[0].layer].output.dim[QE_C];
   if ((size_t)variant->items > limits->group_most || has_groups(stage)) return false;
@@ -65,7 +64,7 @@ static bool set_band(const net_variant *variant, const int32_t *output, qk_net_s
 static qk_net_source source_of(const net_engine *e, const qe_stage *stage, int which);
 
 static bool takes_band(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
-  if (stage->from[1].layer != QE_NO_LAYER || !takes_tile(e, variant, stage)) return false;
+  if (stage->from[1].layer != QE_NO_LAYER || !net_takes_tile(e, variant, stage)) return false;
   qk_net_source source = source_of(e, stage, 0);
   return set_band(variant, e->network->layer[stage->from[0].layer].output.dim, &source);
 }
@@ -85,17 +84,17 @@ static bool takes_all(const net_engine *e, const net_variant *variant, const qe_
 #define TILE(channels)                                                                                                 \
   {                                                                                                                    \
     "tile " #channels, QK_qk_net_tile_##channels, QK_TILE_PIXELS_##channels, channels,                                 \
-        QK_TILE_PIXELS_##channels *channels / (QK_TILE_BLOCK * QK_TILE_BLOCK), takes_tile                              \
+        QK_TILE_PIXELS_##channels *channels / (QK_TILE_BLOCK * QK_TILE_BLOCK), 0, net_takes_tile                       \
   }
 #define BAND(channels)                                                                                                 \
   {                                                                                                                    \
     "band " #channels, QK_qk_net_band_##channels, QK_BAND_PIXELS_##channels, channels,                                 \
-        QK_BAND_PIXELS_##channels *channels / (2 * QK_TILE_BLOCK * QK_TILE_BLOCK), takes_band                          \
+        QK_BAND_PIXELS_##channels *channels / (2 * QK_TILE_BLOCK * QK_TILE_BLOCK), 0, takes_band                       \
   }
 
 static const net_variant rows_variants[] = {
-    {"plain", QK_qk_net_sums, 0, 0, 0, takes_forced}, BAND(16), BAND(32), BAND(64), TILE(16), TILE(32), TILE(64),
-    {"plain", QK_qk_net_sums, 0, 0, 0, takes_all},
+    {"plain", QK_qk_net_sums, 0, 0, 0, 0, takes_forced}, BAND(16), BAND(32), BAND(64), TILE(16), TILE(32), TILE(64),
+    {"plain", QK_qk_net_sums, 0, 0, 0, 0, takes_all},
 };
 
 const net_form net_rows = {.name = "rows",
@@ -141,13 +140,13 @@ static bool takes_short(const net_engine *e, const net_variant *variant, const q
 }
 
 static const net_variant lanes_variants[] = {
-    {"short 4x4", QK_qk_lanes_short_4x4, 4, LANES_BLOCK, 1, takes_short},
-    {"short 4x1", QK_qk_lanes_short_4x1, 1, LANES_BLOCK, 1, takes_short},
-    {"short 4x2", QK_qk_lanes_short_4x2, 2, LANES_BLOCK, 1, takes_short},
-    {"int 4x2", QK_qk_lanes_int_4x2, 2, LANES_BLOCK, 1, takes_block},
-    {"int 4x4", QK_qk_lanes_int_4x4, 4, LANES_BLOCK, 1, takes_block},
-    {"int 4x1", QK_qk_lanes_int_4x1, 1, LANES_BLOCK, 1, takes_block},
-    {"int 1x4", QK_qk_lanes_int_1x4, 4, 1, 1, takes_all},
+    {"short 4x4", QK_qk_lanes_short_4x4, 4, LANES_BLOCK, 1, 0, takes_short},
+    {"short 4x1", QK_qk_lanes_short_4x1, 1, LANES_BLOCK, 1, 0, takes_short},
+    {"short 4x2", QK_qk_lanes_short_4x2, 2, LANES_BLOCK, 1, 0, takes_short},
+    {"int 4x2", QK_qk_lanes_int_4x2, 2, LANES_BLOCK, 1, 0, takes_block},
+    {"int 4x4", QK_qk_lanes_int_4x4, 4, LANES_BLOCK, 1, 0, takes_block},
+    {"int 4x1", QK_qk_lanes_int_4x1, 1, LANES_BLOCK, 1, 0, takes_block},
+    {"int 1x4", QK_qk_lanes_int_1x4, 4, 1, 1, 0, takes_all},
 };
 
 const net_form net_lanes = {.name = "lanes",
@@ -332,8 +331,10 @@ static qe_status run_requant(net_engine *e, size_t at, int32_t first, int32_t sl
                             .images = images};
   if (variant && variant->takes == takes_band) (void)set_band(variant, layer->output.dim, &params.source[0]);
   set_requant(e, stage, &e->stage[at], &params);
-  portable_launch launch = {
-      .kernel = variant ? variant->kernel : e->form->sums, .params = &params, .params_bytes = sizeof params};
+  portable_launch launch = {.kernel = variant ? variant->kernel : e->form->sums,
+                            .params = &params,
+                            .params_bytes = sizeof params,
+                            .shared_bytes = variant ? variant->shared_bytes : 0};
   bool two = layer->inputs == 2;
   for (int k = 0; k < 2; k++) {
     add_tensor(e, &launch, stage->from[k].tensor);

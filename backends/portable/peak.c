@@ -52,7 +52,7 @@ static qe_status best_rate(qe_queue *queue, const portable_launch *launch, doubl
 
 static qe_status arithmetic(qe_queue *queue, qk_kernel kernel, int macs, double *per_second) {
   qe_buffer *out = NULL;
-  qk_params_peak params = {.rounds = ROUNDS, .seed = kernel == QK_qk_peak_codes ? SEED : 1};
+  qk_params_peak params = {.rounds = ROUNDS, .seed = kernel == QK_qk_peak_float ? 1 : SEED};
   portable_launch launch = {.kernel = kernel, .operands = 1, .params = &params, .params_bytes = sizeof params};
   portable_flat(queue->device, &launch, INT64_MAX / 2);
   size_t items = launch.groups[0] * launch.local[0];
@@ -94,5 +94,8 @@ qe_status portable_measure(qe_queue *queue, qe_limit limit, double *per_second) 
   if (portable_device_of(queue)->limits.processor) return qe_fail(QE_REFUSED, "the device is the host's processor");
   if (limit == QE_LIMIT_BYTES) return copy(queue, per_second);
   if (limit == QE_LIMIT_FLOAT_MACS) return arithmetic(queue, QK_qk_peak_float, 1, per_second);
-  return arithmetic(queue, QK_qk_peak_codes, 4, per_second);
+  const portable_driver *driver = portable_device_of(queue)->driver;
+  qk_kernel kernel = QK_qk_peak_codes;
+  int macs = driver->code_peak ? driver->code_peak(queue->device, &kernel) : 0;
+  return arithmetic(queue, kernel, macs ? macs : 4, per_second);
 }

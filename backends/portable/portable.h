@@ -33,6 +33,7 @@ typedef struct portable_launch {
   const void *params; /* the kernel's struct of params.h */
   size_t params_bytes;
   size_t groups[3], local[3];
+  size_t shared_bytes; /* CUDA: dynamic shared memory */
 } portable_launch;
 
 typedef struct portable_limits {
@@ -67,8 +68,14 @@ typedef struct portable_tunable {
 extern const portable_tunable portable_tunables[QK_TUNABLES];
 
 /* What the backend brings beside its qe_device_table. */
+struct net_variant;
 typedef struct portable_driver {
   qe_status (*launch)(qe_queue *queue, const portable_launch *launch);
+  /* Kernels of its own for the engine `batched` on maps in rows (engine.h), best first; NULL: none. */
+  const struct net_variant *(*variants)(const qe_device *device, int *count);
+  /* A kernel to measure QE_LIMIT_CODE_MACS with, and its multiply-adds a work-item, chain and round; 0: the portable
+   * one. NULL: always that. */
+  int (*code_peak)(const qe_device *device, qk_kernel *kernel);
 } portable_driver;
 
 /* First member of a backend's own device type. */
