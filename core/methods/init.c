@@ -5,7 +5,7 @@
 #include <string.h>
 
 bool qe_method_quantizes(const qe_bits *bits) {
-  return bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
+  return bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || (bits->layers && *bits->layers);
 }
 
 static bool same_bits(const qe_bits *a, const qe_bits *b) {
