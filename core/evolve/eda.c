@@ -26,20 +26,13 @@ const char *qe_eda_grouping_name(qe_eda_grouping grouping) {
 }
 
 qe_eda_options qe_eda_defaults(void) {
-  return (qe_eda_options){.individuals = 64,
-                          .best = 16,
-                          .rate = 2000,
-                          .spread = 200,
-                          .floor = 10,
-                          .radius = 1,
-                          .batch = 2000,
-                          .accept_batch = 10000,
-                          .group = 2700,
-                          .generations = 8,
-                          .share = 1000,
-                          .confident = 9900,
-                          .patience = 5,
-                          .races = 1};
+  return (qe_eda_options){
+#define QE_EDA_INT(field, name, initial, least, most, help) .field = initial,
+#define QE_EDA_FLAG(field, name, initial, help) .field = initial,
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+  };
 }
 
 qe_eda_options qe_eda_tuned(void) {
@@ -58,27 +51,19 @@ typedef struct bound {
 
 static qe_status check_options(const qe_eda_options *o) {
   const bound bounds[] = {
-      {"individuals", o->individuals, 2, QE_EDA_INDIVIDUALS},
-      {"best", o->best, 1, o->individuals},
-      {"rate", o->rate, 1, 10000},
-      {"spread", o->spread, 0, 1250},
-      {"floor", o->floor, 0, 312},
-      {"radius", o->radius, 0, (QE_EDA_CANDIDATES - 1) / 2},
-      {"batch", o->batch, 1, INT32_MAX},
-      {"accept-batch", o->accept_batch, 1, INT32_MAX},
-      {"group", o->group, 1, INT32_MAX},
-      {"generations", o->generations, 1, INT32_MAX},
-      {"share", o->share, 1, 10000},
-      {"confident", o->confident, 1, 10000},
-      {"patience", o->patience, 0, INT32_MAX},
-      {"cycles", o->cycles, 0, INT32_MAX},
-      {"races", o->races, 1, 8},
+#define QE_EDA_INT(field, name, initial, least, most, help) {name, o->field, least, most},
+#define QE_EDA_FLAG(field, name, initial, help)
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
       {"group-by", o->group_by, 0, QE_EDA_GROUPINGS - 1},
   };
   for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
     if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
       return qe_fail(QE_USAGE, "eda-%s %lld: must be %lld...%lld", bounds[i].name, (long long)bounds[i].value,
                      (long long)bounds[i].least, (long long)bounds[i].most);
+  if (o->best > o->individuals)
+    return qe_fail(QE_USAGE, "eda-best %d: there are but %d individuals", o->best, o->individuals);
   if (o->batch >> (o->races - 1) == 0)
     return qe_fail(QE_USAGE, "eda-races %d: a batch of %d images cannot be cut so often", o->races, o->batch);
   if (!o->uniform && !o->plain && 10000 - 2 * o->spread >= o->confident)
