@@ -24,6 +24,7 @@ typedef struct search {
   double began, before;                                 /* seconds: the clock when it began; of the runs before this */
   double timed_at, rate;                                /* candidate-images a second since `timed_at` */
   int64_t timed_spent;
+  double reported; /* seconds of the run when the report was last written */
 } search;
 
 static double clock_seconds(void) {
@@ -137,16 +138,21 @@ static void measure_rate(search *s, int64_t spent) {
   s->timed_spent = spent;
 }
 
+/* Of each layer pairs of a hundredth of confidence and how many weights lie there, empty ones left out. */
 static void write_confidence(qe_json *json, const qe_evolution *evolution, const int64_t *bins) {
   if (!bins) return;
   qe_json_open_object(json, "confidence");
   for (size_t g = 0; g < evolution->layout->genes; g++, bins += QE_CONFIDENCE_BINS) {
     const qe_gene *gene = &evolution->layout->gene[g];
-    int64_t count = 0;
-    for (int i = 0; i < QE_CONFIDENCE_BINS; i++) count += bins[i];
-    if (count == 0 || gene->kind != QE_GENE_WEIGHT) continue;
+    if (gene->kind != QE_GENE_WEIGHT) continue;
     qe_json_open_array(json, evolution->network->layer[gene->layer].name);
-    for (int i = 0; i < QE_CONFIDENCE_BINS; i++) qe_json_int(json, NULL, bins[i]);
+    for (int i = 0; i < QE_CONFIDENCE_BINS; i++) {
+      if (bins[i] == 0) continue;
+      qe_json_open_array(json, NULL);
+      qe_json_int(json, NULL, i);
+      qe_json_int(json, NULL, bins[i]);
+      qe_json_close(json);
+    }
     qe_json_close(json);
   }
   qe_json_close(json);
@@ -237,6 +243,24 @@ static qe_status take_numbers(search *s, const qe_tensors *tensors) {
   return QE_OK;
 }
 
+/* What is known so far. */
+static void fill_result(const search *s, qe_result *result) {
+  result->start_held_out = held_out_score(s, s->start_loss, s->start_hits);
+  result->held_out = held_out_score(s, s->best_loss, s->best_hits);
+  result->candidate_images = qe_evolution_spent(s->evolution);
+  result->seconds = seconds_of(s);
+}
+
+/* The report, not more often than it is worth its time. */
+static qe_status report_now(search *s) {
+  const double every = 20;
+  qe_result result = {0};
+  if (s->reported > 0 && seconds_of(s) - s->reported < every) return QE_OK;
+  s->reported = seconds_of(s);
+  fill_result(s, &result);
+  return qe_coevolution_report(s->setting, s->start, s->evolution->network, &result);
+}
+
 static qe_status on_checkpoint(void *context, const qe_evolution *evolution) {
   search *s = context;
   qe_tensors *tensors = qe_tensors_new();
@@ -245,7 +269,7 @@ static qe_status on_checkpoint(void *context, const qe_evolution *evolution) {
   if (status == QE_OK) status = qe_run_save_network(s->setting->run, evolution->network, last_file);
   if (status == QE_OK) status = qe_run_save_state(s->setting->run, tensors, phase);
   qe_tensors_free(tensors);
-  return status;
+  return status == QE_OK ? report_now(s) : status;
 }
 
 /* ---- the whole ---- */
@@ -350,10 +374,7 @@ static qe_status run_stages(search *s, const qe_stage *const *stage) {
 /* The test images are looked at here, once. */
 static qe_status conclude(const search *s, qe_result *result) {
   const qe_setting *setting = s->setting;
-  result->start_held_out = held_out_score(s, s->start_loss, s->start_hits);
-  result->held_out = held_out_score(s, s->best_loss, s->best_hits);
-  result->candidate_images = qe_evolution_spent(s->evolution);
-  result->seconds = seconds_of(s);
+  fill_result(s, result);
   QE_TRY(qe_evaluate_network(setting->device, s->start, setting->data, 0, NULL, &result->start));
   QE_TRY(qe_evaluate_network(setting->device, s->best, setting->data, 0, NULL, &result->final));
   return qe_coevolution_report(setting, s->start, s->best, result);
