@@ -294,8 +294,8 @@ static void test_lists(void **state) {
 static qe_status run_once(void) {
   hearing *h = calloc(1, sizeof *h);
   qe_evolution *evolution = NULL;
-  qe_status status = try_evolution(h, 4, 16, 1, &evolution);
-  if (status == QE_OK) status = qe_evolution_run(evolution, both, &no_options, NULL);
+  qe_status status = try_evolution(h, 4, 8, 1, &evolution);
+  if (status == QE_OK) status = qe_evolution_run(evolution, both + 2, &no_options, NULL);
   if (status == QE_OK) status = qe_evolution_resume(evolution, h->checkpoint, "the checkpoint");
   qe_evolution_free(evolution);
   qe_tensors_free(h->checkpoint);
