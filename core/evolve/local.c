@@ -4,6 +4,7 @@
 #include "core/evolve/local.h"
 
 #include "core/base/alloc.h"
+#include "core/base/wide.h"
 #include "core/evolve/moments.h"
 #include "core/evolve/target.h"
 #include "core/search/quadratic.h"
@@ -34,9 +35,9 @@ typedef struct species {
 /* ---- sums of one channel ---- */
 
 typedef struct channel_sums {
-  __int128 own;   /* w'Gw */
-  __int128 cross; /* w'c */
-  __int128 sum;   /* of w a */
+  qe_s128 own;   /* w'Gw */
+  qe_s128 cross; /* w'c */
+  qe_s128 sum;   /* of w a */
 } channel_sums;
 
 /* residual = Gw on the way. */
@@ -49,9 +50,9 @@ static channel_sums sums_of(const species *s, int32_t o) {
   for (int64_t k = 0; k < m->inputs; k++)
     for (int64_t j = 0; j < m->inputs; j++) product[j] += w[k] * m->gram[k * m->inputs + j];
   for (int64_t k = 0; k < m->inputs; k++) {
-    sums.own += (__int128)w[k] * product[k];
-    sums.cross += (__int128)w[k] * m->cross[o * m->inputs + k];
-    sums.sum += (__int128)w[k] * m->input[k];
+    sums.own += (qe_s128)w[k] * product[k];
+    sums.cross += (qe_s128)w[k] * m->cross[o * m->inputs + k];
+    sums.sum += (qe_s128)w[k] * m->input[k];
   }
   return sums;
 }
@@ -61,21 +62,21 @@ static qe_gain gain_of(const species *s, int32_t o) {
 }
 
 /* Sum of (gain w a + offset - q)^2 over the positions, in units of q. */
-static __int128 error_of(const species *s, int32_t o) {
+static qe_s128 error_of(const species *s, int32_t o) {
   const qe_moments *m = &s->moments;
   channel_sums sums = sums_of(s, o);
   qe_gain gain = gain_of(s, o);
-  __int128 square = qe_gain_apply(gain, qe_gain_apply(gain, sums.own, QE_TARGET_BITS), QE_TARGET_BITS);
-  __int128 mean = qe_gain_apply(gain, sums.sum, QE_TARGET_BITS) - m->target[o] +
-                  qe_gain_apply(s->scales.offset[o], m->count, QE_TARGET_BITS);
+  qe_s128 square = qe_gain_apply(gain, qe_gain_apply(gain, sums.own, QE_TARGET_BITS), QE_TARGET_BITS);
+  qe_s128 mean = qe_gain_apply(gain, sums.sum, QE_TARGET_BITS) - m->target[o] +
+                 qe_gain_apply(s->scales.offset[o], m->count, QE_TARGET_BITS);
   return square - 2 * qe_gain_apply(gain, sums.cross, QE_TARGET_BITS) + m->square[o] + mean * mean / m->count;
 }
 
 /* A value, over all channels. */
 static int64_t total_error(const species *s) {
-  __int128 total = 0;
+  qe_s128 total = 0;
   for (int32_t o = 0; o < s->moments.outputs; o++) total += error_of(s, o);
-  return (int64_t)(total / ((__int128)s->moments.count * s->moments.outputs));
+  return (int64_t)(total / ((qe_s128)s->moments.count * s->moments.outputs));
 }
 
 /* ---- search and fit ---- */
@@ -113,7 +114,7 @@ static void fit(species *s) {
   for (int32_t o = 0; o < m->outputs; o++) {
     channel_sums sums = sums_of(s, o);
     if (sums.own > 0) s->scales.gain[s->place->branch][o] = qe_gain_ratio(sums.cross, sums.own, -QE_TARGET_BITS);
-    __int128 rest = m->target[o] - qe_gain_apply(gain_of(s, o), sums.sum, QE_TARGET_BITS);
+    qe_s128 rest = m->target[o] - qe_gain_apply(gain_of(s, o), sums.sum, QE_TARGET_BITS);
     s->scales.offset[o] = qe_gain_ratio(rest, m->count, -QE_TARGET_BITS);
   }
 }

@@ -9,42 +9,40 @@ enum { MANTISSA = 31, MOST_BITS = 100, NARROW_SHIFT = 30, WIDE_SHIFT = 46, CODE_
 
 /* ---- gains ---- */
 
-typedef unsigned __int128 wide;
-
-static wide magnitude(__int128 value) {
-  return value < 0 ? -(wide)value : (wide)value;
+static qe_u128 magnitude(qe_s128 value) {
+  return value < 0 ? -(qe_u128)value : (qe_u128)value;
 }
 
-static int bits_of(wide value) {
+static int bits_of(qe_u128 value) {
   uint64_t high = (uint64_t)(value >> 64), low = (uint64_t)value;
   return high ? 128 - __builtin_clzll(high) : low ? 64 - __builtin_clzll(low) : 0;
 }
 
 /* value * 2^shift; what falls off at the low end is cut off. */
-static wide shifted(wide value, int shift) {
+static qe_u128 shifted(qe_u128 value, int shift) {
   return shift >= 128 || shift <= -128 ? 0 : shift >= 0 ? value << shift : value >> -shift;
 }
 
-qe_gain qe_gain_ratio(__int128 numerator, __int128 denominator, int32_t exponent) {
+qe_gain qe_gain_ratio(qe_s128 numerator, qe_s128 denominator, int32_t exponent) {
   enum { ABOVE = 126, BELOW = 126 - MANTISSA };
   if (numerator == 0 || denominator == 0) return (qe_gain){0, 0};
-  wide above = magnitude(numerator), below = magnitude(denominator);
+  qe_u128 above = magnitude(numerator), below = magnitude(denominator);
   int up = ABOVE - bits_of(above), down = BELOW - bits_of(below);
   int64_t quotient = (int64_t)(shifted(above, up) / shifted(below, down)); /* 31 or 32 bits */
   return (qe_gain){(numerator < 0) == (denominator < 0) ? quotient : -quotient, exponent - up + down};
 }
 
 qe_gain qe_gain_times(qe_gain a, qe_gain b) {
-  return qe_gain_ratio((__int128)a.mantissa * b.mantissa, 1, a.exponent + b.exponent);
+  return qe_gain_ratio((qe_s128)a.mantissa * b.mantissa, 1, a.exponent + b.exponent);
 }
 
 qe_gain qe_gain_of_units(qe_unit from, qe_unit to) {
   return qe_gain_ratio(from.mantissa, to.mantissa, from.exponent - to.exponent);
 }
 
-__int128 qe_gain_apply(qe_gain gain, __int128 value, int32_t shift) {
-  const __int128 most = (__int128)1 << MOST_BITS;
-  wide product = magnitude(gain.mantissa);
+qe_s128 qe_gain_apply(qe_gain gain, qe_s128 value, int32_t shift) {
+  const qe_s128 most = (qe_s128)1 << MOST_BITS;
+  qe_u128 product = magnitude(gain.mantissa);
   int exponent = gain.exponent + shift, spare = bits_of(product) - MANTISSA - 1;
   if (spare > 0) { /* to 32 bits, so that the product fits */
     product >>= spare;
@@ -52,11 +50,11 @@ __int128 qe_gain_apply(qe_gain gain, __int128 value, int32_t shift) {
   }
   product *= magnitude(value);
   if (exponent >= 0)
-    product = bits_of(product) + exponent > MOST_BITS ? (wide)most : product << exponent;
+    product = bits_of(product) + exponent > MOST_BITS ? (qe_u128)most : product << exponent;
   else
-    product = exponent < -127 ? 0 : (product + ((wide)1 << (-exponent - 1))) >> -exponent;
-  if (product > (wide)most) product = (wide)most;
-  return (gain.mantissa < 0) == (value < 0) ? (__int128)product : -(__int128)product;
+    product = exponent < -127 ? 0 : (product + ((qe_u128)1 << (-exponent - 1))) >> -exponent;
+  if (product > (qe_u128)most) product = (qe_u128)most;
+  return (gain.mantissa < 0) == (value < 0) ? (qe_s128)product : -(qe_s128)product;
 }
 
 /* ---- scales ---- */
@@ -96,11 +94,11 @@ static bool fill(const qe_scales *scales, qe_network_layer *layer) {
   int32_t shift = layer->attrs.requant.shift;
   for (int32_t c = 0; c < scales->channels; c++) {
     for (int b = 0; b < layer->inputs; b++) {
-      __int128 m = qe_gain_apply(scales->gain[b][c], 1, shift);
+      qe_s128 m = qe_gain_apply(scales->gain[b][c], 1, shift);
       if (magnitude(m) > INT32_MAX) return false;
       layer->multiplier[b][c] = (int32_t)m;
     }
-    __int128 offset = qe_gain_apply(scales->offset[c], 1, shift);
+    qe_s128 offset = qe_gain_apply(scales->offset[c], 1, shift);
     if (magnitude(offset) > INT64_MAX / 4) return false;
     layer->offset[c] = (int64_t)offset + half_of(shift);
   }
@@ -115,9 +113,9 @@ static qe_sum_width width_at(const qe_scales *scales, const int64_t reach[2], qe
 
 /* Rounding a multiplier is at most half a unit in 2^shift for each code of its branch. */
 static bool is_exact(const qe_network_layer *layer, const int64_t reach[2]) {
-  __int128 error = 1;
+  qe_s128 error = 1;
   for (int b = 0; b < layer->inputs; b++) error += reach[b];
-  return error * (CODE_SHARE / 2) <= (__int128)1 << layer->attrs.requant.shift;
+  return error * (CODE_SHARE / 2) <= (qe_s128)1 << layer->attrs.requant.shift;
 }
 
 static bool choose(const qe_scales *scales, const int64_t reach[2], qe_network_layer *layer) {

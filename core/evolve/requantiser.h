@@ -2,6 +2,7 @@
 #ifndef QE_EVOLVE_REQUANTISER_H
 #define QE_EVOLVE_REQUANTISER_H
 
+#include "core/base/wide.h"
 #include "core/dispatch/network.h"
 
 /* mantissa * 2^exponent */
@@ -11,11 +12,11 @@ typedef struct qe_gain {
 } qe_gain;
 
 /* numerator / denominator * 2^exponent to 31 bits or more of the mantissa; 0 for a denominator of 0. */
-qe_gain qe_gain_ratio(__int128 numerator, __int128 denominator, int32_t exponent);
+qe_gain qe_gain_ratio(qe_s128 numerator, qe_s128 denominator, int32_t exponent);
 /* The product, to as many bits. */
 qe_gain qe_gain_times(qe_gain a, qe_gain b);
 /* value * gain * 2^shift, rounded to nearest; saturates at +-2^100. |value| is below 2^96. */
-__int128 qe_gain_apply(qe_gain gain, __int128 value, int32_t shift);
+qe_s128 qe_gain_apply(qe_gain gain, qe_s128 value, int32_t shift);
 /* How many codes of `to` one code of `from` is worth; both known. */
 qe_gain qe_gain_of_units(qe_unit from, qe_unit to);
 

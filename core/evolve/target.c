@@ -2,7 +2,7 @@
 #include "core/evolve/target.h"
 
 #include "core/base/alloc.h"
-#include "core/evolve/integer_root.h"
+#include "core/base/wide.h"
 #include "core/evolve/moments.h"
 
 enum { TARGET_LIMIT = 1 << 30 };
@@ -71,7 +71,7 @@ static qe_status unclamped(const qe_trace *trace, int32_t at, int32_t only, qe_g
 
 /* ---- units ---- */
 
-static qe_status second_moment(const qe_trace *trace, int32_t at, __int128 *total) {
+static qe_status second_moment(const qe_trace *trace, int32_t at, qe_s128 *total) {
   qe_desc desc = qe_trace_desc(trace, at);
   int32_t channels = desc.dim[QE_C];
   int64_t *sum = QE_NEW_ARRAY(int64_t, channels), *square = QE_NEW_ARRAY(int64_t, channels);
@@ -95,7 +95,7 @@ qe_status qe_target_ratio(const qe_guided *walk, const qe_guided_place *place, q
     *ratio = qe_gain_of_units(teacher, student);
     return QE_OK;
   }
-  __int128 of_student, of_teacher;
+  qe_s128 of_student, of_teacher;
   QE_TRY(second_moment(&walk->student, place->at, &of_student));
   QE_TRY(second_moment(&walk->teacher, place->teacher_at, &of_teacher));
   *ratio = of_student > 0 && of_teacher > 0 ? qe_gain_ratio(qe_integer_root(of_student), qe_integer_root(of_teacher), 0)

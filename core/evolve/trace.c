@@ -97,8 +97,7 @@ static qe_status gather(qe_trace *trace, qe_buffer *result) {
   return status;
 }
 
-/* The input of a convolution as its op sees it: flattened where the window takes the whole map. */
-static qe_desc input_desc(const qe_trace *trace, const qe_network_layer *layer) {
+qe_desc qe_trace_input_desc(const qe_trace *trace, const qe_network_layer *layer) {
   qe_desc desc = qe_trace_desc(trace, layer->input[0]);
   int32_t inputs = layer->weight_desc.dim[QE_C] * layer->attrs.window.groups;
   if (desc.dim[QE_C] == inputs) return desc;
@@ -110,7 +109,7 @@ static qe_status convolve(qe_trace *trace, const qe_network_layer *layer, qe_des
   qe_call call = {.op = layer->op, .attrs = layer->attrs};
   qe_status status = qe_trace_upload(trace->queue, layer->weight, qe_bytes(&layer->weight_desc), &weight);
   if (status == QE_OK) {
-    qe_operand_set(&call.operand[0], input_desc(trace, layer), trace->tensor[layer->input[0]], 0);
+    qe_operand_set(&call.operand[0], qe_trace_input_desc(trace, layer), trace->tensor[layer->input[0]], 0);
     qe_operand_set(&call.operand[1], layer->weight_desc, weight, 0);
     qe_operand_set(&call.operand[2], output, result, 0);
     status = qe_trace_call(trace->queue, &call);

@@ -4,6 +4,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
+#include "core/base/wide.h"
 
 #include <string.h>
 
@@ -24,11 +25,11 @@ static int64_t magnitude(int64_t value) {
 /* ---- bounds ---- */
 
 qe_status qe_quadratic_check(const qe_quadratic *q, const int64_t *residual, int64_t rows) {
-  const __int128 limit = INT64_MAX / 4; /* a move doubles r and takes it twice at most */
+  const qe_s128 limit = INT64_MAX / 4; /* a move doubles r and takes it twice at most */
   int64_t span = (int64_t)q->grid.high - q->grid.low;
-  __int128 matrix = 0, vector = 0;
+  qe_s128 matrix = 0, vector = 0;
   for (int64_t k = 0; k < q->size; k++) {
-    __int128 row = 0;
+    qe_s128 row = 0;
     for (int64_t j = 0; j < q->size; j++) row += magnitude(q->gram[k * q->size + j]);
     if (row > matrix) matrix = row;
   }
