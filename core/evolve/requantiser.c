@@ -36,6 +36,15 @@ qe_gain qe_gain_times(qe_gain a, qe_gain b) {
   return qe_gain_ratio((qe_s128)a.mantissa * b.mantissa, 1, a.exponent + b.exponent);
 }
 
+qe_gain qe_gain_root(qe_gain gain) {
+  enum { SQUARE_BITS = 124 };
+  if (gain.mantissa <= 0) return (qe_gain){0, 0};
+  int up = SQUARE_BITS - bits_of((qe_u128)gain.mantissa);
+  if ((gain.exponent - up) % 2) up--;
+  int64_t root = qe_integer_root((qe_s128)gain.mantissa << up);
+  return (qe_gain){root >> MANTISSA, (gain.exponent - up) / 2 + MANTISSA};
+}
+
 qe_gain qe_gain_of_units(qe_unit from, qe_unit to) {
   return qe_gain_ratio(from.mantissa, to.mantissa, from.exponent - to.exponent);
 }

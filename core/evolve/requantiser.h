@@ -15,6 +15,8 @@ typedef struct qe_gain {
 qe_gain qe_gain_ratio(qe_s128 numerator, qe_s128 denominator, int32_t exponent);
 /* The product, to as many bits. */
 qe_gain qe_gain_times(qe_gain a, qe_gain b);
+/* The square root of a gain that is not negative. */
+qe_gain qe_gain_root(qe_gain gain);
 /* value * gain * 2^shift, rounded to nearest; saturates at +-2^100. |value| is below 2^96. */
 qe_s128 qe_gain_apply(qe_gain gain, qe_s128 value, int32_t shift);
 /* How many codes of `to` one code of `from` is worth; both known. */
