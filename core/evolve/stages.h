@@ -17,13 +17,15 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/local.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct qe_evolution_options {
-  bool augmented; /* fitness batches are augmented images */
+  bool augmented;         /* fitness batches are augmented images */
+  qe_local_options local; /* of the stage `calibrate`, too */
   qe_eda_options eda;
 } qe_evolution_options;
 
