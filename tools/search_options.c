@@ -44,5 +44,6 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
+  qe_read_gene_stages(options, &search->options);
   return read_fitness(options, &search->fitness);
 }

@@ -15,6 +15,9 @@
 #define QE_EVOLVE_STAGES_H
 
 #include "core/evolve/evolution.h"
+#include "core/evolve/layers.h"
+#include "core/evolve/neighbours.h"
+#include "core/evolve/requant.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -22,6 +25,9 @@ extern "C" {
 
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
+  qe_layers_options layers;
+  qe_requant_options requant;
+  qe_neighbours_options neighbours;
 } qe_evolution_options;
 
 typedef struct qe_stage {
