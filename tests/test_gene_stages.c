@@ -278,13 +278,13 @@ static void check_stage(const char *stages, const qe_evolution_options *options)
 
 static void test_layers(void **state) {
   (void)state;
-  check_stage("layers", &(qe_evolution_options){.layers = {true, true, true, few}});
+  check_stage("layers", &(qe_evolution_options){.layers = few});
 }
 
 static void test_requant(void **state) {
   (void)state;
-  qe_evolution_options options = {.requant = {true, true, few}};
-  options.requant.search.augmented = options.requant.search.accept.augmented = true;
+  qe_evolution_options options = {.requant = few};
+  options.requant.augmented = options.requant.accept.augmented = true;
   check_stage("requant", &options);
 }
 
@@ -304,14 +304,16 @@ static void test_refused(void **state) {
   trial t = {.device = {fixture_fast()}, .devices = 1};
   qe_network *teacher = small_network(6, data);
   qe_evolution *evolution = evolution_for(&t, data, teacher, &w);
-  qe_layers_options layers = {true, true, true, few};
-  layers.search.pairs = 0;
+  qe_move_search_options layers = few;
+  layers.pairs = 0;
   FAILS(QE_USAGE, qe_layers_run(evolution, &layers), "pairs");
-  FAILS(QE_USAGE, qe_layers_run(evolution, &(qe_layers_options){false, false, false, few}), "nothing evolves");
+  layers = few;
+  memset(layers.amplitude, 0, sizeof layers.amplitude);
+  FAILS(QE_USAGE, qe_layers_run(evolution, &layers), "nothing evolves");
   FAILS(QE_USAGE, qe_neighbours_run(evolution, &(qe_neighbours_options){.candidates = 0}), "candidates");
   evolution->state = qe_tensors_new();
   evolution->stage = "layers";
-  layers.search = few;
+  layers = few;
   FAILS(QE_FORMAT, qe_layers_run(evolution, &layers), "another stage");
   qe_evolution_free(evolution);
   qe_network_free(teacher);

@@ -2,6 +2,7 @@
 #include "tools/command.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define GENERAL "general"
 #define DEVICE "where it runs"
@@ -62,7 +63,7 @@ const qe_option qe_option_table[] = {
      .help = "bits of the codes on a skip connection"},
     {.name = "layer-bits", .type = QE_OPTION_TEXT, .initial = "", .metavar = "LAYER=wNaN,…", .group = MODEL, .commands = "train",
      .help = "bits of single layers, as in stage1.0.conv1=w3a4,fc=w8"},
-    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|max", .metavar = "RULE", .group = MODEL, .commands = "train",
+    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|l2-odd|max", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the weights is found"},
     {.name = "act-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|pact|dorefa|l2", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the activations is found"},
@@ -120,54 +121,19 @@ const qe_option qe_option_table[] = {
      .help = "candidates are evaluated on augmented images (--pad, --flip)"},
     {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
      .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
-    {.name = "layers-pairs", .type = QE_OPTION_INT, .initial = "16", .range = {1, 4096}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "stage layers: pairs of candidates, every gene up in one and down in the other"},
-    {.name = "layers-batch", .type = QE_OPTION_INT, .initial = "500", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch that a generation's candidates are tried on"},
-    {.name = "layers-check", .type = QE_OPTION_INT, .initial = "1000", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch on which proposals must beat the network"},
-    {.name = "layers-confirm", .type = QE_OPTION_INT, .initial = "2500", .range = {0, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "held-out images on which the best must beat it, too; 0: all of them"},
-    {.name = "layers-generations", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations of the stage at most; 0: no bound"},
-    {.name = "layers-patience", .type = QE_OPTION_INT, .initial = "30", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations without a change that end the stage; 0: no end"},
-    {.name = "layers-step", .type = QE_OPTION_INT, .initial = "8", .range = {0, 1024}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "change of a layer's activation step, in 1/256 of an octave; 0: steps and clips stay"},
-    {.name = "layers-gain", .type = QE_OPTION_INT, .initial = "8", .range = {0, 1024}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "change of a layer's weight step, in 1/256 of an octave; 0: they stay"},
-    {.name = "layers-offset", .type = QE_OPTION_INT, .initial = "2", .range = {0, 1024}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "change of a layer's offset, in 1/64 of a code; 0: they stay"},
-    {.name = "requant-pairs", .type = QE_OPTION_INT, .initial = "32", .range = {1, 4096}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "stage requant: pairs of candidates, every gene up in one and down in the other"},
-    {.name = "requant-batch", .type = QE_OPTION_INT, .initial = "500", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch that a generation's candidates are tried on"},
-    {.name = "requant-check", .type = QE_OPTION_INT, .initial = "1000", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch on which proposals must beat the network"},
-    {.name = "requant-confirm", .type = QE_OPTION_INT, .initial = "2500", .range = {0, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "held-out images on which the best must beat it, too; 0: all of them"},
-    {.name = "requant-generations", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations of the stage at most; 0: no bound"},
-    {.name = "requant-patience", .type = QE_OPTION_INT, .initial = "30", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations without a change that end the stage; 0: no end"},
-    {.name = "requant-gain", .type = QE_OPTION_INT, .initial = "8", .range = {0, 1024}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "change of a channel's multipliers, in 1/256 of an octave; 0: they stay"},
-    {.name = "requant-offset", .type = QE_OPTION_INT, .initial = "2", .range = {0, 1024}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "change of a channel's offset, in 1/64 of a code; 0: they stay"},
-    {.name = "neighbours-candidates", .type = QE_OPTION_INT, .initial = "32", .range = {1, 8192}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "stage neighbours: candidates of a generation"},
-    {.name = "neighbours-batch", .type = QE_OPTION_INT, .initial = "1000", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch that a generation's candidates are tried on"},
-    {.name = "neighbours-check", .type = QE_OPTION_INT, .initial = "2000", .range = {1, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "images of the fresh batch on which proposals must beat the network"},
-    {.name = "neighbours-confirm", .type = QE_OPTION_INT, .initial = "2500", .range = {0, 1000000000}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
-     .help = "held-out images on which the best must beat it, too; 0: all of them"},
-    {.name = "neighbours-generations", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations of the stage at most; 0: no bound"},
-    {.name = "neighbours-patience", .type = QE_OPTION_INT, .initial = "100", .range = {0, 1000000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "generations without a change that end the stage; 0: no end"},
-    {.name = "neighbours-moves", .type = QE_OPTION_INT, .initial = "24", .range = {1, 1000000}, .metavar = "N", .group = SEARCH, .commands = "train",
-     .help = "weights that a candidate moves by one code, at first"},
+#define QE_EDA_INT(field, text, value, least, most, says) \
+    {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#define QE_EDA_FLAG(field, text, value, says) \
+    {.name = "eda-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+    {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
+     .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
+#define QE_GENE_INT(stage, field, text, value, least, most, says) \
+    {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 

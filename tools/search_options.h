@@ -10,7 +10,4 @@ QE_CHECKED qe_status qe_search_defaults(qe_options *options, const qe_dataset *d
 /* The options of stages and fitness; the texts belong to `options`. */
 QE_CHECKED qe_status qe_read_search(const qe_options *options, qe_search_setting *search);
 
-/* Of single stages, with `augmented` as it stands in `to`. */
-void qe_read_gene_stages(const qe_options *options, qe_evolution_options *to);
-
 #endif

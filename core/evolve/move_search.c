@@ -30,7 +30,7 @@ typedef struct search {
 static int32_t amplitude(const search *s, size_t gene) {
   int64_t usual = s->options->amplitude[s->moves->move[gene].kind];
   int32_t now = (int32_t)(usual * s->scale / SCALE_ONE);
-  return now > 0 || usual == 0 ? now : 1;
+  return now > 0 ? now : 1;
 }
 
 static uint64_t pair_key(const search *s, int32_t pair) {
@@ -235,11 +235,12 @@ static qe_status run(search *s) {
   return QE_OK;
 }
 
-qe_status qe_move_search(qe_evolution *evolution, const qe_moves_options *kinds,
-                         const qe_move_search_options *options) {
+static qe_status search_moves(qe_evolution *evolution, bool by_channel, const qe_move_search_options *options) {
+  qe_moves_options kinds = {.by_channel = by_channel};
   search s = {.evolution = evolution, .options = options, .scale = SCALE_ONE};
   QE_TRY(check(options));
-  QE_TRY(qe_moves_new(evolution->network, kinds, &s.moves));
+  for (int kind = 0; kind < QE_MOVE_KINDS; kind++) kinds.kind[kind] = options->amplitude[kind] > 0;
+  QE_TRY(qe_moves_new(evolution->network, &kinds, &s.moves));
   qe_status status = run(&s), end = QE_OK;
   if (status == QE_OK || status == QE_INTERRUPTED) end = qe_evolution_renew(evolution);
   qe_moves_free(s.moves);
@@ -248,4 +249,12 @@ qe_status qe_move_search(qe_evolution *evolution, const qe_moves_options *kinds,
   qe_free(s.loss);
   qe_free(s.genomes);
   return status == QE_OK ? end : status;
+}
+
+qe_status qe_layers_run(qe_evolution *evolution, const qe_move_search_options *options) {
+  return search_moves(evolution, false, options);
+}
+
+qe_status qe_requant_run(qe_evolution *evolution, const qe_move_search_options *options) {
+  return search_moves(evolution, true, options);
 }

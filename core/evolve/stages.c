@@ -18,7 +18,12 @@ static qe_status run_neighbours(qe_evolution *evolution, const qe_evolution_opti
   return qe_neighbours_run(evolution, &options->neighbours);
 }
 
+static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_eda_run(evolution, &options->eda);
+}
+
 static const qe_stage stages[] = {
+    {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
     {"layers", "activation steps, clips, weight steps and offsets of whole layers", run_layers},
     {"requant", "multipliers and offsets of every channel", run_requant},
     {"neighbours", "moves to neighbouring codes, tried by the true fitness", run_neighbours},

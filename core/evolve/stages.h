@@ -14,10 +14,10 @@
 #ifndef QE_EVOLVE_STAGES_H
 #define QE_EVOLVE_STAGES_H
 
+#include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
-#include "core/evolve/layers.h"
+#include "core/evolve/move_search.h"
 #include "core/evolve/neighbours.h"
-#include "core/evolve/requant.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,9 +25,9 @@ extern "C" {
 
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
-  qe_layers_options layers;
-  qe_requant_options requant;
+  qe_move_search_options layers, requant;
   qe_neighbours_options neighbours;
+  qe_eda_options eda;
 } qe_evolution_options;
 
 typedef struct qe_stage {
