@@ -55,6 +55,16 @@ static qe_eda_options read_eda(const qe_options *options) {
       .augmented = qe_option_flag(options, "augment")};
 }
 
+static void read_genes(const qe_options *options, qe_evolution_options *to) {
+#define QE_GENE_INT(stage, field, name, value, least, most, help)                                                      \
+  to->stage.field = (int32_t)qe_option_int(options, name);
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
+  to->layers.augmented = to->layers.accept.augmented = to->augmented;
+  to->requant.augmented = to->requant.accept.augmented = to->augmented;
+  to->neighbours.augmented = to->neighbours.accept.augmented = to->augmented;
+}
+
 static qe_local_options read_local(const qe_options *options) {
   return (qe_local_options){
 #define QE_LOCAL_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "local-" name),
@@ -72,6 +82,7 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
+  read_genes(options, &search->options);
   search->options.local = read_local(options);
   search->options.eda = read_eda(options);
   return read_fitness(options, &search->fitness);
