@@ -101,6 +101,8 @@ static void write_layer(qe_json *json, const qe_network_layer *layer) {
   qe_json_close(json);
   qe_json_text(json, "type", qe_dtype_name(layer->output.dtype));
   write_numbers(json, "output", &layer->output.dim[QE_H], 3);
+  if (layer->unit.mantissa)
+    write_numbers(json, "unit", (const int32_t[]){layer->unit.mantissa, layer->unit.exponent}, 2);
   for (int list = 0; list < 2; list++)
     for (size_t i = 0; i < known->fields[list].count; i++) {
       const field *f = &known->fields[list].list[i];
@@ -149,7 +151,7 @@ static qe_status give_constants(qe_tensors *tensors, const qe_network_layer *lay
   return layer->offset ? give_tensor(tensors, layer, at, "offset", QE_S64, channels, layer->offset) : QE_OK;
 }
 
-static qe_status give_network(const qe_network *network, qe_tensors *tensors) {
+qe_status qe_network_give(const qe_network *network, qe_tensors *tensors) {
   QE_TRY(qe_tensors_set_meta(tensors, "format", format));
   QE_TRY(give_layers(network, tensors));
   for (size_t i = 0; i < network->layers; i++) QE_TRY(give_constants(tensors, &network->layer[i], i));
@@ -159,7 +161,7 @@ static qe_status give_network(const qe_network *network, qe_tensors *tensors) {
 qe_status qe_network_write(const qe_network *network, const char *path) {
   QE_TRY(qe_network_check(network));
   qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? give_network(network, tensors) : QE_NO_MEMORY;
+  qe_status status = tensors ? qe_network_give(network, tensors) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_tensors_write(tensors, path);
   qe_tensors_free(tensors);
   return status;
@@ -210,6 +212,17 @@ static qe_status read_output(const cJSON *object, qe_network_layer *layer) {
   return read_numbers(object, "output", 3, &layer->output.dim[QE_H]);
 }
 
+/* Files without units are as good: what needs a unit goes without. */
+static qe_status read_unit(const cJSON *object, qe_unit *unit) {
+  int32_t numbers[2] = {0};
+  if (!cJSON_HasObjectItem(object, "unit")) return QE_OK;
+  QE_TRY(read_numbers(object, "unit", 2, numbers));
+  if (numbers[0] < 0 || numbers[1] < -QE_UNIT_EXPONENT || numbers[1] > QE_UNIT_EXPONENT)
+    return qe_fail(QE_FORMAT, "\"unit\" is no positive number from 2^-%d to 2^%d", QE_UNIT_EXPONENT, QE_UNIT_EXPONENT);
+  *unit = (qe_unit){numbers[0], numbers[1]};
+  return QE_OK;
+}
+
 static qe_status read_attributes(const cJSON *object, qe_network_layer *layer) {
   const char *op = "";
   QE_TRY(read_text(object, "op", &op));
@@ -219,6 +232,7 @@ static qe_status read_attributes(const cJSON *object, qe_network_layer *layer) {
   layer->inputs = known->inputs;
   QE_TRY(read_inputs(object, layer));
   QE_TRY(read_output(object, layer));
+  QE_TRY(read_unit(object, &layer->unit));
   for (int list = 0; list < 2; list++)
     for (size_t i = 0; i < known->fields[list].count; i++) {
       const field *f = &known->fields[list].list[i];

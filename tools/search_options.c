@@ -1,0 +1,89 @@
+/* Options of the methods that search in integers: the common ones here, those of each stage in a function of its own.
+ */
+#include "tools/search_options.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static qe_status set_default(qe_options *options, const char *name, const char *value) {
+  if (qe_option_source(options, name) != QE_FROM_DEFAULT) return QE_OK;
+  return qe_option_set(options, name, value, QE_FROM_DEFAULT, name, "default of the method");
+}
+
+/* Of the grids of so many bits the one from which nearest rounding with a step a channel starts best
+ * (docs/coevolution.md has the figures). */
+static const char *best_rule(int64_t bits) {
+  return bits <= 2 || bits == 4 ? "l2-odd" : bits == 3 ? "l2" : "lsq";
+}
+
+qe_status qe_search_defaults(qe_options *options, const qe_dataset *data) {
+  char held_out[32];
+  snprintf(held_out, sizeof held_out, "%d", data->train_images / 10);
+  QE_TRY(set_default(options, "weight-quantizer", best_rule(qe_option_int(options, "weight-bits"))));
+  QE_TRY(set_default(options, "per-channel", "true"));
+  QE_TRY(set_default(options, "save-every", "10"));
+  return set_default(options, "held-out", held_out);
+}
+
+static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {
+  static const char *const names[] = {
+      [QE_FITNESS_LABELS] = "labels", [QE_FITNESS_TEACHER] = "teacher", [QE_FITNESS_BOTH] = "both"};
+  for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+    if (qe_option_is(options, "fitness", names[i])) {
+      *loss = (qe_fitness_loss)i;
+      return QE_OK;
+    }
+  return qe_fail(QE_USAGE, "--fitness %s: not known", qe_option_text(options, "fitness"));
+}
+
+static qe_status read_fitness(const qe_options *options, qe_fitness_options *fitness) {
+  *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
+                                  .pad = (int32_t)qe_option_int(options, "pad"),
+                                  .flip = qe_option_flag(options, "flip"),
+                                  .memory = (size_t)qe_option_int(options, "memory") << 20};
+  return read_loss(options, &fitness->loss);
+}
+
+static qe_eda_options read_eda(const qe_options *options) {
+  return (qe_eda_options){
+#define QE_EDA_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "eda-" name),
+#define QE_EDA_FLAG(field, name, initial, help) .field = qe_option_flag(options, "eda-" name),
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+      .group_by = qe_eda_grouping_find(qe_option_text(options, "eda-group-by")),
+      .augmented = qe_option_flag(options, "augment")};
+}
+
+static void read_genes(const qe_options *options, qe_evolution_options *to) {
+#define QE_GENE_INT(stage, field, name, value, least, most, help)                                                      \
+  to->stage.field = (int32_t)qe_option_int(options, name);
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
+  to->layers.augmented = to->layers.accept.augmented = to->augmented;
+  to->requant.augmented = to->requant.accept.augmented = to->augmented;
+  to->neighbours.augmented = to->neighbours.accept.augmented = to->augmented;
+}
+
+static qe_local_options read_local(const qe_options *options) {
+  return (qe_local_options){
+#define QE_LOCAL_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "local-" name),
+#define QE_LOCAL_FLAG(field, name, initial, help) .field = qe_option_flag(options, "local-" name),
+#include "core/evolve/local_options.def"
+#undef QE_LOCAL_INT
+#undef QE_LOCAL_FLAG
+  };
+}
+
+qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
+  *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
+                                .evolve = qe_option_text(options, "evolve"),
+                                .teacher = qe_option_text(options, "teacher"),
+                                .budget = qe_option_int(options, "budget"),
+                                .save_every = (int32_t)qe_option_int(options, "save-every")};
+  search->options.augmented = qe_option_flag(options, "augment");
+  read_genes(options, &search->options);
+  search->options.local = read_local(options);
+  search->options.eda = read_eda(options);
+  return read_fitness(options, &search->fitness);
+}
