@@ -29,24 +29,28 @@ static int64_t differences(const int8_t *a, const int8_t *b, int64_t count) {
 }
 
 /* A value. */
-static int64_t mean_error(const qe_species *s) {
-  return (int64_t)(qe_species_error(s) / ((qe_s128)s->moments.count * s->moments.outputs));
+static qe_status mean_error(const qe_species *s, int64_t *mean) {
+  qe_s128 error;
+  QE_TRY(qe_species_error(s, &error));
+  *mean = (int64_t)(error / ((qe_s128)s->moments.count * s->moments.outputs));
+  return QE_OK;
 }
 
-static qe_status improve(qe_species *s, qe_network *network) {
+static qe_status improve(qe_species *s, qe_network *network, qe_local_report *report) {
+  QE_TRY(mean_error(s, &report->before));
   QE_TRY(qe_species_improve(s));
+  QE_TRY(mean_error(s, &report->after));
   qe_network_prove_layer(network, (size_t)s->place.conv);
   return s->options.fit ? qe_scales_put(&s->scales, network, s->place.at) : QE_OK;
 }
 
 static qe_status improve_and_tell(const search *of, qe_species *s, qe_network *network) {
   int64_t count = qe_count(&s->conv->weight_desc);
+  qe_local_report report = {.layer = s->conv->name};
   int8_t *before = qe_alloc((size_t)count);
   if (!before) return QE_NO_MEMORY;
   memcpy(before, s->conv->weight, (size_t)count);
-  qe_local_report report = {.layer = s->conv->name, .before = mean_error(s)};
-  qe_status status = improve(s, network);
-  report.after = mean_error(s);
+  qe_status status = improve(s, network, &report);
   report.moved = differences(before, s->conv->weight, count);
   qe_free(before);
   QE_TRY(status);

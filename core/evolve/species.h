@@ -14,8 +14,7 @@ typedef struct qe_species {
   qe_network_layer *conv; /* its codes are searched in place */
   qe_guided_place place;
   qe_moments moments;
-  qe_scales scales;  /* of the requantiser; fitted here, put into it by qe_scales_put */
-  int64_t *residual; /* [O, K] */
+  qe_scales scales; /* of the requantiser; fitted here, put into it by qe_scales_put */
 } qe_species;
 
 /* With the target q of qe_target_new. */
@@ -23,9 +22,10 @@ QE_CHECKED qe_status qe_species_new(qe_species *species, const qe_guided *walk, 
                                     const qe_local_options *options, qe_buffer *q);
 void qe_species_free(qe_species *species); /* of zeros is fine */
 
-/* options.rounds of search and fit. */
+/* Each channel from options.starts different gains, options.rounds of search and fit from each; the best is kept, never
+ * worse than what was there. */
 QE_CHECKED qe_status qe_species_improve(qe_species *species);
 /* The sum over channels and positions of the squared error, in squares of the target's unit. */
-qe_s128 qe_species_error(const qe_species *species);
+QE_CHECKED qe_status qe_species_error(const qe_species *species, qe_s128 *error);
 
 #endif

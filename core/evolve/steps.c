@@ -98,7 +98,7 @@ static qe_status error_now(trial *t, qe_s128 *error) {
   if (t->low != t->at) QE_TRY(qe_trace_run(&t->walk->student, t->low));
   QE_TRY(qe_species_new(&s, t->walk, &t->next, &t->options, t->target));
   qe_status status = qe_species_improve(&s);
-  *error = qe_species_error(&s);
+  if (status == QE_OK) status = qe_species_error(&s, error);
   memcpy(s.conv->weight, t->codes, (size_t)qe_count(&s.conv->weight_desc));
   qe_species_free(&s);
   return status;
@@ -134,6 +134,7 @@ qe_status qe_steps_choose(qe_guided *walk, int32_t at, const qe_local_options *o
   t.options.rounds = TRIAL_ROUNDS;
   t.options.pairs = false;
   t.options.restarts = 0;
+  t.options.starts = 1;
   t.options.fit = true;
   QE_TRY(qe_guided_find(walk, reader, branch, &t.next));
   QE_TRY(qe_guided_advance(walk, t.next.teacher_conv + 1));
