@@ -139,6 +139,7 @@ static void test_errors_fall(void **state) {
     course to = {0};
     qe_network *student = small_network(3, 4);
     qe_local_options options = qe_local_defaults();
+    options.steps = false;
     options.search = part != 1;
     options.fit = part != 2;
     options.skip_error = part != 3;
@@ -167,7 +168,7 @@ static void test_search_options(void **state) {
     course to = {0};
     qe_network *student = small_network(3, 4);
     qe_local_options options = qe_local_defaults();
-    options.fit = false;
+    options.fit = options.steps = false;
     options.rounds = 1;
     options.pairs = form > 0;
     options.restarts = form > 1 ? 20 : 0;

@@ -117,5 +117,6 @@ static qe_status visit(void *context, qe_guided *walk, const qe_guided_place *pl
 qe_status qe_calibrate(qe_queue *queue, qe_network *network, const qe_network *teacher, qe_buffer *pixels,
                        int32_t images, const qe_calibrate_options *options) {
   qe_calibrate_options copy = options ? *options : qe_calibrate_defaults();
-  return qe_guided_walk(queue, network, teacher, pixels, images, visit, &copy);
+  qe_guided_visitor visitor = {.context = &copy, .branch = visit};
+  return qe_guided_walk(queue, network, teacher, pixels, images, &visitor);
 }

@@ -38,7 +38,10 @@ static qe_status meet(qe_queue *queue, const meeting *m, const qe_scales *scales
                             .offset = layer.offset,
                             .requant = layer.attrs.requant};
     status = qe_trace_requantise(queue, m->branches, m->desc, m->value, &how, *result);
-    if (status != QE_OK) qe_buffer_free(*result);
+    if (status != QE_OK) {
+      qe_buffer_free(*result);
+      *result = NULL;
+    }
   }
   qe_free(layer.offset);
   qe_free(layer.multiplier[0]);
@@ -140,6 +143,9 @@ qe_status qe_target_new(const qe_guided *walk, const qe_guided_place *place, boo
   QE_TRY(unclamped(&walk->teacher, place->teacher_at, both ? -1 : place->teacher_branch, ratio, q));
   if (!both || inputs == 1) return QE_OK;
   qe_status status = subtract_other(&walk->student, place, q);
-  if (status != QE_OK) qe_buffer_free(*q);
+  if (status != QE_OK) {
+    qe_buffer_free(*q);
+    *q = NULL;
+  }
   return status;
 }

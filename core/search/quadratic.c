@@ -24,19 +24,20 @@ static int64_t magnitude(int64_t value) {
 
 /* ---- bounds ---- */
 
-qe_status qe_quadratic_check(const qe_quadratic *q, const int64_t *residual, int64_t rows) {
-  const qe_s128 limit = INT64_MAX / 4; /* a move doubles r and takes it twice at most */
+qe_status qe_quadratic_room(const qe_quadratic *q, int64_t *room) {
+  const int64_t limit = INT64_MAX / 4; /* a move doubles r, and takes it twice at most */
   int64_t span = (int64_t)q->grid.high - q->grid.low;
-  qe_s128 matrix = 0, vector = 0;
+  qe_s128 matrix = 0;
   for (int64_t k = 0; k < q->size; k++) {
     qe_s128 row = 0;
     for (int64_t j = 0; j < q->size; j++) row += magnitude(q->gram[k * q->size + j]);
     if (row > matrix) matrix = row;
   }
-  for (int64_t i = 0; i < rows * q->size; i++)
-    if (magnitude(residual[i]) > vector) vector = magnitude(residual[i]);
-  if ((vector * 2 + matrix * span) * span <= limit / q->size) return QE_OK;
-  return qe_fail(QE_REFUSED, "a quadratic form of %d codes can pass 63 bits: give it fewer images", q->size);
+  qe_s128 left = (limit / q->size / span - matrix * span) / 2;
+  if (left <= 0)
+    return qe_fail(QE_REFUSED, "a quadratic form of %d codes can pass 63 bits: give it fewer images", q->size);
+  *room = (int64_t)left;
+  return QE_OK;
 }
 
 /* ---- moves ---- */
@@ -149,26 +150,20 @@ static void restart(descent *s, uint64_t row, kept *best) {
   }
 }
 
-qe_status qe_quadratic_descend(const qe_quadratic *q, uint64_t row, int8_t *codes, int64_t *residual, int64_t *change,
-                               int64_t *moves) {
+qe_status qe_quadratic_descend(const qe_quadratic *q, uint64_t row, int8_t *codes, int64_t *residual, int64_t *change) {
   int64_t square = (int64_t)q->grid.spacing * q->grid.spacing;
   int64_t *own = QE_NEW_ARRAY(int64_t, q->size);
-  int8_t *before = qe_alloc((size_t)q->size);
   kept best = {.residual = QE_NEW_ARRAY(int64_t, q->size), .codes = qe_alloc((size_t)q->size)};
   descent s = {.q = q, .codes = codes, .residual = residual, .own = own};
-  qe_status status = own && before && best.residual && best.codes ? QE_OK : QE_NO_MEMORY;
+  qe_status status = own && best.residual && best.codes ? QE_OK : QE_NO_MEMORY;
   if (status == QE_OK) {
     for (int64_t k = 0; k < q->size; k++) own[k] = square * q->gram[k * q->size + k];
-    memcpy(before, codes, (size_t)q->size);
     descend(&s);
-    restart(&s, row, &best);
+    if (q->restarts > 0) restart(&s, row, &best);
     *change = s.change;
-    if (moves) *moves = 0;
-    for (int64_t k = 0; moves && k < q->size; k++) *moves += codes[k] != before[k];
   }
   qe_free(best.codes);
   qe_free(best.residual);
-  qe_free(before);
   qe_free(own);
   return status;
 }

@@ -20,15 +20,15 @@ typedef struct qe_quadratic {
   uint64_t seed;    /* of the perturbations */
 } qe_quadratic;
 
-/* QE_REFUSED where sums of `rows` vectors `residual` [rows, K] with this matrix could pass 63 bits. */
-QE_CHECKED qe_status qe_quadratic_check(const qe_quadratic *q, const int64_t *residual, int64_t rows);
+/* The largest magnitude of a row's r for which no sum can pass 63 bits, whatever its codes do. QE_REFUSED when there is
+ * none. */
+QE_CHECKED qe_status qe_quadratic_room(const qe_quadratic *q, int64_t *room);
 
 /* Improves one row's codes [K] (on the grid) by moves to the next code, the best move first, the lowest index among
- * equals, until no move helps. `residual` [K]: r at the given codes; receives r at those found. `row` tells the draws
- * of rows apart. *change: of the squared error, 0 or less; *moves (or NULL): codes that changed. What
- * qe_quadratic_check refuses must not come here. */
+ * equals, until no move helps. `residual` [K]: r at the given codes; receives r at those found; at most what
+ * qe_quadratic_room gives. `row` tells the draws of rows apart. *change: of the squared error, 0 or less. */
 QE_CHECKED qe_status qe_quadratic_descend(const qe_quadratic *q, uint64_t row, int8_t *codes, int64_t *residual,
-                                          int64_t *change, int64_t *moves);
+                                          int64_t *change);
 
 #ifdef __cplusplus
 }
