@@ -35,14 +35,6 @@ qe_eda_options qe_eda_defaults(void) {
   };
 }
 
-qe_eda_options qe_eda_tuned(void) {
-  qe_eda_options options = qe_eda_defaults();
-  options.group_by = QE_EDA_BY_LAYER;
-  options.races = 3;
-  options.elitism = options.restart = options.recentre = options.adapt = true;
-  return options;
-}
-
 /* One option and its bounds. */
 typedef struct bound {
   const char *name;

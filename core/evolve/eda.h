@@ -42,8 +42,6 @@ typedef struct qe_eda_options {
 
 /* The form of the paper. */
 qe_eda_options qe_eda_defaults(void);
-/* What gained most for each candidate-image on a quantised ResNet-20: docs/results.md. */
-qe_eda_options qe_eda_tuned(void);
 /* By name, QE_EDA_GROUPINGS when there is none; and the name. */
 qe_eda_grouping qe_eda_grouping_find(const char *name);
 const char *qe_eda_grouping_name(qe_eda_grouping grouping);
