@@ -2,6 +2,7 @@
 #include "core/evolve/local.h"
 
 #include "core/base/alloc.h"
+#include "core/evolve/clamped.h"
 #include "core/evolve/species.h"
 #include "core/evolve/steps.h"
 
@@ -36,21 +37,25 @@ static qe_status mean_error(const qe_species *s, int64_t *mean) {
   return QE_OK;
 }
 
-static qe_status improve(qe_species *s, qe_network *network, qe_local_report *report) {
+static qe_status improve(qe_species *s, qe_guided *walk, qe_buffer *q, qe_local_report *report) {
   QE_TRY(mean_error(s, &report->before));
   QE_TRY(qe_species_improve(s));
   QE_TRY(mean_error(s, &report->after));
-  qe_network_prove_layer(network, (size_t)s->place.conv);
-  return s->options.fit ? qe_scales_put(&s->scales, network, s->place.at) : QE_OK;
+  qe_network_prove_layer(walk->network, (size_t)s->place.conv);
+  if (!s->options.fit) return QE_OK;
+  QE_TRY(qe_scales_put(&s->scales, walk->network, s->place.at));
+  if (s->options.clamped == 0) return QE_OK;
+  QE_TRY(qe_trace_run(&walk->student, s->place.conv));
+  return qe_clamped_improve(s, walk, q);
 }
 
-static qe_status improve_and_tell(const search *of, qe_species *s, qe_network *network) {
+static qe_status improve_and_tell(const search *of, qe_species *s, qe_guided *walk, qe_buffer *q) {
   int64_t count = qe_count(&s->conv->weight_desc);
   qe_local_report report = {.layer = s->conv->name};
   int8_t *before = qe_alloc((size_t)count);
   if (!before) return QE_NO_MEMORY;
   memcpy(before, s->conv->weight, (size_t)count);
-  qe_status status = improve(s, network, &report);
+  qe_status status = improve(s, walk, q, &report);
   report.moved = differences(before, s->conv->weight, count);
   qe_free(before);
   QE_TRY(status);
@@ -65,7 +70,7 @@ static qe_status visit_branch(void *context, qe_guided *walk, const qe_guided_pl
   if (conv->attrs.window.groups != 1) return QE_OK;
   qe_status status = qe_target_new(walk, place, of->options->skip_error, &q);
   if (status == QE_OK) status = qe_species_new(&s, walk, place, of->options, q);
-  if (status == QE_OK) status = improve_and_tell(of, &s, walk->network);
+  if (status == QE_OK) status = improve_and_tell(of, &s, walk, q);
   *changed = true;
   qe_species_free(&s);
   qe_buffer_free(q);

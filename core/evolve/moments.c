@@ -70,13 +70,17 @@ static qe_status input_sums(const qe_trace *trace, const qe_network_layer *layer
   return status;
 }
 
+static qe_status take_target(const qe_trace *trace, int32_t conv, qe_buffer *q, qe_moments *moments) {
+  qe_desc error = qe_trace_desc(trace, conv);
+  QE_TRY(window_sums(trace, &trace->network->layer[conv], QE_OP_int_conv2d_grad_w, &error, q, moments->cross));
+  return qe_channel_moments(trace->queue, error, q, moments->target, moments->square);
+}
+
 static qe_status take(const qe_trace *trace, int32_t conv, qe_buffer *q, qe_moments *moments) {
   const qe_network_layer *layer = &trace->network->layer[conv];
-  qe_desc error = qe_trace_desc(trace, conv);
   QE_TRY(window_sums(trace, layer, QE_OP_int_gram, NULL, NULL, moments->gram));
-  QE_TRY(window_sums(trace, layer, QE_OP_int_conv2d_grad_w, &error, q, moments->cross));
-  QE_TRY(input_sums(trace, layer, error, moments->input));
-  return qe_channel_moments(trace->queue, error, q, moments->target, moments->square);
+  QE_TRY(input_sums(trace, layer, qe_trace_desc(trace, conv), moments->input));
+  return take_target(trace, conv, q, moments);
 }
 
 qe_status qe_moments_new(const qe_trace *trace, int32_t conv, qe_buffer *q, qe_moments *moments) {
@@ -106,15 +110,25 @@ static int64_t product_over(int64_t a, int64_t b, int64_t n) {
   return (int64_t)((product + (product < 0 ? -half : half)) / n);
 }
 
-void qe_moments_centre(qe_moments *m) {
-  for (int64_t k = 0; k < m->inputs; k++)
-    for (int64_t j = 0; j < m->inputs; j++)
-      m->gram[k * m->inputs + j] -= product_over(m->input[k], m->input[j], m->count);
+static void centre_target(qe_moments *m) {
   for (int64_t o = 0; o < m->outputs; o++) {
     for (int64_t k = 0; k < m->inputs; k++)
       m->cross[o * m->inputs + k] -= product_over(m->target[o], m->input[k], m->count);
     m->square[o] -= product_over(m->target[o], m->target[o], m->count);
   }
+}
+
+void qe_moments_centre(qe_moments *m) {
+  for (int64_t k = 0; k < m->inputs; k++)
+    for (int64_t j = 0; j < m->inputs; j++)
+      m->gram[k * m->inputs + j] -= product_over(m->input[k], m->input[j], m->count);
+  centre_target(m);
+}
+
+qe_status qe_moments_retarget(const qe_trace *trace, int32_t conv, qe_buffer *q, qe_moments *m) {
+  QE_TRY(take_target(trace, conv, q, m));
+  centre_target(m);
+  return QE_OK;
 }
 
 void qe_moments_less(qe_moments *m, const int64_t *constant) {

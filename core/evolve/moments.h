@@ -23,6 +23,8 @@ void qe_moments_free(qe_moments *moments); /* of zeros is fine */
 /* Moments about the means, so that an offset is always the best: gram, cross and square lose what the sums explain,
  * rounded to integers; the sums stay. */
 void qe_moments_centre(qe_moments *moments);
+/* Cross, target and square of another target, about the means; all else of moments about the means stays. */
+QE_CHECKED qe_status qe_moments_retarget(const qe_trace *trace, int32_t conv, qe_buffer *q, qe_moments *moments);
 /* The target less a constant in each output [O]. */
 void qe_moments_less(qe_moments *moments, const int64_t *constant);
 

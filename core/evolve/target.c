@@ -9,6 +9,7 @@ enum { TARGET_LIMIT = 1 << 30 };
 
 /* Branches that meet, by real gains, into s32 values of QE_TARGET_BITS fraction bits. */
 typedef struct meeting {
+  int32_t low, high; /* clamp of the result; both 0: +- TARGET_LIMIT */
   int branches;
   qe_desc desc[2];
   qe_buffer *value[2];
@@ -26,7 +27,9 @@ static void add_branch(meeting *m, const qe_trace *trace, int32_t tensor) {
 /* A new buffer with sum_b gain[b] v_b + offset. */
 static qe_status meet(qe_queue *queue, const meeting *m, const qe_scales *scales, qe_buffer **result) {
   qe_network_layer layer = {.name = (char *)(uintptr_t) "target", .inputs = m->branches, .output = m->desc[0]};
-  layer.attrs.requant = (qe_requant){.low = -TARGET_LIMIT, .high = TARGET_LIMIT, .to = QE_S32};
+  bool free = m->low == m->high;
+  layer.attrs.requant =
+      (qe_requant){.low = free ? -TARGET_LIMIT : m->low, .high = free ? TARGET_LIMIT : m->high, .to = QE_S32};
   layer.output.dtype = QE_S32;
   layer.offset = QE_NEW_ARRAY(int64_t, scales->channels);
   for (int b = 0; b < m->branches; b++) layer.multiplier[b] = QE_NEW_ARRAY(int32_t, scales->channels);
@@ -147,5 +150,57 @@ qe_status qe_target_new(const qe_guided *walk, const qe_guided_place *place, boo
     qe_buffer_free(*q);
     *q = NULL;
   }
+  return status;
+}
+
+/* ---- the target that knows the clamp ---- */
+
+/* A new buffer with a + sign b (b NULL: a), s32 of a shape, within the meeting's limits. */
+static qe_status combine(qe_queue *queue, qe_desc desc, qe_buffer *a, qe_buffer *b, int32_t sign, int32_t low,
+                         int32_t high, qe_buffer **result) {
+  meeting m = {.low = low,
+               .high = high,
+               .branches = b ? 2 : 1,
+               .desc = {desc, desc},
+               .value = {a, b},
+               .reach = {TARGET_LIMIT, TARGET_LIMIT}};
+  qe_scales scales;
+  QE_TRY(qe_scales_new(m.branches, desc.dim[QE_C], &scales));
+  for (int32_t c = 0; c < scales.channels; c++) {
+    scales.gain[0][c] = (qe_gain){1, 0};
+    if (b) scales.gain[1][c] = (qe_gain){sign, 0};
+  }
+  qe_status status = meet(queue, &m, &scales, result);
+  qe_scales_free(&scales);
+  return status;
+}
+
+static int32_t limit_of(int64_t code) {
+  int64_t limit = code * (1 << QE_TARGET_BITS);
+  return (int32_t)(limit < -TARGET_LIMIT ? -TARGET_LIMIT : limit > TARGET_LIMIT ? TARGET_LIMIT : limit);
+}
+
+qe_status qe_target_clamped(const qe_guided *walk, const qe_guided_place *place, qe_buffer *q, qe_buffer **clamped,
+                            qe_buffer **error) {
+  enum { OWN, ALL, OTHER, TEACHER, STUDENT, PARTS };
+  qe_queue *queue = walk->student.queue;
+  const qe_requant *requant = &walk->network->layer[place->at].attrs.requant;
+  int32_t low = limit_of(requant->low), high = limit_of(requant->high);
+  qe_desc desc = qe_trace_desc(&walk->student, place->at);
+  qe_buffer *part[PARTS] = {NULL};
+  const qe_gain one = {1, 0};
+  desc.dtype = QE_S32;
+  *clamped = *error = NULL;
+  qe_status status = unclamped(&walk->student, place->at, place->branch, one, &part[OWN]);
+  if (status == QE_OK) status = unclamped(&walk->student, place->at, -1, one, &part[ALL]);
+  if (status == QE_OK) status = combine(queue, desc, part[ALL], part[OWN], -1, 0, 0, &part[OTHER]);
+  if (status == QE_OK) status = combine(queue, desc, q, part[OTHER], 1, low, high, &part[TEACHER]);
+  if (status == QE_OK) status = combine(queue, desc, part[ALL], NULL, 0, low, high, &part[STUDENT]);
+  if (status == QE_OK) status = combine(queue, desc, part[TEACHER], part[STUDENT], -1, 0, 0, error);
+  if (status == QE_OK) status = combine(queue, desc, part[OWN], *error, 1, 0, 0, clamped);
+  for (int i = 0; i < PARTS; i++) qe_buffer_free(part[i]);
+  if (status == QE_OK) return QE_OK;
+  qe_buffer_free(*error);
+  *error = NULL;
   return status;
 }

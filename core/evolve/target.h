@@ -13,6 +13,13 @@ enum { QE_TARGET_BITS = 8 }; /* of fraction */
  * that the error which that one has gathered is made good; without it the teacher's own branch. */
 QE_CHECKED qe_status qe_target_new(const qe_guided *walk, const qe_guided_place *place, bool skip_error, qe_buffer **q);
 
+/* A target that knows the clamp: where student and teacher are both beyond the same end of the codes' range, nothing is
+ * left to do. *clamped: what the convolution's share is now, more the difference of the two values after the clamp
+ * (*error, s32 as the target). Least squares to it never raises the error after the clamp. `q` is of qe_target_new; the
+ * student's convolution has run with its present codes. */
+QE_CHECKED qe_status qe_target_clamped(const qe_guided *walk, const qe_guided_place *place, qe_buffer *q,
+                                       qe_buffer **clamped, qe_buffer **error);
+
 /* Codes of the student's requantiser that one code of the teacher's is worth: by their units, or where one has none,
  * by the second moments of their values before the clamp. */
 QE_CHECKED qe_status qe_target_ratio(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio);
