@@ -17,13 +17,19 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/local.h"
+#include "core/evolve/move_search.h"
+#include "core/evolve/neighbours.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct qe_evolution_options {
-  bool augmented; /* fitness batches are augmented images */
+  bool augmented;         /* fitness batches are augmented images */
+  qe_local_options local; /* of the stage `calibrate`, too */
+  qe_move_search_options layers, requant;
+  qe_neighbours_options neighbours;
   qe_eda_options eda;
 } qe_evolution_options;
 

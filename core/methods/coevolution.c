@@ -285,10 +285,17 @@ static qe_status read_kept(const search *s, const char *file, qe_network **netwo
   return status == QE_NOT_FOUND ? QE_OK : status;
 }
 
+static qe_status check_phase(const qe_run *run) {
+  const char *saved = qe_run_resumed_phase(run);
+  if (saved && strcmp(saved, phase) == 0) return QE_OK;
+  return qe_fail(QE_USAGE, "the run to resume was not of the method %s, but of phase %s", phase, saved ? saved : "?");
+}
+
 /* Start and teacher: those of the run when it is resumed, else made and kept. */
 static qe_status make_networks(search *s) {
   const qe_setting *setting = s->setting;
   if (qe_run_resumed(setting->run)) {
+    QE_TRY(check_phase(setting->run));
     QE_TRY(read_kept(s, start_file, &s->start));
     QE_TRY(read_kept(s, teacher_file, &s->teacher));
     QE_TRY(read_kept(s, best_file, &s->best));
@@ -346,10 +353,7 @@ static qe_status open_search(search *s) {
 
 static qe_status take_checkpoint(search *s) {
   const qe_tensors *tensors = qe_run_resumed(s->setting->run);
-  const char *saved = qe_run_resumed_phase(s->setting->run);
   if (!tensors) return QE_OK;
-  if (!saved || strcmp(saved, phase) != 0)
-    return qe_fail(QE_USAGE, "the run to resume was not of the method %s, but of phase %s", phase, saved ? saved : "?");
   QE_TRY(take_numbers(s, tensors));
   QE_TRY(qe_evolution_resume(s->evolution, tensors, "the run's checkpoint"));
   qe_run_drop_resumed(s->setting->run);
