@@ -340,11 +340,40 @@ static void test_refusals(void **state) {
   qe_evolution_free(evolution);
 }
 
+static qe_evolution *scarce;
+static void *scarce_start;
+
+/* From the same context each time, so that each run allocates the same. */
+static qe_status run_scarce(void) {
+  qe_eda_options options = quick(true);
+  options.augmented = false;
+  options.individuals = options.batch = 4;
+  options.best = options.generations = options.races = options.cycles = 1;
+  options.group_by = QE_EDA_BY_NETWORK;
+  options.share = 1000;
+  qe_status status = qe_evolution_take(scarce, scarce_start, NULL);
+  return status == QE_OK ? qe_eda_run(scarce, &options) : status;
+}
+
+static void test_memory(void **state) {
+  (void)state;
+  course to = {0};
+  scarce = small_evolution(&fixture_device[0], false, &to);
+  scarce->events = (qe_evolution_events){0};
+  scarce_start = qe_calloc(1, scarce->layout->bytes);
+  assert_non_null(scarce_start);
+  memcpy(scarce_start, scarce->genome, scarce->layout->bytes);
+  OK(run_scarce()); /* what fitness keeps is there from here on */
+  check_failing_allocations(run_scarce, 20, 0);
+  qe_free(scarce_start);
+  qe_evolution_free(scarce);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_loss_falls), cmocka_unit_test(test_devices_agree), cmocka_unit_test(test_resume),
       cmocka_unit_test(test_forms),      cmocka_unit_test(test_foreign_state), cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_refusals),   cmocka_unit_test(test_memory),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }
