@@ -7,7 +7,7 @@
 enum { CLASSES = 4, TRAIN = 120, SIDE = 6, HELD = 24 };
 
 static const qe_move_search_options few = {
-    .pairs = 6, .batch = 40, .amplitude = {8, 8, 4}, .generations = 6, .accept = {.check = 60}};
+    .pairs = 6, .batch = 40, .amplitude = {8, 8, 4}, .spread = 1, .generations = 6, .accept = {.check = 60}};
 
 /* ---- moves ---- */
 
@@ -284,6 +284,7 @@ static void test_layers(void **state) {
 static void test_requant(void **state) {
   (void)state;
   qe_evolution_options options = {.requant = few};
+  options.requant.spread = 3;
   options.requant.augmented = options.requant.accept.augmented = true;
   check_stage("requant", &options);
 }
