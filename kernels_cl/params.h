@@ -130,7 +130,7 @@ typedef struct qk_params_pair {
 #define QK_LIMBS 2
 
 /* Pixels of a work-group of network_tile.cl, for 16, 32 and 64 channels; words of four codes that it has in local
- * memory at most. A tuner sets others for host and device alike. */
+ * memory at most. The initial values of numbers in tunables.def: the host asks portable_tuned. */
 #ifndef QK_TILE_PIXELS_16
 #define QK_TILE_PIXELS_16 128
 #endif

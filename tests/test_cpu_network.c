@@ -261,11 +261,35 @@ static void test_random_genomes(void **state) {
   }
 }
 
+/* A name that is no form's is said, not passed over. */
+static void test_unknown_form(void **state) {
+  (void)state;
+  static const char *const wrong[] = {"winogard", "direct wide", "wid"};
+  draws from = {.seed = 41};
+  qe_network *network = network_drawn(&from, (network_limits){.extent = 4, .channels = 4, .blocks = 1}, CLASSES);
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    qe_device *device;
+    qe_queue *queue;
+    qe_population *population = NULL;
+    open_cpu("portable", wrong[i], 1, &device);
+    if (!device) continue; /* no backend cpu here */
+    OK(qe_queue_new(device, &queue));
+    FAILS(QE_USAGE, qe_population_new(queue, network, NULL, NULL, &population), "QEVO_CPU_FORM");
+    assert_non_null(strstr(qe_message(), wrong[i]));
+    assert_non_null(strstr(qe_message(), "direct, "));
+    qe_queue_free(queue);
+    qe_device_close(device);
+  }
+  unsetenv("QEVO_CPU_FORM");
+  qe_network_free(network);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_networks_of_all_kinds), cmocka_unit_test(test_residual_networks),
       cmocka_unit_test(test_populations),           cmocka_unit_test(test_memory_is_bounded),
       cmocka_unit_test(test_damaged_networks),      cmocka_unit_test(test_random_genomes),
+      cmocka_unit_test(test_unknown_form),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

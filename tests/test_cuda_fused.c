@@ -22,9 +22,8 @@ static int close_emulator(void **state) {
   return fixture_close(state);
 }
 
-/* Whether the engine took the network. */
-static bool check_network(draws *from, network_limits limits, uint64_t number) {
-  qe_network *network = network_drawn(from, limits, CLASSES);
+/* Whether the engine took the network, which is freed. */
+static bool check_drawn(draws *from, qe_network *network, uint64_t number) {
   static outcome wanted, got;
   images on;
   images_draw(&on, from, &network->layer[0].output);
@@ -39,6 +38,10 @@ static bool check_network(draws *from, network_limits limits, uint64_t number) {
   qe_free(on.pixels);
   qe_network_free(network);
   return status == QE_OK;
+}
+
+static bool check_network(draws *from, network_limits limits, uint64_t number) {
+  return check_drawn(from, network_drawn(from, limits, CLASSES), number);
 }
 
 static void networks_of_all_kinds(void **state) {
@@ -81,6 +84,28 @@ static void residual_networks(void **state) {
   draws from = {.seed = 37};
   network_limits limits = {.extent = 16, .channels = 32, .blocks = 5, .weight_bits = 4, .act_bits = 4, .plain = true};
   for (uint64_t i = 0; cuda && i < 12; i++) assert_true(check_network(&from, limits, i));
+}
+
+/* Convolutions that read what they are added to, and then are its last readers: the sum must not take its place, since
+ * neighbouring positions still read it. Maps of several tasks. */
+static qe_network *added_to_their_inputs(draws *from) {
+  static const qe_window window = {
+      .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1, 1, 1}, .groups = 1, .channels = 16};
+  network_limits limits = {.weight_bits = 4, .act_bits = 4, .plain = true};
+  network_draw d = {.from = from, .limits = limits, .network = QE_NEW(qe_network)};
+  assert_non_null(d.network);
+  qe_network_layer gather = {.op = QE_OP_int_gather, .low = -128, .high = 127, .output = qe_map(QE_S8, 1, 16, 16, 3)};
+  int32_t x = drawn_add(&d, &gather);
+  x = drawn_requant(&d, drawn_conv(&d, x, window), -1, QE_U8);
+  for (int block = 0; block < 3; block++) x = drawn_requant(&d, drawn_conv(&d, x, window), x, QE_U8);
+  drawn_head(&d, x, CLASSES);
+  return d.network;
+}
+
+static void skips_that_are_inputs(void **state) {
+  (void)state;
+  draws from = {.seed = 39};
+  for (uint64_t i = 0; cuda && i < 6; i++) assert_true(check_drawn(&from, added_to_their_inputs(&from), i));
 }
 
 /* ---- populations ---- */
@@ -228,6 +253,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(networks_of_all_kinds),
       cmocka_unit_test(classifiers_of_images),
+      cmocka_unit_test(skips_that_are_inputs),
       cmocka_unit_test(plain_networks_of_all_bits),
       cmocka_unit_test(residual_networks),
       cmocka_unit_test(populations),

@@ -53,4 +53,9 @@ QE_CHECKED qe_status qe_bench_compare(const qe_bench_engine *ref, const qe_genom
                                       const qe_population_call *call, int32_t candidate, const int32_t *logits,
                                       qe_bench_row *row);
 
+/* --tune: has the device find and keep the numbers with which its kernels are fastest on at most this many of the
+ * genomes and images; progress on stderr. Nothing else may be open on it. */
+QE_CHECKED qe_status qe_bench_tune(qe_device *device, const qe_bench_network *network, const qe_genome_layout *layout,
+                                   const void *genomes, int32_t candidates, int64_t images);
+
 #endif

@@ -410,6 +410,8 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   QE_TRY(make_candidates(b));
   b->entries = QE_NEW_ARRAY(entry, b->devices.count);
   if (!b->entries) return QE_NO_MEMORY;
+  for (int i = 0; qe_option_flag(b->options, "tune") && i < b->devices.count; i++)
+    QE_TRY(qe_bench_tune(b->devices.device[i], b->network, b->layout, b->genomes[FRESH_A], b->candidates, b->images));
   for (int i = 0; i < b->devices.count; i++) QE_TRY(add_entry(b, i));
   return qe_bench_run_rounds(b->options, run_round, b, rows, count);
 }

@@ -50,6 +50,8 @@ static qe_status check_parity(const qe_bench_row *rows, size_t count) {
 /* One bench, or all of them: then one that fails does not keep the others from running. */
 static qe_status run_benches(const qe_options *options, const char *name, qe_bench_row **rows, size_t *count) {
   bool all = !name || strcmp(name, "all") == 0, found = false;
+  if (!all && qe_option_flag(options, "tune") && strcmp(name, "population") != 0)
+    return qe_fail(QE_USAGE, "--tune is of bench population: there is nothing to tune in bench %s", name);
   if (all && qe_option_flag(options, "serve")) return qe_fail(QE_USAGE, "--serve needs the name of one bench");
   qe_status first = QE_OK;
   char message[512] = "";

@@ -183,6 +183,8 @@ const qe_option qe_option_table[] = {
      .help = "JSON rows of other programs, as bench/peer_gpu_pytorch.py prints them, for the chart"},
     {.name = "serve", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "measure once for each line of standard input and print JSON, to take turns with other programs"},
+    {.name = "tune", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,
+     .help = "bench population: first find the numbers with which the device's kernels are fastest, and keep them (backend opencl)"},
     {.name = "profile", .type = QE_OPTION_FLAG, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "bench train: write on stderr where the time of a step goes, by implementation and operation"},
 };

@@ -1,6 +1,7 @@
 /* The order in which forms of convolution are tried for a shape: form_table.def, or $QEVO_CPU_FORM first. */
 #include "backends/cpu/network.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,32 @@ static void append(form_list *list, const cpu_form *const *from, const char *nam
       if (list->form[i] == *from) return;
     if (list->count < CPU_MAX_FORMS) list->form[list->count++] = *from;
   }
+}
+
+/* Whether a list of words has this one. */
+static bool has_word(const char *list, const char *word) {
+  size_t length = strlen(word);
+  for (const char *at = list; *at; at += strspn(at, " ")) {
+    size_t next = strcspn(at, " ");
+    if (next == length && strncmp(at, word, length) == 0) return true;
+    at += next;
+  }
+  return false;
+}
+
+/* A form that only another instruction set has is none here, but no mistake either. */
+qe_status cpu_form_check(const cpu_lane_kernels *kernels) {
+  const char *wanted = getenv("QEVO_CPU_FORM");
+  char names[128] = "";
+  if (!wanted || !*wanted) return QE_OK;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (has_word(rows[i].order, wanted)) return QE_OK;
+  for (const cpu_form *const *form = kernels->forms(); *form; form++) {
+    if (strcmp((*form)->name, wanted) == 0) return QE_OK;
+    size_t used = strlen(names);
+    snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "", (*form)->name);
+  }
+  return qe_fail(QE_USAGE, "QEVO_CPU_FORM=%s is no form of convolution; there are %s", wanted, names);
 }
 
 int32_t cpu_form_order(const cpu_lane_kernels *kernels, const cpu_conv_shape *shape, bool single,

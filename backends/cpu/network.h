@@ -71,7 +71,9 @@ typedef struct cpu_network {
   size_t sums_bytes, scratch_bytes, columns_bytes; /* of one thread */
 } cpu_network;
 
-/* form_order.c: all forms, the ones to try first in front; returns how many. `order` has CPU_MAX_FORMS places. */
+/* form_order.c: QE_USAGE when $QEVO_CPU_FORM names no form. */
+QE_CHECKED qe_status cpu_form_check(const cpu_lane_kernels *kernels);
+/* All forms, the ones to try first in front; returns how many. `order` has CPU_MAX_FORMS places. */
 int32_t cpu_form_order(const cpu_lane_kernels *kernels, const cpu_conv_shape *shape, bool single,
                        const cpu_form **order);
 

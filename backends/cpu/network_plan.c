@@ -319,6 +319,7 @@ static qe_status plan_all(cpu_network *plan, const bool *evolves) {
 
 qe_status cpu_network_new(const qe_network *network, const bool *evolves, const cpu_lane_kernels *kernels, bool single,
                           cpu_network **out) {
+  QE_TRY(cpu_form_check(kernels));
   cpu_network *plan = QE_NEW(cpu_network);
   if (!plan) return QE_NO_MEMORY;
   plan->network = network;

@@ -33,7 +33,7 @@ static bool takes_wgmma(const net_engine *e, const net_variant *variant, const q
 
 #define TENSOR(form, channels, takes)                                                                                  \
   {                                                                                                                    \
-#form " " #channels, (qk_kernel)CUDA_ck_net_##form##_##channels, QK_TENSOR_PIXELS, channels, QK_TENSOR_ITEMS,      \
+#form " " #channels, (qk_kernel)CUDA_ck_net_##form##_##channels, QK_TENSOR_PIXELS, channels, 0, QK_TENSOR_ITEMS,   \
         QK_TENSOR_BYTES(channels), takes                                                                               \
   }
 

@@ -124,6 +124,7 @@ static qe_status move(qe_queue *queue, const conv *c, qk_kernel kernel, int32_t 
                             .params_bytes = sizeof params};
   int64_t items = back ? (int64_t)params.height * params.width * params.group_channels : c->pixels * c->row;
   portable_flat(queue->device, &launch, count * items);
+  portable_uses(queue, QK_TUNABLE_QK_COLUMNS_STEP);
   return portable_run(queue, &launch);
 }
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PREFERENCE_GPU = 20, PREFERENCE_OTHER = 5, MIB = 1 << 20 };
+enum { PREFERENCE_GPU = 20, PREFERENCE_OTHER = 5 };
 
 static qe_backend backend;
 
@@ -29,11 +29,11 @@ static void describe(const opencl_found *found, char *text, size_t bytes) {
   cl_uint units = 0;
   (void)clGetDeviceInfo(found->id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof memory, &memory, NULL);
   (void)clGetDeviceInfo(found->id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof units, &units, NULL);
-  snprintf(text, bytes, "%s, %s, driver %s, %.1f GiB, %u units",
+  snprintf(text, bytes, "%s, %s, driver %s, %llu.%llu GiB, %u units",
            opencl_device_text(found->id, CL_DEVICE_NAME, name, sizeof name),
            opencl_platform_text(found->platform, CL_PLATFORM_NAME, platform, sizeof platform),
-           opencl_device_text(found->id, CL_DRIVER_VERSION, driver, sizeof driver), (double)memory / MIB / 1024,
-           (unsigned)units);
+           opencl_device_text(found->id, CL_DRIVER_VERSION, driver, sizeof driver), (unsigned long long)(memory >> 30),
+           (unsigned long long)((memory >> 20 & 1023) * 10 >> 10), (unsigned)units);
 }
 
 static void backend_describe(int index, char *text, size_t bytes) {

@@ -3,14 +3,15 @@
 
 #include "core/base/alloc.h"
 
-enum { MIB = 1 << 20 };
+/* Arguments of "%zu.%zu": MiB and tenths, without a floating-point instruction (tests/integers). */
+#define MIB(bytes) ((size_t)(bytes) >> 20), (((size_t)(bytes)&0xfffff) * 10 >> 20)
 
 static qe_status refused(const opencl_device *device, size_t bytes, size_t limit, const char *what) {
-  return qe_fail(QE_NO_MEMORY,
-                 "%s: %.1f MiB are wanted and %.1f MiB are in use, of at most %.1f MiB (%s): use a smaller batch or "
-                 "chunk, or another device",
-                 device->portable.base.name, (double)bytes / MIB, (double)atomic_load(&device->used) / MIB,
-                 (double)limit / MIB, what);
+  return qe_fail(
+      QE_NO_MEMORY,
+      "%s: %zu.%zu MiB are wanted and %zu.%zu MiB are in use, of at most %zu.%zu MiB (%s): use a smaller batch "
+      "or chunk, or another device",
+      device->portable.base.name, MIB(bytes), MIB(atomic_load(&device->used)), MIB(limit), what);
 }
 
 /* Counts the bytes in; they must be counted out again when the buffer is freed or could not be made. */

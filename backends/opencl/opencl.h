@@ -129,8 +129,6 @@ extern const opencl_source opencl_sources[];
 char *opencl_identity(const opencl_device *device);
 /* Forget the program of a file, so that it is built anew; kernels that queues have keep the old one. */
 void opencl_program_drop(opencl_device *device, const char *file);
-/* Whether the program of a file has been made. */
-bool opencl_program_made(opencl_device *device, const char *file);
 
 /* ---- tune.c ---- */
 

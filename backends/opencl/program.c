@@ -140,25 +140,19 @@ void opencl_programs_free(opencl_device *device) {
 
 /* ---- kernels ---- */
 
-/* The first kernel of the file: its place holds the program. */
+/* The first kernel of the file: its place holds the program. QK_KERNELS: there is no such file. */
 static qk_kernel place_of(const char *file) {
   qk_kernel first = 0;
-  while (strcmp(portable_kernel[first].file, file) != 0) first++;
+  while (first < QK_KERNELS && strcmp(portable_kernel[first].file, file) != 0) first++;
   return first;
 }
 
-bool opencl_program_made(opencl_device *device, const char *file) {
-  pthread_mutex_lock(&device->build_lock);
-  bool made = device->program[place_of(file)] != NULL;
-  pthread_mutex_unlock(&device->build_lock);
-  return made;
-}
-
 void opencl_program_drop(opencl_device *device, const char *file) {
+  const qk_kernel place = place_of(file);
+  if (place == QK_KERNELS) return;
   pthread_mutex_lock(&device->build_lock);
-  cl_program *program = &device->program[place_of(file)];
-  if (*program) clReleaseProgram(*program);
-  *program = NULL;
+  if (device->program[place]) clReleaseProgram(device->program[place]);
+  device->program[place] = NULL;
   pthread_mutex_unlock(&device->build_lock);
 }
 

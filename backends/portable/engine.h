@@ -21,8 +21,9 @@ typedef struct net_engine net_engine;
 typedef struct net_variant {
   const char *name;
   qk_kernel kernel;
-  int32_t pixels, channels; /* that a work-group makes; 0: a flat launch, one work-item makes eight channels */
-  int32_t items;            /* of a work-group */
+  int32_t pixels, channels; /* that a work-group makes; channels 0: a flat launch, one work-item makes eight channels */
+  int32_t block;            /* > 0: a work-item makes as much of pixels times channels; pixels is then a qk_tunable */
+  int32_t items;            /* of a work-group where block is 0 */
   size_t shared_bytes;      /* CUDA: dynamic shared memory */
   bool (*takes)(const net_engine *engine, const struct net_variant *variant, const qe_stage *stage);
 } net_variant;

@@ -19,10 +19,21 @@ static bool is_forced(const net_engine *e, const net_variant *variant) {
   return e->forced && strcmp(e->forced, variant->name) == 0;
 }
 
+/* Pixels of a tile; the number's initial value where no tuner has found another. */
+static int32_t tile_pixels(const net_engine *e, const net_variant *variant) {
+  if (!variant->block) return variant->pixels;
+  return portable_tuned(portable_device_of(e->queue), (qk_tunable)variant->pixels);
+}
+
+static size_t tile_items(const net_engine *e, const net_variant *variant) {
+  if (!variant->block) return (size_t)variant->items;
+  return (size_t)(tile_pixels(e, variant) * variant->channels / variant->block);
+}
+
 bool net_takes_tile(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
   const portable_limits *limits = &portable_device_of(e->queue)->limits;
   int32_t channels = e->network->layer[stage->from[0].layer].output.dim[QE_C];
-  if ((size_t)variant->items > limits->group_most || has_groups(stage)) return false;
+  if (tile_items(e, variant) > limits->group_most || has_groups(stage)) return false;
   return variant->channels >= channels || variant->channels == 64 || is_forced(e, variant);
 }
 
@@ -44,19 +55,20 @@ static int64_t band_rows(const qk_net_source *source, const int32_t *output, int
 }
 
 /* false: the band does not fit the local memory. */
-static bool set_band(const net_variant *variant, const int32_t *output, qk_net_source *source) {
+static bool set_band(const net_engine *e, const net_variant *variant, const int32_t *output, qk_net_source *source) {
   enum { GROUPS_MOST = 4 };
+  const int32_t words = portable_tuned(portable_device_of(e->queue), QK_TUNABLE_QK_BAND_WORDS);
   int64_t reach[2] = {(int64_t)(source->kernel_h - 1) * source->dilation_h,
                       (int64_t)(source->kernel_w - 1) * source->dilation_w};
   int64_t height = (int64_t)(output[QE_H] - 1) * source->stride_h + reach[0] + 1;
   int64_t width = (int64_t)(output[QE_W] - 1) * source->stride_w + reach[1] + 1;
-  if (height > QK_BAND_WORDS || width > QK_BAND_WORDS) return false;
+  if (height > words || width > words) return false;
   source->band_height = (int32_t)height;
   source->band_width = (int32_t)width;
-  int64_t pixels = band_rows(source, output, variant->pixels) * width, fit = QK_BAND_WORDS / (2 * pixels);
+  int64_t pixels = band_rows(source, output, tile_pixels(e, variant)) * width, fit = words / (2 * pixels);
   int64_t groups = (source->inputs + 7) / 8;
   if (groups > GROUPS_MOST) groups = GROUPS_MOST;
-  source->band_pixels = (int32_t)(pixels < QK_BAND_WORDS ? pixels : QK_BAND_WORDS);
+  source->band_pixels = (int32_t)(pixels < words ? pixels : words);
   source->band_groups = (int32_t)(groups < fit ? groups : fit);
   return fit > 0;
 }
@@ -66,7 +78,7 @@ static qk_net_source source_of(const net_engine *e, const qe_stage *stage, int w
 static bool takes_band(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
   if (stage->from[1].layer != QE_NO_LAYER || !net_takes_tile(e, variant, stage)) return false;
   qk_net_source source = source_of(e, stage, 0);
-  return set_band(variant, e->network->layer[stage->from[0].layer].output.dim, &source);
+  return set_band(e, variant, e->network->layer[stage->from[0].layer].output.dim, &source);
 }
 
 static bool takes_forced(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
@@ -83,18 +95,18 @@ static bool takes_all(const net_engine *e, const net_variant *variant, const qe_
 
 #define TILE(channels)                                                                                                 \
   {                                                                                                                    \
-    "tile " #channels, QK_qk_net_tile_##channels, QK_TILE_PIXELS_##channels, channels,                                 \
-        QK_TILE_PIXELS_##channels *channels / (QK_TILE_BLOCK * QK_TILE_BLOCK), 0, net_takes_tile                       \
+    "tile " #channels, QK_qk_net_tile_##channels, QK_TUNABLE_QK_TILE_PIXELS_##channels, channels,                      \
+        QK_TILE_BLOCK *QK_TILE_BLOCK, 0, 0, net_takes_tile                                                             \
   }
 #define BAND(channels)                                                                                                 \
   {                                                                                                                    \
-    "band " #channels, QK_qk_net_band_##channels, QK_BAND_PIXELS_##channels, channels,                                 \
-        QK_BAND_PIXELS_##channels *channels / (2 * QK_TILE_BLOCK * QK_TILE_BLOCK), 0, takes_band                       \
+    "band " #channels, QK_qk_net_band_##channels, QK_TUNABLE_QK_BAND_PIXELS_##channels, channels,                      \
+        2 * QK_TILE_BLOCK *QK_TILE_BLOCK, 0, 0, takes_band                                                             \
   }
 
 static const net_variant rows_variants[] = {
-    {"plain", QK_qk_net_sums, 0, 0, 0, 0, takes_forced}, BAND(16), BAND(32), BAND(64), TILE(16), TILE(32), TILE(64),
-    {"plain", QK_qk_net_sums, 0, 0, 0, 0, takes_all},
+    {"plain", QK_qk_net_sums, 0, 0, 0, 0, 0, takes_forced}, BAND(16), BAND(32), BAND(64), TILE(16), TILE(32), TILE(64),
+    {"plain", QK_qk_net_sums, 0, 0, 0, 0, 0, takes_all},
 };
 
 const net_form net_rows = {.name = "rows",
@@ -127,7 +139,10 @@ static bool takes_block(const net_engine *e, const net_variant *variant, const q
   if (is_forced(e, variant)) return true;
   int32_t width = e->network->layer[stage->from[0].layer].output.dim[QE_W];
   /* Sixteen sums want the 32 registers that come with vectors of 64 bytes. */
-  int32_t pixels = width == 1 ? 1 : portable_device_of(e->queue)->limits.vector_bytes >= 64 ? 4 : 2;
+  int32_t tuned = portable_tuned(portable_device_of(e->queue), QK_TUNABLE_QK_LANES_PIXELS);
+  int32_t usual = portable_device_of(e->queue)->limits.vector_bytes >= 64 ? 4 : 2;
+  int32_t pixels = width == 1 ? 1 : tuned > 1 ? tuned : usual;
+  if (width > 1) portable_uses(e->queue, QK_TUNABLE_QK_LANES_PIXELS);
   return variant->pixels == pixels;
 }
 
@@ -140,13 +155,13 @@ static bool takes_short(const net_engine *e, const net_variant *variant, const q
 }
 
 static const net_variant lanes_variants[] = {
-    {"short 4x4", QK_qk_lanes_short_4x4, 4, LANES_BLOCK, 1, 0, takes_short},
-    {"short 4x1", QK_qk_lanes_short_4x1, 1, LANES_BLOCK, 1, 0, takes_short},
-    {"short 4x2", QK_qk_lanes_short_4x2, 2, LANES_BLOCK, 1, 0, takes_short},
-    {"int 4x2", QK_qk_lanes_int_4x2, 2, LANES_BLOCK, 1, 0, takes_block},
-    {"int 4x4", QK_qk_lanes_int_4x4, 4, LANES_BLOCK, 1, 0, takes_block},
-    {"int 4x1", QK_qk_lanes_int_4x1, 1, LANES_BLOCK, 1, 0, takes_block},
-    {"int 1x4", QK_qk_lanes_int_1x4, 4, 1, 1, 0, takes_all},
+    {"short 4x4", QK_qk_lanes_short_4x4, 4, LANES_BLOCK, 0, 0, 0, takes_short},
+    {"short 4x1", QK_qk_lanes_short_4x1, 1, LANES_BLOCK, 0, 0, 0, takes_short},
+    {"short 4x2", QK_qk_lanes_short_4x2, 2, LANES_BLOCK, 0, 0, 0, takes_short},
+    {"int 4x2", QK_qk_lanes_int_4x2, 2, LANES_BLOCK, 0, 0, 0, takes_block},
+    {"int 4x4", QK_qk_lanes_int_4x4, 4, LANES_BLOCK, 0, 0, 0, takes_block},
+    {"int 4x1", QK_qk_lanes_int_4x1, 1, LANES_BLOCK, 0, 0, 0, takes_block},
+    {"int 1x4", QK_qk_lanes_int_1x4, 4, 1, 0, 0, 0, takes_all},
 };
 
 const net_form net_lanes = {.name = "lanes",
@@ -309,11 +324,13 @@ static void spread(const net_engine *e, const net_variant *variant, const qk_par
   if (e->form == &net_lanes) {
     int32_t blocks = variant ? (params->channels + variant->channels - 1) / variant->channels : 1;
     set_groups(launch, 1, (size_t)params->height * (size_t)blocks, units, slots);
-  } else if (!variant || !variant->items) {
+  } else if (!variant || !variant->channels) {
     portable_flat(e->queue->device, launch, pixels * params->slots * ((params->channels + 7) / 8));
   } else {
-    set_groups(launch, (size_t)variant->items, (size_t)((pixels + variant->pixels - 1) / variant->pixels),
+    int32_t tile = tile_pixels(e, variant);
+    set_groups(launch, tile_items(e, variant), (size_t)((pixels + tile - 1) / tile),
                (size_t)((params->channels + variant->channels - 1) / variant->channels), slots);
+    portable_uses(e->queue, (qk_tunable)variant->pixels);
   }
 }
 
@@ -329,7 +346,10 @@ static qe_status run_requant(net_engine *e, size_t at, int32_t first, int32_t sl
                             .slots = slots,
                             .units = (images + e->form->unit - 1) / e->form->unit,
                             .images = images};
-  if (variant && variant->takes == takes_band) (void)set_band(variant, layer->output.dim, &params.source[0]);
+  if (variant && variant->takes == takes_band) {
+    (void)set_band(e, variant, layer->output.dim, &params.source[0]);
+    portable_uses(e->queue, QK_TUNABLE_QK_BAND_WORDS);
+  }
   set_requant(e, stage, &e->stage[at], &params);
   portable_launch launch = {.kernel = variant ? variant->kernel : e->form->sums,
                             .params = &params,

@@ -6,6 +6,8 @@
 #include "core/dispatch/backend.h"
 #include "kernels_cl/params.h"
 
+#include <stdatomic.h>
+
 typedef enum qk_kernel {
 #define QK_KERNEL(file, name) QK_##name,
 #include "kernels_cl/kernels.def"
@@ -83,7 +85,8 @@ typedef struct portable_device {
   qe_device base;
   const portable_driver *driver;
   portable_limits limits;
-  int32_t tuned[QK_TUNABLES]; /* 0: the initial value */
+  int32_t tuned[QK_TUNABLES];    /* 0: the initial value */
+  atomic_bool used[QK_TUNABLES]; /* work that depends on the number ran since this was cleared */
 } portable_device;
 
 /* First member of a backend's own queue type. portable_queue_open and _close around its life. */
@@ -101,6 +104,11 @@ static inline const portable_device *portable_device_of(const qe_queue *queue) {
 /* The value that the device's kernels are built with. */
 static inline int32_t portable_tuned(const portable_device *device, qk_tunable which) {
   return device->tuned[which] ? device->tuned[which] : portable_tunables[which].initial;
+}
+
+/* To be called where work that depends on the number is run: a tuner leaves alone what its work does without. */
+static inline void portable_uses(const qe_queue *queue, qk_tunable which) {
+  atomic_store_explicit(&((portable_device *)queue->device)->used[which], true, memory_order_relaxed);
 }
 
 QE_CHECKED qe_status portable_queue_open(portable_queue *queue);

@@ -31,11 +31,20 @@ static const char *refusal(const qe_population *p, const qe_network_engine *engi
   return engine->refuse ? engine->refuse(p->queue->device, p->network) : NULL;
 }
 
-/* The first engine that takes the network; any network runs op by op. */
+static qe_status open_choice(qe_population *p, const qe_network_engine *const *list, int count) {
+  qe_status status = qe_choice_open(p->queue, p->network, p->layout, &p->options, list, count, &p->state);
+  if (status == QE_OK) p->engine = &qe_engine_choice;
+  return status;
+}
+
+/* The engines that take the network; any network runs op by op. */
 static qe_status choose_engine(qe_population *p, const qe_network_engine *const *list, int count) {
-  for (int i = 0; i < count; i++) {
-    if (refusal(p, list[i])) continue;
-    qe_status status = open_engine(p, list[i]);
+  const qe_network_engine *taking[QE_CHOICE_MOST];
+  int taken = 0;
+  for (int i = 0; i < count && taken < QE_CHOICE_MOST; i++)
+    if (!refusal(p, list[i])) taking[taken++] = list[i];
+  if (taken) {
+    qe_status status = taken == 1 ? open_engine(p, taking[0]) : open_choice(p, taking, taken);
     if (status != QE_REFUSED) return status;
     qe_message_clear();
   }
@@ -108,7 +117,7 @@ void qe_population_free(qe_population *p) {
 }
 
 const char *qe_population_engine(const qe_population *p) {
-  return p->engine->name;
+  return p->engine == &qe_engine_choice ? qe_choice_engine(p->state) : p->engine->name;
 }
 
 void qe_population_explain(const qe_population *p, FILE *file) {

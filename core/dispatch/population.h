@@ -17,9 +17,11 @@ typedef struct qe_population qe_population;
 
 typedef struct qe_population_options {
   size_t memory; /* bytes that it may take beside the images; 0: 1 GiB. More candidates and images run in chunks */
-  /* NULL: the backend's first that takes the network; else the name of one of its engines, or "op by op". */
+  /* NULL: of the backend's engines that take the network the one that is fastest on such calls (measured when they
+   * first come), or op by op; else the name of one of its engines, or "op by op". */
   const char *engine;
-  int32_t batch; /* images at a time at most; 0: what suits the backend */
+  int32_t batch;          /* images at a time at most; 0: what suits the backend */
+  int64_t (*clock)(void); /* nanoseconds, for that choice; NULL: the monotonic clock */
 } qe_population_options;
 
 /* What is evaluated on what. All arrays but `images` are the host's. */
@@ -57,7 +59,7 @@ void qe_population_free(qe_population *population); /* NULL is fine */
  * or label out of range; nothing is then changed. */
 QE_CHECKED qe_status qe_population_run(qe_population *population, const qe_population_call *call,
                                        const qe_population_result *result);
-/* Which engine runs it: the backend's name for it, or "op by op". */
+/* Which engine ran the last call, or will run the first: the backend's name for it, or "op by op". */
 const char *qe_population_engine(const qe_population *population);
 /* What it does and with which kernels, for people; a line a layer. */
 void qe_population_explain(const qe_population *population, FILE *file);

@@ -8,6 +8,16 @@
 /* Op by op: candidates are the population axis of a program. Takes every network. */
 extern const qe_network_engine qe_engine_op_by_op;
 
+/* Several engines that take a network, the first `count` of the list best first where nothing is measured: each call
+ * runs on the one that was fastest on calls like it. QE_REFUSED when none of them can be opened. */
+enum { QE_CHOICE_MOST = 4 };
+extern const qe_network_engine qe_engine_choice; /* opened by qe_choice_open */
+QE_CHECKED qe_status qe_choice_open(qe_queue *queue, const qe_network *network, const qe_genome_layout *layout,
+                                    const qe_population_options *options, const qe_network_engine *const *list,
+                                    int count, void **state);
+/* The name of the engine that ran last; of the first before. */
+const char *qe_choice_engine(const void *state);
+
 enum { QE_OPS_CANDIDATES = 16 };
 
 /* Layers start...stop-1 for `population` candidates, or for the parent. */
