@@ -40,17 +40,24 @@ static cpu_dots plan_of(const qe_call *call, const cpu_dots_kernels *kernels) {
   plan.source = map_of(source);
   plan.result = map_of(result);
   plan.type = source->dtype;
-  plan.members = source->dtype == QE_U8 && kernels->has_bytes() ? 4 : 2;
+  plan.members = kernels->has_bytes() ? 4 : 2;
+  plan.zero = plan.members == 4 && source->dtype == QE_S8 ? 128 : 0;
   plan.words = (plan.source.channels + plan.members - 1) / plan.members;
   plan.padded = round_up(plan.result.channels, CPU_DOTS_PADDING);
   plan_lines(&plan);
   return plan;
 }
 
-/* w [outputs, taps, inputs] s8 of one candidate -> [tap][words][padded] words, zeros in the padding. */
-static void pack_weights(const cpu_dots *plan, const int32_t *kernel, const int8_t *w, void *room) {
+static int64_t weight_bytes(const cpu_dots *plan, int64_t taps) {
+  return taps * plan->words * plan->padded * CPU_DOTS_WORD;
+}
+
+/* w [outputs, taps, inputs] s8 of one candidate -> [tap][words][padded] words, zeros in the padding; behind them the
+ * starts: what sums have too much for sources moved up. */
+static void pack_weights(const cpu_dots *plan, const int32_t *kernel, const int8_t *w, uint8_t *room) {
   int64_t taps = (int64_t)kernel[QE_H] * kernel[QE_W], inputs = kernel[QE_C];
-  memset(room, 0, (size_t)(taps * plan->words * plan->padded * CPU_DOTS_WORD));
+  int32_t *starts = (int32_t *)(void *)(room + weight_bytes(plan, taps));
+  memset(room, 0, (size_t)(weight_bytes(plan, taps) + taps * plan->padded * (int64_t)sizeof *starts));
   for (int64_t o = 0; o < kernel[QE_N]; o++)
     for (int64_t tap = 0; tap < taps; tap++)
       for (int64_t c = 0; c < inputs; c++, w++) {
@@ -60,7 +67,8 @@ static void pack_weights(const cpu_dots *plan, const int32_t *kernel, const int8
         if (plan->members == 4)
           ((int8_t *)room)[at] = *w;
         else
-          ((int16_t *)room)[at] = *w;
+          ((int16_t *)(void *)room)[at] = *w;
+        starts[tap * plan->padded + to] -= plan->zero * *w;
       }
 }
 
@@ -69,7 +77,7 @@ typedef struct images_run {
   const cpu_dots *plan;
   const cpu_dots_kernels *kernels;
   const uint8_t *weights;
-  int64_t weight_bytes; /* of a candidate */
+  int64_t starts, each; /* bytes: from a candidate's weights to its starts, to the next candidate's weights */
   uint8_t *room;
   int64_t room_bytes; /* of a thread */
 } images_run;
@@ -83,9 +91,10 @@ static void run_images(void *context, int64_t first, int64_t last, int thread) {
   for (int64_t at = first; at < last; at++) {
     int64_t own = source->desc.dim[QE_P] == 1 ? at % images : at;
     cpu_dots_image image = {.source = (const uint8_t *)source->data + own * from->height * from->width * from->channels,
-                            .weights = run->weights + at / images * run->weight_bytes,
+                            .weights = run->weights + at / images * run->each,
                             .result = (int32_t *)result->data + at * to->height * to->width * to->channels,
                             .room = run->room + thread * run->room_bytes};
+    if (run->plan->zero) image.starts = (const int32_t *)(const void *)(image.weights + run->starts);
     run->kernels->run(run->plan, &image);
   }
 }
@@ -96,15 +105,15 @@ static qe_status dots_run(qe_queue *queue, const qe_call *call, void *state) {
   const int32_t *kernel = w->desc.dim;
   cpu_dots plan = plan_of(call, device->kernels->dots);
   (void)state;
-  int64_t taps = (int64_t)kernel[QE_H] * kernel[QE_W], each = kernel[QE_N] * taps * kernel[QE_C];
-  int64_t weights = taps * plan.words * plan.padded * CPU_DOTS_WORD;
+  int64_t taps = (int64_t)kernel[QE_H] * kernel[QE_W], codes = kernel[QE_N] * taps * kernel[QE_C];
+  int64_t starts = weight_bytes(&plan, taps), each = starts + taps * plan.padded * (int64_t)sizeof(int32_t);
   int64_t room = round_up(plan.source.height * plan.line * plan.words * CPU_DOTS_WORD, QE_ALIGNMENT);
   void *scratch;
-  QE_TRY(cpu_queue_scratch((cpu_queue *)queue, (size_t)(kernel[QE_P] * weights + device->threads * room), &scratch));
+  QE_TRY(cpu_queue_scratch((cpu_queue *)queue, (size_t)(kernel[QE_P] * each + device->threads * room), &scratch));
+  uint8_t *weights = scratch;
   for (int64_t p = 0; p < kernel[QE_P]; p++)
-    pack_weights(&plan, kernel, (const int8_t *)w->data + p * each, (uint8_t *)scratch + p * weights);
-  images_run run = {call, &plan, device->kernels->dots, scratch, weights, (uint8_t *)scratch + kernel[QE_P] * weights,
-                    room};
+    pack_weights(&plan, kernel, (const int8_t *)w->data + p * codes, weights + p * each);
+  images_run run = {call, &plan, device->kernels->dots, weights, starts, each, weights + kernel[QE_P] * each, room};
   int64_t images = (int64_t)kernel[QE_P] * call->operand[2].desc.dim[QE_N];
   cpu_parallel(device, images, 1, qe_count(&call->operand[2].desc) * taps * plan.words, run_images, &run);
   return QE_OK;

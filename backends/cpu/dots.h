@@ -1,6 +1,7 @@
 /* Integer convolutions, and their input gradients, by dot products of words of 32 bits: neighbouring channels of a
- * pixel, two as s16 or four as bytes, times the same channels of the weights of a vector of results. What the host's
- * part (dots.c) and the vectorised kernel share. */
+ * pixel, two as s16 or four as bytes, times the same channels of the weights of a vector of results. Bytes of
+ * the source have no sign: s8 are moved up by 128, and sums start with what that adds. What the host's part (dots.c)
+ * and the vectorised kernel share. */
 #ifndef QE_BACKENDS_CPU_DOTS_H
 #define QE_BACKENDS_CPU_DOTS_H
 
@@ -17,7 +18,8 @@ typedef struct cpu_dots {
   bool transposed; /* the source is the window's output, the result its input */
   cpu_dots_map source, result;
   qe_dtype type;  /* of the source: s8 or u8 */
-  int members;    /* of a word: 2, or 4 with a source of u8 */
+  int members;    /* of a word: 2 or 4 */
+  uint8_t zero;   /* what bytes of a packed source hold for 0 */
   int64_t words;  /* of a pixel of the source */
   int64_t padded; /* channels of the result, a multiple of CPU_DOTS_PADDING */
   int64_t left;   /* packed source: zero pixels before each line */
@@ -28,6 +30,7 @@ typedef struct cpu_dots {
 typedef struct cpu_dots_image {
   const void *source;
   const uint8_t *weights;
+  const int32_t *starts; /* [tap][padded]; NULL when zero is 0 */
   int32_t *result;
   uint8_t *room;
 } cpu_dots_image;

@@ -10,6 +10,13 @@ TARGET CPU_INLINE void FORM_JOIN(block, FORM)(const run_of_pixels *run, int64_t 
   vec sum[BLOCK * MOST_VECTORS];
 #pragma GCC unroll 16
   for (int k = 0; k < BLOCK * vectors; k++) sum[k] = vec_zero();
+  for (int t = 0; run->starts && t < run->taps; t++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) {
+      vec start = vec_load(run->tap[t].starts + channel + v * WORDS);
+#pragma GCC unroll 8
+      for (int q = 0; q < BLOCK; q++) sum[q * vectors + v] = vec_add32(sum[q * vectors + v], start);
+    }
   for (int t = 0; t < run->taps; t++) {
     const uint8_t *w = run->tap[t].weights + channel * CPU_DOTS_WORD, *from = run->tap[t].source + first * pixel;
 #pragma GCC unroll 1

@@ -16,10 +16,12 @@ typedef struct run_of_pixels {
   int taps;
   struct {
     const uint8_t *weights, *source; /* the tap's; for the run's first pixel */
+    const int32_t *starts;
   } tap[MOST_TAPS];
   int64_t source_step; /* bytes from what a pixel reads to what the next does */
   int64_t count, step; /* pixels; values from one pixel of the result to the next */
   int32_t *target;     /* the first pixel */
+  bool starts;         /* taps have them */
   bool more;           /* there were taps before: add to them */
 } run_of_pixels;
 
@@ -76,24 +78,24 @@ static void run_pixels(const run_of_pixels *run) {
 
 /* ---- packing ---- */
 
-/* `pixels` of the source as values of the type `to`, each filled up to whole words. */
-#define PACK(name, from_type, to_type)                                                                                 \
+/* `pixels` of the source as values of another type, each filled up to whole words; `change`: bits that change. */
+#define PACK(name, from_type, to_type, change)                                                                         \
   static void name(const cpu_dots *plan, const void *source, int64_t pixels, void *room) {                             \
     int64_t channels = plan->source.channels, filled = plan->words * plan->members;                                    \
     const from_type *from = source;                                                                                    \
     to_type *to = room;                                                                                                \
     if (filled == channels) {                                                                                          \
-      CPU_SIMD for (int64_t k = 0; k < pixels * channels; k++) to[k] = from[k];                                        \
+      CPU_SIMD for (int64_t k = 0; k < pixels * channels; k++) to[k] = (to_type)(from[k] ^ (change));                  \
       return;                                                                                                          \
     }                                                                                                                  \
     for (int64_t pixel = 0; pixel < pixels; pixel++, from += channels, to += filled) {                                 \
-      for (int64_t k = 0; k < channels; k++) to[k] = from[k];                                                          \
-      for (int64_t k = channels; k < filled; k++) to[k] = 0;                                                           \
+      for (int64_t k = 0; k < channels; k++) to[k] = (to_type)(from[k] ^ (change));                                    \
+      for (int64_t k = channels; k < filled; k++) to[k] = (to_type)(change);                                           \
     }                                                                                                                  \
   }
-PACK(pack_bytes, uint8_t, uint8_t)
-PACK(pack_u8, uint8_t, int16_t)
-PACK(pack_s8, int8_t, int16_t)
+PACK(pack_bytes, uint8_t, uint8_t, plan->zero)
+PACK(pack_u8, uint8_t, int16_t, 0)
+PACK(pack_s8, int8_t, int16_t, 0)
 
 static void pack_image(const cpu_dots *plan, const cpu_dots_image *image) {
   int64_t bytes = plan->words * CPU_DOTS_WORD, width = plan->source.width;
@@ -101,7 +103,7 @@ static void pack_image(const cpu_dots *plan, const cpu_dots_image *image) {
   const uint8_t *from = image->source;
   uint8_t *to = image->room;
   for (int64_t i = 0; i < plan->source.height; i++, from += width * plan->source.channels) {
-    memset(to, 0, (size_t)before);
+    memset(to, plan->zero, (size_t)before);
     to += before;
     if (plan->members == 4)
       pack_bytes(plan, from, width, to);
@@ -110,7 +112,7 @@ static void pack_image(const cpu_dots *plan, const cpu_dots_image *image) {
     else
       pack_s8(plan, from, width, to);
     to += width * bytes;
-    memset(to, 0, (size_t)after);
+    memset(to, plan->zero, (size_t)after);
     to += after;
   }
 }
@@ -145,6 +147,7 @@ static void run_line(const cpu_dots *plan, const cpu_dots_image *image, run_of_p
         run->more = true;
       }
       run->tap[run->taps].weights = image->weights + tap * bytes * plan->padded;
+      if (run->starts) run->tap[run->taps].starts = image->starts + tap * plan->padded;
       run->tap[run->taps++].source = image->room + (i * plan->line + plan->left + j) * bytes;
     }
   run_pixels(run);
@@ -153,7 +156,10 @@ static void run_line(const cpu_dots *plan, const cpu_dots_image *image, run_of_p
 static void dots_run(const cpu_dots *plan, const cpu_dots_image *image) {
   int64_t stride = plan->window->stride[1], runs = plan->transposed ? stride : 1, width = plan->result.width;
   int64_t pixel = plan->words * CPU_DOTS_WORD, channels = plan->result.channels;
-  run_of_pixels run = {.plan = plan, .source_step = plan->transposed ? pixel : stride * pixel, .step = runs * channels};
+  run_of_pixels run = {.plan = plan,
+                       .source_step = plan->transposed ? pixel : stride * pixel,
+                       .step = runs * channels,
+                       .starts = image->starts != NULL};
   pack_image(plan, image);
   for (int64_t h = 0; h < plan->result.height; h++)
     for (int64_t column = 0; column < smaller(runs, width); column++) {
