@@ -105,6 +105,7 @@ static qe_status improve(qe_species *s, channel *c) {
     memcpy(c->codes, c->start, (size_t)c->q.size);
     memcpy(c->product, c->first, (size_t)c->q.size * sizeof *c->first);
     for (int32_t round = 0; round < s->options.rounds; round++) {
+      c->q.pairs = s->options.pairs && round == s->options.rounds - 1; /* they are slow: once the gain has settled */
       if (s->options.search) QE_TRY(search(c));
       if (s->options.fit) fit(c);
     }
