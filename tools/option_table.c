@@ -109,7 +109,7 @@ const qe_option qe_option_table[] = {
     {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
 
-    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
+    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},
     {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train",
      .help = "what the stages that evaluate candidates may change: weights, requantisers"},
@@ -137,6 +137,10 @@ const qe_option qe_option_table[] = {
 #undef QE_EDA_FLAG
     {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
      .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
+#define QE_GENE_INT(stage, field, text, value, least, most, says) \
+    {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 

@@ -10,9 +10,16 @@ static qe_status set_default(qe_options *options, const char *name, const char *
   return qe_option_set(options, name, value, QE_FROM_DEFAULT, name, "default of the method");
 }
 
+/* Of the grids of so many bits the one from which nearest rounding with a step a channel starts best
+ * (docs/coevolution.md has the figures). */
+static const char *best_rule(int64_t bits) {
+  return bits <= 2 || bits == 4 ? "l2-odd" : bits == 3 ? "l2" : "lsq";
+}
+
 qe_status qe_search_defaults(qe_options *options, const qe_dataset *data) {
   char held_out[32];
   snprintf(held_out, sizeof held_out, "%d", data->train_images / 10);
+  QE_TRY(set_default(options, "weight-quantizer", best_rule(qe_option_int(options, "weight-bits"))));
   QE_TRY(set_default(options, "per-channel", "true"));
   QE_TRY(set_default(options, "save-every", "10"));
   return set_default(options, "held-out", held_out);
@@ -48,6 +55,16 @@ static qe_eda_options read_eda(const qe_options *options) {
       .augmented = qe_option_flag(options, "augment")};
 }
 
+static void read_genes(const qe_options *options, qe_evolution_options *to) {
+#define QE_GENE_INT(stage, field, name, value, least, most, help)                                                      \
+  to->stage.field = (int32_t)qe_option_int(options, name);
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
+  to->layers.augmented = to->layers.accept.augmented = to->augmented;
+  to->requant.augmented = to->requant.accept.augmented = to->augmented;
+  to->neighbours.augmented = to->neighbours.accept.augmented = to->augmented;
+}
+
 static qe_local_options read_local(const qe_options *options) {
   return (qe_local_options){
 #define QE_LOCAL_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "local-" name),
@@ -65,6 +82,7 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
+  read_genes(options, &search->options);
   search->options.local = read_local(options);
   search->options.eda = read_eda(options);
   return read_fitness(options, &search->fitness);

@@ -89,6 +89,7 @@ qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network
 static void close_worker(qe_fitness_worker *worker) {
   qe_population_free(worker->population);
   qe_buffer_free(worker->augmented);
+  qe_buffer_free(worker->draws);
   qe_buffer_free(worker->images);
   qe_queue_free(worker->queue);
   qe_free(worker->logits);

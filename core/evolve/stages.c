@@ -6,6 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
+static qe_status run_layers(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_layers_run(evolution, &options->layers);
+}
+
+static qe_status run_requant(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_requant_run(evolution, &options->requant);
+}
+
+static qe_status run_neighbours(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_neighbours_run(evolution, &options->neighbours);
+}
+
 static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *options) {
   return qe_eda_run(evolution, &options->eda);
 }
@@ -22,6 +34,9 @@ static const qe_stage stages[] = {
     {"calibrate", "requantisers re-estimated: each channel's mean and deviation as the teacher's", run_calibrate},
     {"local", "codes and requantisers, layer by layer, by least squared error to the teacher", run_local},
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
+    {"layers", "activation steps, clips, weight steps and offsets of whole layers", run_layers},
+    {"requant", "multipliers and offsets of every channel", run_requant},
+    {"neighbours", "moves to neighbouring codes, tried by the true fitness", run_neighbours},
     {NULL, NULL, NULL}, /* the end */
 };
 
