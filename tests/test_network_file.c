@@ -44,6 +44,8 @@ static void assert_same_layer(const qe_network_layer *a, const qe_network_layer 
   assert_true(qe_same_desc(&a->output, &b->output));
   assert_int_equal(a->low, b->low);
   assert_int_equal(a->high, b->high);
+  assert_int_equal(a->unit.mantissa, b->unit.mantissa);
+  assert_int_equal(a->unit.exponent, b->unit.exponent);
   assert_memory_equal(&a->attrs.requant, &b->attrs.requant, sizeof a->attrs.requant);
   assert_memory_equal(a->attrs.pad_channels, b->attrs.pad_channels, sizeof a->attrs.pad_channels);
   if (a->weight) {
@@ -234,6 +236,14 @@ static void test_refusals_name_the_reason(void **state) {
                                  "[{\"name\":\"a\",\"op\":\"int_gather\",\"inputs\":[],\"type\":\"s8\","
                                  "\"output\":[1,2.5,1]}]")),
           "\"output\" is missing, or no whole number");
+  static const char *const units[] = {"[-1,2]", "[1,300]", "[1,-300]"};
+  for (int i = 0; i < 3; i++) {
+    char list[160];
+    snprintf(list, sizeof list,
+             "[{\"name\":\"a\",\"op\":\"int_gather\",\"inputs\":[],\"type\":\"s8\",\"output\":[1,1,1],\"unit\":%s}]",
+             units[i]);
+    REFUSES(OK(qe_tensors_set_meta(tensors, "layers", list)), "\"unit\" is no positive number");
+  }
   REFUSES(OK(qe_tensors_add(tensors, "more", QE_U8, 1, &one, NULL)), "1 tensors belong to no layer");
   REFUSES(tensors->items[0].rank = 0, "must be");
   REFUSES(tensors->items[0].name[0] = 'x', "has no tensor for its");

@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/search/quadratic.h"
 #include "tests/draws.h"
+#include "tests/failing.h"
 #include "tests/fixture.h"
 
 enum { MOST = 40, ROWS = 60 };
@@ -43,7 +44,7 @@ static void residual_of(const problem *p, const int8_t *codes, int64_t *residual
 
 static void draw_problem(draws *from, int32_t size, const qe_code_grid *grid, problem *p) {
   memset(p, 0, sizeof *p);
-  p->q = (qe_quadratic){.size = size, .gram = p->gram, .grid = *grid, .seed = 7};
+  p->q.size = size;
   for (int i = 0; i < ROWS; i++) {
     p->target[i] = draw_range(from, -200, 200);
     for (int k = 0; k < size; k++) p->a[i][k] = draw_range(from, 0, 15) + (k ? p->a[i][k - 1] / 2 : 0);
@@ -51,18 +52,19 @@ static void draw_problem(draws *from, int32_t size, const qe_code_grid *grid, pr
   for (int i = 0; i < ROWS; i++)
     for (int k = 0; k < size; k++)
       for (int j = 0; j < size; j++) p->gram[k * size + j] += p->a[i][k] * p->a[i][j];
+  OK(qe_quadratic_open(p->gram, size, grid, &p->q));
+  p->q.seed = 7;
   for (int k = 0; k < size; k++) p->codes[k] = (int8_t)draw_code(from, grid);
   residual_of(p, p->codes, p->residual);
 }
 
 static int64_t descend(problem *p, uint64_t row) {
-  int64_t change, room, residual[MOST], before = error_of(p, p->codes);
-  OK(qe_quadratic_room(&p->q, &room));
+  int64_t change, residual[MOST], before = error_of(p, p->codes);
   OK(qe_quadratic_descend(&p->q, row, p->codes, p->residual, &change));
   assert_int_equal(change, error_of(p, p->codes) - before);
   assert_true(change <= 0);
   residual_of(p, p->codes, residual);
-  for (int k = 0; k < p->q.size; k++) assert_true(residual[k] <= room && residual[k] >= -room);
+  for (int k = 0; k < p->q.size; k++) assert_true(residual[k] <= p->q.room && residual[k] >= -p->q.room);
   assert_memory_equal(residual, p->residual, (size_t)p->q.size * sizeof *residual);
   assert_int_equal(qe_codes_find_bad(&p->q.grid, p->codes, p->q.size), -1);
   return before + change;
@@ -93,6 +95,7 @@ static void test_local_minimum(void **state) {
     p.q.pairs = i % 3 == 0;
     int64_t error = descend(&p, 0);
     assert_int_equal(best_near(&p, p.q.pairs ? 2 : 1), error);
+    qe_quadratic_close(&p.q);
   }
 }
 
@@ -120,6 +123,7 @@ static void test_brute_force(void **state) {
     int64_t error = descend(&p, (uint64_t)i), least = brute_force(&p, 0);
     assert_true(error >= least);
     found += error == least;
+    qe_quadratic_close(&p.q);
   }
   assert_int_equal(found, 20);
 }
@@ -135,7 +139,6 @@ static void test_restarts(void **state) {
     int64_t before = INT64_MAX;
     for (int32_t restarts = 0; restarts <= 32; restarts += 8) {
       again = p;
-      again.q.gram = again.gram;
       again.q.restarts = restarts;
       int64_t error = descend(&again, 5);
       assert_true(error <= before);
@@ -143,10 +146,10 @@ static void test_restarts(void **state) {
       before = error;
     }
     problem twin = p;
-    twin.q.gram = twin.gram;
     twin.q.restarts = 32;
     assert_int_equal(descend(&twin, 5), before);
     assert_memory_equal(twin.codes, again.codes, sizeof twin.codes);
+    qe_quadratic_close(&p.q);
   }
   assert_true(better);
 }
@@ -156,38 +159,45 @@ static void test_ties(void **state) {
   (void)state;
   int64_t gram[4] = {1, 1, 1, 1}, residual[2] = {1, 1}, change;
   int8_t codes[2] = {0, 0};
-  qe_quadratic q = {.size = 2, .gram = gram, .grid = signed_grid};
+  qe_quadratic q;
+  OK(qe_quadratic_open(gram, 2, &signed_grid, &q));
   OK(qe_quadratic_descend(&q, 0, codes, residual, &change));
   assert_int_equal(change, -1);
   assert_int_equal(codes[0], -1);
   assert_int_equal(codes[1], 0);
+  qe_quadratic_close(&q);
 }
 
 /* The room is what a hand finds, and a matrix that leaves none is refused. */
 static void test_bounds(void **state) {
   (void)state;
-  int64_t gram[4] = {INT64_C(1) << 50, 0, 0, 1}, room;
-  qe_quadratic q = {.size = 2, .gram = gram, .grid = signed_grid};
-  OK(qe_quadratic_room(&q, &room));
-  assert_int_equal(room, (INT64_MAX / 4 / 14 - 7 * gram[0]) / 2);
+  int64_t gram[4] = {INT64_C(1) << 50, 0, 0, 1};
+  qe_quadratic q;
+  OK(qe_quadratic_open(gram, 2, &signed_grid, &q));
+  assert_int_equal(q.room, (INT64_MAX / 4 / 14 - 7 * gram[0]) / 2);
+  qe_quadratic_close(&q);
   gram[0] = INT64_MAX;
-  FAILS(QE_REFUSED, qe_quadratic_room(&q, &room), "63 bits");
+  FAILS(QE_REFUSED, qe_quadratic_open(gram, 2, &signed_grid, &q), "63 bits");
+}
+
+static problem failing;
+
+static qe_status open_and_descend(void) {
+  int64_t change;
+  qe_quadratic q;
+  QE_TRY(qe_quadratic_open(failing.gram, failing.q.size, &signed_grid, &q));
+  q.restarts = 1;
+  qe_status status = qe_quadratic_descend(&q, 0, failing.codes, failing.residual, &change);
+  qe_quadratic_close(&q);
+  return status;
 }
 
 static void test_no_memory(void **state) {
   (void)state;
   draws from = {4, 0};
-  static problem p;
-  draw_problem(&from, 8, &signed_grid, &p);
-  int64_t change, failures = 0;
-  for (int64_t nth = 1;; nth++, failures++) {
-    qe_alloc_fail_nth(nth);
-    qe_status status = qe_quadratic_descend(&p.q, 0, p.codes, p.residual, &change);
-    qe_alloc_fail_nth(0);
-    if (status == QE_OK) break;
-    assert_int_equal(status, QE_NO_MEMORY);
-  }
-  assert_true(failures >= 3);
+  draw_problem(&from, 8, &signed_grid, &failing);
+  check_failing_allocations(open_and_descend, 3, 0);
+  qe_quadratic_close(&failing.q);
 }
 
 int main(void) {

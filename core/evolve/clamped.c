@@ -77,16 +77,16 @@ static qe_status look(qe_species *s, const qe_guided *walk, qe_buffer *q, best *
 
 qe_status qe_clamped_improve(qe_species *s, qe_guided *walk, qe_buffer *q) {
   best b;
-  int32_t starts = s->options.starts;
+  qe_local_options options = s->options;
   QE_TRY(best_new(s, &b));
-  s->options.starts = 1;
+  s->options.starts = s->options.rounds = 1; /* the target changes before more would pay */
   qe_status status = look(s, walk, q, &b);
   for (int32_t pass = 0; status == QE_OK && pass < s->options.clamped; pass++) {
     status = qe_species_improve(s);
     if (status == QE_OK) status = apply(s, walk);
     if (status == QE_OK) status = look(s, walk, q, &b);
   }
-  s->options.starts = starts;
+  s->options = options;
   restore(s, &b);
   best_free(&b);
   return status == QE_OK ? apply(s, walk) : status;

@@ -11,7 +11,6 @@ typedef struct channel {
   const qe_species *s;
   int32_t o;
   qe_quadratic q;
-  int64_t room;               /* of qe_quadratic_room */
   const int64_t *cross;       /* [K]: c */
   int8_t *codes, *start;      /* [K] */
   int64_t *product, *first;   /* [K]: Gw of the codes and of those at the start */
@@ -55,7 +54,7 @@ static qe_status search(channel *c) {
   for (int64_t k = 0; k < size; k++) {
     c->linear[k] = (int64_t)qe_gain_apply(inverse, c->cross[k], 0);
     c->residual[k] = c->product[k] - c->linear[k];
-    if (c->residual[k] > c->room || c->residual[k] < -c->room)
+    if (c->residual[k] > c->q.room || c->residual[k] < -c->q.room)
       return qe_fail(QE_REFUSED, "the gain of channel %d is too small to search its codes", c->o);
   }
   QE_TRY(qe_quadratic_descend(&c->q, (uint64_t)c->o, c->codes, c->residual, &change));
@@ -105,6 +104,7 @@ static qe_status improve(qe_species *s, channel *c) {
     memcpy(c->codes, c->start, (size_t)c->q.size);
     memcpy(c->product, c->first, (size_t)c->q.size * sizeof *c->first);
     for (int32_t round = 0; round < s->options.rounds; round++) {
+      c->q.pairs = s->options.pairs && round == s->options.rounds - 1; /* they are slow: once the gain has settled */
       if (s->options.search) QE_TRY(search(c));
       if (s->options.fit) fit(c);
     }
@@ -117,6 +117,7 @@ static qe_status improve(qe_species *s, channel *c) {
 }
 
 static void channel_free(channel *c) {
+  qe_quadratic_close(&c->q);
   qe_free(c->codes);
   qe_free(c->start);
   qe_free(c->product);
@@ -134,14 +135,10 @@ static qe_status channel_new(const qe_species *s, channel *c) {
                  .first = QE_NEW_ARRAY(int64_t, size),
                  .residual = QE_NEW_ARRAY(int64_t, size),
                  .linear = QE_NEW_ARRAY(int64_t, size)};
-  c->q = (qe_quadratic){.size = size,
-                        .gram = s->moments.gram,
-                        .grid = s->conv->grid,
-                        .pairs = s->options.pairs,
-                        .restarts = s->options.restarts,
-                        .seed = s->options.seed};
   bool all = c->codes && c->start && c->product && c->first && c->residual && c->linear;
-  qe_status status = all ? qe_quadratic_room(&c->q, &c->room) : QE_NO_MEMORY;
+  qe_status status = all ? qe_quadratic_open(s->moments.gram, size, &s->conv->grid, &c->q) : QE_NO_MEMORY;
+  c->q.restarts = s->options.restarts;
+  c->q.seed = s->options.seed;
   if (status != QE_OK) channel_free(c);
   return status;
 }

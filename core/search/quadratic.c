@@ -14,7 +14,6 @@ typedef struct descent {
   const qe_quadratic *q;
   int8_t *codes;
   int64_t *residual;
-  const int64_t *own; /* [K]: spacing^2 G[k][k] */
   int64_t change;
 } descent;
 
@@ -24,7 +23,7 @@ static int64_t magnitude(int64_t value) {
 
 /* ---- bounds ---- */
 
-qe_status qe_quadratic_room(const qe_quadratic *q, int64_t *room) {
+static qe_status find_room(qe_quadratic *q) {
   const int64_t limit = INT64_MAX / 4; /* a move doubles r, and takes it twice at most */
   int64_t span = (int64_t)q->grid.high - q->grid.low;
   qe_s128 matrix = 0;
@@ -36,8 +35,39 @@ qe_status qe_quadratic_room(const qe_quadratic *q, int64_t *room) {
   qe_s128 left = (limit / q->size / span - matrix * span) / 2;
   if (left <= 0)
     return qe_fail(QE_REFUSED, "a quadratic form of %d codes can pass 63 bits: give it fewer images", q->size);
-  *room = (int64_t)left;
+  q->room = (int64_t)left;
   return QE_OK;
+}
+
+static void find_reach(qe_quadratic *q) {
+  int64_t square = (int64_t)q->grid.spacing * q->grid.spacing;
+  for (int64_t k = 0; k < q->size; k++) {
+    const int64_t *row = q->gram + k * q->size;
+    int64_t most = 0;
+    for (int64_t j = 0; j < q->size; j++)
+      if (j != k && magnitude(row[j]) > most) most = magnitude(row[j]);
+    q->own[k] = square * row[k];
+    q->reach[k] = 2 * square * most;
+  }
+}
+
+qe_status qe_quadratic_open(const int64_t *gram, int32_t size, const qe_code_grid *grid, qe_quadratic *q) {
+  *q = (qe_quadratic){.size = size, .gram = gram, .grid = *grid};
+  QE_TRY(find_room(q));
+  q->own = QE_NEW_ARRAY(int64_t, size);
+  q->reach = QE_NEW_ARRAY(int64_t, size);
+  if (q->own && q->reach) {
+    find_reach(q);
+    return QE_OK;
+  }
+  qe_quadratic_close(q);
+  return QE_NO_MEMORY;
+}
+
+void qe_quadratic_close(qe_quadratic *q) {
+  qe_free(q->own);
+  qe_free(q->reach);
+  memset(q, 0, sizeof *q);
 }
 
 /* ---- moves ---- */
@@ -53,7 +83,7 @@ static int32_t step_against(const descent *s, int64_t residual) {
 }
 
 static int64_t change_by(const descent *s, int64_t k, int64_t residual, int32_t by) {
-  return s->own[k] + 2 * by * residual;
+  return s->q->own[k] + 2 * by * residual;
 }
 
 static void move(descent *s, int64_t k, int32_t by) {
@@ -70,7 +100,7 @@ static int64_t best_move(const descent *s, int64_t with, int32_t by, int64_t *be
   int64_t least = INT64_MAX;
   for (int64_t k = 0; k < s->q->size; k++) {
     int64_t residual = s->residual[k] + by * row[k];
-    int64_t change = s->own[k] - 2 * s->q->grid.spacing * magnitude(residual);
+    int64_t change = s->q->own[k] - 2 * s->q->grid.spacing * magnitude(residual);
     if (change >= least || (by != 0 && k == with) || !can_move(s, k, step_against(s, residual))) continue;
     least = change;
     *best = k;
@@ -83,11 +113,12 @@ static void descend_singly(descent *s) {
   while (best_move(s, 0, 0, &k) < 0) move(s, k, step_against(s, s->residual[k]));
 }
 
-/* Move k by `by` together with the best other code, if both lower the error. */
+/* Move k by `by` together with the best other code, if both lower the error. Where no single move helps, the other's
+ * can gain no more than k's brings it. */
 static bool move_two(descent *s, int64_t k, int32_t by) {
-  int64_t other = 0;
-  if (!can_move(s, k, by)) return false;
-  int64_t first = change_by(s, k, s->residual[k], by), second = best_move(s, k, by, &other);
+  int64_t other = 0, first = change_by(s, k, s->residual[k], by);
+  if (first >= s->q->reach[k] || !can_move(s, k, by)) return false;
+  int64_t second = best_move(s, k, by, &other);
   if (second == INT64_MAX || first + second >= 0) return false;
   move(s, k, by);
   move(s, other, step_against(s, s->residual[other]));
@@ -151,19 +182,19 @@ static void restart(descent *s, uint64_t row, kept *best) {
 }
 
 qe_status qe_quadratic_descend(const qe_quadratic *q, uint64_t row, int8_t *codes, int64_t *residual, int64_t *change) {
-  int64_t square = (int64_t)q->grid.spacing * q->grid.spacing;
-  int64_t *own = QE_NEW_ARRAY(int64_t, q->size);
-  kept best = {.residual = QE_NEW_ARRAY(int64_t, q->size), .codes = qe_alloc((size_t)q->size)};
-  descent s = {.q = q, .codes = codes, .residual = residual, .own = own};
-  qe_status status = own && best.residual && best.codes ? QE_OK : QE_NO_MEMORY;
-  if (status == QE_OK) {
-    for (int64_t k = 0; k < q->size; k++) own[k] = square * q->gram[k * q->size + k];
-    descend(&s);
-    if (q->restarts > 0) restart(&s, row, &best);
-    *change = s.change;
+  descent s = {.q = q, .codes = codes, .residual = residual};
+  descend(&s);
+  kept best = {0};
+  qe_status status = QE_OK;
+  if (q->restarts > 0) {
+    best = (kept){.residual = QE_NEW_ARRAY(int64_t, q->size), .codes = qe_alloc((size_t)q->size)};
+    if (best.residual && best.codes)
+      restart(&s, row, &best);
+    else
+      status = QE_NO_MEMORY;
   }
+  *change = s.change;
   qe_free(best.codes);
   qe_free(best.residual);
-  qe_free(own);
   return status;
 }

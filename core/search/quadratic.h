@@ -13,20 +13,24 @@ extern "C" {
 
 typedef struct qe_quadratic {
   int32_t size;        /* K */
-  const int64_t *gram; /* [K, K], symmetric, no negative diagonal */
+  const int64_t *gram; /* [K, K], symmetric, no negative diagonal; the caller's */
   qe_code_grid grid;
   bool pairs;       /* also moves of two codes at a time, where no single one helps */
   int32_t restarts; /* perturbed starts from the best codes, kept where they end better */
   uint64_t seed;    /* of the perturbations */
+  /* Of qe_quadratic_open: */
+  int64_t room;   /* the largest magnitude of r for which no sum can pass 63 bits, whatever the codes do */
+  int64_t *own;   /* [K]: what a move of the code adds by itself */
+  int64_t *reach; /* [K]: the most that it can bring another code's move */
 } qe_quadratic;
 
-/* The largest magnitude of a row's r for which no sum can pass 63 bits, whatever its codes do. QE_REFUSED when there is
- * none. */
-QE_CHECKED qe_status qe_quadratic_room(const qe_quadratic *q, int64_t *room);
+/* Looks at the matrix; pairs, restarts and seed are 0. QE_REFUSED when there is no room for r at all. */
+QE_CHECKED qe_status qe_quadratic_open(const int64_t *gram, int32_t size, const qe_code_grid *grid, qe_quadratic *q);
+void qe_quadratic_close(qe_quadratic *q); /* of zeros is fine */
 
 /* Improves one row's codes [K] (on the grid) by moves to the next code, the best move first, the lowest index among
- * equals, until no move helps. `residual` [K]: r at the given codes; receives r at those found; at most what
- * qe_quadratic_room gives. `row` tells the draws of rows apart. *change: of the squared error, 0 or less. */
+ * equals, until no move helps. `residual` [K]: r at the given codes; receives r at those found; at most q->room. `row`
+ * tells the draws of rows apart. *change: of the squared error, 0 or less. */
 QE_CHECKED qe_status qe_quadratic_descend(const qe_quadratic *q, uint64_t row, int8_t *codes, int64_t *residual,
                                           int64_t *change);
 
