@@ -56,7 +56,7 @@ qe_status qe_eda_descend(const qe_eda_search *s, uint8_t *candidate, void *genom
   qe_status status = order ? order_changes(s, order, &helpful) : QE_NO_MEMORY;
   *rungs = 0;
   for (int32_t rung = s->options.ladder; status == QE_OK && rung > 0; rung--) {
-    int64_t until = helpful >> rung;
+    int64_t until = helpful >> (rung - 1);
     if (until == done) continue;
     for (; done < until; done++) {
       uint8_t *at = &candidate[order[done]];
