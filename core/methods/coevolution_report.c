@@ -346,8 +346,8 @@ static void add_summary(qe_page *page, const qe_setting *setting, const qe_resul
   qe_page_text(page, *setting->search.stages ? setting->search.stages : "none");
   qe_page_add(page, ". Data: ");
   qe_page_text(page, setting->data->source);
-  qe_page_add(page, ". Seed %llu. %.4g M candidate-images in %.0f s.</p>\n", (unsigned long long)setting->options.seed,
-              (double)result->candidate_images / 1e6, result->seconds);
+  qe_page_add(page, ". Seed %llu. %lld candidate-images in %.0f s.</p>\n", (unsigned long long)setting->options.seed,
+              (long long)result->candidate_images, result->seconds);
   if (result->held_out.images == 0 && result->final.images == 0) return;
   qe_page_add(page, "<table><tr><th></th><th>top-1, start</th><th>now</th><th>loss, start</th><th>now</th></tr>\n");
   add_row(page, "test", &result->start, &result->final);
