@@ -28,7 +28,7 @@ static void *run_share(void *of) {
   qe_fitness_worker *worker = s->job.worker;
   int64_t start = now();
   s->status = qe_fitness_evaluate(&s->job);
-  int64_t spent = now() - start, images = (int64_t)s->job.candidates * s->job.fitness->drawn.batch.count;
+  int64_t spent = now() - start, images = (int64_t)s->job.candidates * s->job.count;
   if (s->status != QE_OK) snprintf(s->message, sizeof s->message, "%s", qe_message());
   worker->rate = images * 1000000 / (spent / 1000 + 1) + 1;
   return NULL;
