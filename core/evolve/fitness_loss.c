@@ -27,7 +27,7 @@ void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t *ta
   int32_t best, left = TARGET_ONE;
   int64_t top = largest_of(logits, classes, &best), sum = sum_of_powers(logits, classes, top);
   for (int32_t j = 0; j < classes; j++) {
-    target[j] = (int32_t)(qe_exp2_negative(top - logits[j]) * TARGET_ONE / sum);
+    target[j] = sum > 0 ? (int32_t)(qe_exp2_negative(top - logits[j]) * TARGET_ONE / sum) : 0; /* always above 0 */
     left -= target[j];
   }
   target[best] += left;

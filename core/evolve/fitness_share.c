@@ -36,7 +36,7 @@ static void *run_share(void *of) {
 
 /* In proportion to the rates, but each at least one while there are enough; what is left over goes to the first. */
 static void divide(const qe_fitness *f, const qe_fitness_job *job, share *shares) {
-  int64_t total = 0;
+  int64_t total = 1; /* a candidate too few is the first's */
   int32_t left = job->candidates, at = 0;
   for (int i = 0; i < f->workers; i++) total += f->worker[i].rate;
   for (int i = f->workers - 1; i >= 0; i--) {
