@@ -334,7 +334,7 @@ static void test_devices(void **state) {
   scene_close(&s);
 }
 
-/* More devices than candidates, many calls (the shares move), and a genome that is refused by one of them. */
+/* More devices than candidates, many calls (the shares move), and every allocation of a call failing once. */
 static void test_shares(void **state) {
   (void)state;
   scene s;
@@ -353,9 +353,16 @@ static void test_shares(void **state) {
   OK(qe_fitness_run(fitness, &batch, NULL, 1, NULL, INT64_MAX, some, NULL));
   assert_true(some[0] == all[0]);
   int64_t spent = qe_fitness_spent(fitness);
-  const qe_gene *gene = &s.layout->gene[0];
-  memset(s.genomes + s.layout->bytes * (CANDIDATES - 1) + gene->offset, 0x88, gene->bytes); /* -8: LSQ's grid has it */
-  OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, s.genomes, INT64_MAX, some, NULL));
+  qe_status status = QE_NO_MEMORY;
+  for (int64_t nth = 1; status != QE_OK; nth++) { /* failures of one device, in its own thread */
+    qe_message_clear();
+    qe_alloc_fail_nth(nth);
+    status = qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, some, NULL);
+    qe_alloc_fail_nth(0);
+    assert_true(status == QE_OK || (status == QE_NO_MEMORY && *qe_message()));
+  }
+  assert_memory_equal(all, some, sizeof all);
+  assert_int_equal(qe_fitness_spent(fitness), spent + CANDIDATES * COUNT);
   qe_fitness_set_spent(fitness, spent);
   assert_true(qe_fitness_spent(fitness) == spent);
   qe_fitness_free(fitness);
