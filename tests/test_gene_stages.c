@@ -297,6 +297,19 @@ static void test_neighbours(void **state) {
           .neighbours = {.candidates = 12, .batch = 40, .moves = 6, .generations = 6, .accept = {.check = 60}}});
 }
 
+/* A margin that no difference reaches: nothing is accepted, and the network stays. */
+static void test_margin(void **state) {
+  (void)state;
+  int64_t before, after;
+  trial t = {.stages = "layers", .options = {.layers = few}, .device = {fixture_fast()}, .devices = 1};
+  t.options.layers.accept.margin = 4;
+  watcher some = run(&t, 0, &before, &after);
+  assert_true(some.accepted > 0 && after < before);
+  t.options.layers.accept.margin = 40;
+  watcher none = run(&t, 0, &before, &after);
+  assert_true(none.accepted == 0 && after == before);
+}
+
 /* What no run can be made of. */
 static void test_refused(void **state) {
   (void)state;
@@ -326,8 +339,10 @@ static void test_refused(void **state) {
 static qe_status run_without(qe_network *network, const qe_network *teacher, const qe_dataset *data) {
   qe_device *device = fixture_fast();
   qe_evolution_options options = {
-      .layers = few, .neighbours = {.candidates = 3, .batch = 8, .moves = 3, .generations = 1, .accept = {.check = 8}}};
+      .layers = few, .neighbours = {.candidates = 2, .batch = 4, .moves = 3, .generations = 1, .accept = {.check = 4}}};
   options.layers.generations = 1;
+  options.layers.pairs = 1;
+  options.layers.batch = options.layers.accept.check = 4;
   qe_evolution_setup setup = {.device = &device,
                               .devices = 1,
                               .data = data,
@@ -365,10 +380,15 @@ static void test_every_allocation_fails_once(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_steps),          cmocka_unit_test(test_moves_together),
-      cmocka_unit_test(test_moves_overflow), cmocka_unit_test(test_layers),
-      cmocka_unit_test(test_requant),        cmocka_unit_test(test_neighbours),
-      cmocka_unit_test(test_refused),        cmocka_unit_test(test_every_allocation_fails_once),
+      cmocka_unit_test(test_steps),
+      cmocka_unit_test(test_moves_together),
+      cmocka_unit_test(test_moves_overflow),
+      cmocka_unit_test(test_layers),
+      cmocka_unit_test(test_requant),
+      cmocka_unit_test(test_neighbours),
+      cmocka_unit_test(test_margin),
+      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_every_allocation_fails_once),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

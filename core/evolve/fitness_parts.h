@@ -71,6 +71,7 @@ typedef struct qe_fitness_job {
   qe_fitness_worker *worker;
   const void *genomes, *parent;
   int32_t candidates;
+  int32_t first, count; /* images of the batch drawn */
   int64_t bound;
   int64_t *loss, *hits;
 } qe_fitness_job;
