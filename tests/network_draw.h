@@ -124,7 +124,9 @@ static inline void drawn_constants(network_draw *d, qe_network_layer *layer) {
   qe_requant *r = &layer->attrs.requant;
   int64_t span = (int64_t)r->high - r->low + 1, total = 0, greatest = 0;
   int32_t shift = r->to == QE_S32 ? draw_range(d->from, 8, 30) : draw_range(d->from, 4, 40);
-  int64_t unit = r->to == QE_S32 ? 40 : span * draw_range(d->from, 1, 6);
+  /* Logits of many inputs lie far from what is possible: they shall depend on the images all the same. */
+  int64_t unit = r->to == QE_S32 ? INT64_C(1) << draw_range(d->from, 6, 20) : span * draw_range(d->from, 1, 6);
+  while (r->to == QE_S32 && shift < 40 && (double)unit / (double)wide * ldexp(1, shift) < 256) shift++;
   while (shift > 0 && (double)unit / (double)wide * ldexp(1, shift) > 2e9) shift--;
   r->shift = shift;
   double top = (double)unit / (double)wide * ldexp(1, shift);

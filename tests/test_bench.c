@@ -170,6 +170,7 @@ static void test_population(void **state) {
 static void test_notes_of_networks(void **state) {
   (void)state;
   assert_run(QUICK_POPULATION "--backend ref --explain 2>&1", 0, "engine op by op");
+  assert_run(QUICK_POPULATION "--backend ref --tune 2>&1", 0, "the backend ref have no numbers to choose");
   assert_non_null(strstr(out, "3 candidates, 5 images"));
   assert_run("conv " QUICK_CONV "--backend ref --cases conv64x8-w2a2 --explain 2>&1", 0, "u8 x s8 (");
   assert_non_null(strstr(out, "conv64x8-w2a2 on ref, engine op by op"));
@@ -192,6 +193,7 @@ static void test_serve(void **state) {
 static void test_refusals(void **state) {
   (void)state;
   assert_run("--serve 2>&1", 2, "--serve needs the name of one bench");
+  assert_run("conv --tune 2>&1", 2, "--tune is of bench population");
   assert_run("conv train 2>&1", 2, "one argument too many");
   assert_run("fly 2>&1", 2, "no bench is called 'fly'");
   assert_run("train --backend ref,abacus 2>&1", 2, "abacus");
