@@ -15,11 +15,13 @@ typedef struct qe_philox {
 
 /* Streams: the third counter word says what a draw is for, so that no two purposes share one. */
 enum {
-  QE_STREAM_INIT = 1,    /* initial weights */
-  QE_STREAM_SHUFFLE = 2, /* order of the images in an epoch */
-  QE_STREAM_AUGMENT = 3, /* crop and flip of an image */
-  QE_STREAM_SPLIT = 4,   /* held-out images */
-  QE_STREAM_TEST = 9     /* drawn cases of the tests */
+  QE_STREAM_INIT = 1,     /* initial weights */
+  QE_STREAM_SHUFFLE = 2,  /* order of the images in an epoch */
+  QE_STREAM_AUGMENT = 3,  /* crop and flip of an image */
+  QE_STREAM_SPLIT = 4,    /* held-out images */
+  QE_STREAM_TEST = 9,     /* drawn cases of the tests */
+  QE_STREAM_PERTURB = 40, /* noise on codes (int_perturb) */
+  QE_STREAM_VOTES = 41    /* proposals of the stage votes */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
