@@ -20,8 +20,10 @@ enum {
   QE_STREAM_AUGMENT = 3,  /* crop and flip of an image */
   QE_STREAM_SPLIT = 4,    /* held-out images */
   QE_STREAM_TEST = 9,     /* drawn cases of the tests */
-  QE_STREAM_PERTURB = 40, /* noise on codes (int_perturb) */
-  QE_STREAM_VOTES = 41    /* proposals of the stage votes */
+  QE_STREAM_BATCH = 40,   /* fitness batches: + qe_fitness_part */
+  QE_STREAM_GENES = 44,   /* changes of genes that the gene stages propose */
+  QE_STREAM_PERTURB = 72, /* noise on codes (int_perturb) */
+  QE_STREAM_VOTES = 73    /* what the stage votes draws */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
