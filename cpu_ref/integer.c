@@ -1,22 +1,7 @@
 /* References: the integer network, exact. No function here has a floating-point operation. */
 #include "core/base/fixed.h"
+#include "cpu_ref/codes.h"
 #include "cpu_ref/ref.h"
-
-/* One code or sum of an operand, by its type. */
-static int64_t value_at(const qe_operand *operand, int64_t index) {
-  if (operand->desc.dtype == QE_U8) return ((const uint8_t *)operand->data)[index];
-  if (operand->desc.dtype == QE_S8) return ((const int8_t *)operand->data)[index];
-  return ((const int32_t *)operand->data)[index];
-}
-
-static void store_at(const qe_operand *operand, int64_t index, int64_t value) {
-  if (operand->desc.dtype == QE_U8)
-    ((uint8_t *)operand->data)[index] = (uint8_t)value;
-  else if (operand->desc.dtype == QE_S8)
-    ((int8_t *)operand->data)[index] = (int8_t)value;
-  else
-    ((int32_t *)operand->data)[index] = (int32_t)value;
-}
 
 /* Index of [p, n, h, w, c]; a population of 1 is shared by all. */
 static int64_t index_of(const qe_desc *desc, int64_t p, int64_t n, int64_t h, int64_t w, int64_t c) {

@@ -385,6 +385,7 @@ static void test_every_gradient_op_has_a_row(void **state) {
   (void)state;
   for (int op = 0; op < QE_OPS; op++) {
     const char *name = qe_op_get_info((qe_op)op)->name;
+    if (strncmp(name, "int_", 4) == 0) continue; /* exact: tests/test_int_train.c has them */
     if (strstr(name, "_grad") && !has_row(name)) fail_msg("op %s has no row in the table of gradients", name);
   }
 }

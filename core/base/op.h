@@ -33,6 +33,12 @@ typedef enum qe_shape_class {
   QE_CLASS_INT_POOL,      /* codes; attrs.window */
   QE_CLASS_INT_SUBSAMPLE, /* codes; as QE_CLASS_SUBSAMPLE */
   QE_CLASS_INT_GATHER,    /* codes of images; attrs.images */
+  QE_CLASS_INT_GRAM,      /* codes; attrs.window, one group, channels unused */
+  QE_CLASS_INT_CONV_GRAD, /* codes; attrs.window, one group; attrs.requant.from: type of the errors, s8 or s32 */
+  QE_CLASS_INT_CONV_BACK, /* s32; attrs.window, one group */
+  QE_CLASS_INT_PAIR,      /* codes or s32; attrs.requant.from: type of the second; low and high: see the op */
+  QE_CLASS_INT_AUGMENT,   /* u8; as QE_CLASS_AUGMENT */
+  QE_CLASS_INT_ERROR,     /* integer logits: s32, H = W = 1; attrs.requant.shift: fraction bits of the error, 0...7 */
   QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */
   QE_CLASS_PERTURB,       /* codes; attrs.noise */
   QE_CLASS_PACK,          /* s8 codes, [P, ...]; attrs.grid */
@@ -66,6 +72,10 @@ typedef enum qe_kind {
   QE_KIND_REQUANTISED,     /* attrs.requant.to, [population,N,H,W,C] */
   QE_KIND_MULTIPLIER,      /* s32, [population,1,1,1,C] */
   QE_KIND_OFFSET,          /* s64, [population,1,1,1,C] */
+  QE_KIND_ERROR,           /* s8 or s32, what the class makes of the codes */
+  QE_KIND_WEIGHT_SUMS,     /* s64, [1, outputs, kernel h, kernel w, inputs] */
+  QE_KIND_GRAM,            /* s64, [1,K,1,1,K], K = kernel h * kernel w * inputs, in the order of a weight's axes */
+  QE_KIND_CHANNEL_SUMS,    /* s64, [1,1,1,1,C] */
   QE_KIND_INT_ROW,         /* s32, [P,N,1,1,1] */
   QE_KIND_PACKED,          /* u8, [P,1,1,1,bytes of the packed codes of one candidate] */
   QE_KIND_NOISE,           /* s8, [1,N * draws or pairs of draws,H,W,attrs.noise.channels] */

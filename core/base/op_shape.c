@@ -82,6 +82,12 @@ static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_de
   return QE_OK;
 }
 
+static qe_status derive_augment(const char *op, const qe_attrs *attrs, const qe_desc *map) {
+  if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
+    return refuse(op, map, "needs at least one image and padding in 0...1024");
+  return QE_OK;
+}
+
 /* ---- integer classes: the float class's rule for the extents, with integer types and a population ---- */
 
 static bool is_codes(const qe_desc *map) {
@@ -119,6 +125,61 @@ static qe_status derive_requant(const char *op, const qe_attrs *attrs, const qe_
   if ((requant->from != QE_U8 && requant->from != QE_S8 && requant->from != QE_S32) ||
       (requant->to != QE_U8 && requant->to != QE_S8 && !wide))
     return refuse(op, map, "branches and results are u8, s8 or s32");
+  return QE_OK;
+}
+
+/* One group and one candidate: what the search and the training ops over windows share. */
+static qe_status derive_one_group(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (map->dim[QE_P] != 1) return refuse(op, map, "takes a population of 1");
+  if (attrs->window.groups != 1) return refuse(op, map, "takes convolutions of one group");
+  return derive_conv(op, attrs, map, to);
+}
+
+static qe_status derive_int_gram(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  qe_attrs one = *attrs;
+  one.window.channels = 1;
+  if (!is_codes(map)) return refuse(op, map, "needs codes, u8 or s8");
+  QE_TRY(derive_one_group(op, &one, map, to));
+  int64_t rows = qe_count(&to->weight);
+  if (rows > 1 << 20) return refuse(op, map, "a patch has more than 2^20 codes");
+  to->other = (qe_desc){QE_S64, {1, (int32_t)rows, 1, 1, (int32_t)rows}};
+  return QE_OK;
+}
+
+static qe_status derive_int_conv_grad(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  qe_dtype errors = attrs->requant.from;
+  if (!is_codes(map)) return refuse(op, map, "needs codes, u8 or s8");
+  if (errors != QE_S8 && errors != QE_S32) return refuse(op, map, "errors are s8 or s32");
+  QE_TRY(derive_one_group(op, attrs, map, to));
+  to->result.dtype = errors;
+  to->weight.dtype = QE_S64;
+  return QE_OK;
+}
+
+static qe_status derive_int_conv_back(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (map->dtype != QE_S32) return refuse(op, map, "gives s32 sums");
+  QE_TRY(derive_one_group(op, attrs, map, to));
+  int64_t products = (int64_t)to->weight.dim[QE_N] * to->weight.dim[QE_H] * to->weight.dim[QE_W];
+  if (products > INT32_MAX / (128 * 128)) return refuse(op, map, "a sum of so many products can pass 2^31");
+  to->result.dtype = to->weight.dtype = QE_S8;
+  return QE_OK;
+}
+
+static qe_status derive_int_pair(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  qe_dtype second = attrs->requant.from;
+  if (map->dim[QE_P] != 1) return refuse(op, map, "takes a population of 1");
+  if ((!is_codes(map) && map->dtype != QE_S32) || (second != QE_U8 && second != QE_S8 && second != QE_S32))
+    return refuse(op, map, "both operands are u8, s8 or s32");
+  to->other = *map;
+  return QE_OK;
+}
+
+static qe_status derive_int_error(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (map->dtype != QE_S32 || map->dim[QE_P] != 1 || map->dim[QE_H] != 1 || map->dim[QE_W] != 1)
+    return refuse(op, map, "logits must be s32 with P = H = W = 1");
+  if (attrs->requant.shift < 0 || attrs->requant.shift > 7) return refuse(op, map, "an error has 0...7 fraction bits");
+  to->result = *map;
+  to->result.dtype = QE_S8;
   return QE_OK;
 }
 
@@ -199,6 +260,19 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (map->dtype != QE_S8 || map->dim[QE_P] != 1 || attrs->images < 1)
       return refuse(op, map, "gives s8 codes of at least one image, shared by all candidates");
     return QE_OK;
+  case QE_CLASS_INT_GRAM:
+    return derive_int_gram(op, attrs, map, to);
+  case QE_CLASS_INT_CONV_GRAD:
+    return derive_int_conv_grad(op, attrs, map, to);
+  case QE_CLASS_INT_CONV_BACK:
+    return derive_int_conv_back(op, attrs, map, to);
+  case QE_CLASS_INT_PAIR:
+    return derive_int_pair(op, attrs, map, to);
+  case QE_CLASS_INT_ERROR:
+    return derive_int_error(op, attrs, map, to);
+  case QE_CLASS_INT_AUGMENT:
+    if (map->dtype != QE_U8 || map->dim[QE_P] != 1) return refuse(op, map, "gives u8 pixels, with a population of 1");
+    return derive_augment(op, attrs, map);
   case QE_CLASS_INT_LOSS:
     if (map->dtype != QE_S32 || map->dim[QE_H] != 1 || map->dim[QE_W] != 1)
       return refuse(op, map, "logits must be s32 with H = W = 1");
@@ -211,9 +285,7 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (map->dim[QE_H] != 1 || map->dim[QE_W] != 1) return refuse(op, map, "logits must have H = W = 1");
     return QE_OK;
   case QE_CLASS_AUGMENT:
-    if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
-      return refuse(op, map, "needs at least one image and padding in 0...1024");
-    return QE_OK;
+    return derive_augment(op, attrs, map);
   default:
     return QE_OK;
   }
@@ -273,6 +345,14 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_PACKED:
   case QE_KIND_NOISE:
     return from->other;
+  case QE_KIND_ERROR:
+    return from->result;
+  case QE_KIND_WEIGHT_SUMS:
+    return from->weight;
+  case QE_KIND_GRAM:
+    return from->other;
+  case QE_KIND_CHANNEL_SUMS:
+    return qe_vector(QE_S64, map->dim[QE_C]);
   case QE_KIND_INT_ROW:
     return (qe_desc){QE_S32, {map->dim[QE_P], images, 1, 1, 1}};
   default:

@@ -380,6 +380,63 @@ static void draw_int_gather(parity_draws *draws, parity_case *drawn) {
   drawn->principal.dtype = QE_S8;
 }
 
+/* One group, and a patch of at most `limit` codes; one case in six has sums too long for s32. */
+static void draw_one_group(parity_draws *draws, parity_case *drawn, int32_t limit) {
+  qe_desc *map = &drawn->principal;
+  qe_window *window = &drawn->attrs.window;
+  draw_conv(draws, drawn);
+  window->groups = 1;
+  if (drawn->seed % 6 == 1) {
+    *map = qe_map(QE_F32, parity_range(draws, 66, 70), 32, 32, parity_range(draws, 1, 4));
+    *window = (qe_window){{1, 1}, {1, 1}, {1, 1}, {0, 0, 0, 0}, 1, parity_range(draws, 1, 5)};
+  }
+  map->dim[QE_C] = at_most(map->dim[QE_C], limit / (window->kernel[0] * window->kernel[1]));
+  drawn->principal.dtype = draw_code_type(draws);
+}
+
+static void draw_int_gram(parity_draws *draws, parity_case *drawn) {
+  qe_window *window = &drawn->attrs.window;
+  draw_one_group(draws, drawn, 600);
+  int32_t rows = window->kernel[0] * window->kernel[1] * drawn->principal.dim[QE_C];
+  window->channels = rows;
+  limit_conv(window, &drawn->principal, 6000000);
+  window->channels = 1;
+}
+
+static void draw_int_conv_grad(parity_draws *draws, parity_case *drawn) {
+  draw_one_group(draws, drawn, 2000);
+  limit_conv(&drawn->attrs.window, &drawn->principal, 3000000);
+  drawn->attrs.requant.from = parity_chance(draws, 60) ? QE_S8 : QE_S32;
+}
+
+static void draw_int_conv_back(parity_draws *draws, parity_case *drawn) {
+  draw_one_group(draws, drawn, 2000);
+  limit_conv(&drawn->attrs.window, &drawn->principal, 2000000);
+  drawn->principal.dtype = QE_S32;
+}
+
+/* For the gate, low and high are drawn over the codes. */
+static void draw_int_pair(parity_draws *draws, parity_case *drawn) {
+  static const int32_t types[] = {QE_S32, QE_U8, QE_S8};
+  qe_requant *requant = &drawn->attrs.requant;
+  drawn->principal = parity_map_draw(draws, drawn->seed, 60000);
+  drawn->principal.dtype = (qe_dtype)PARITY_PICK(draws, types);
+  requant->from = (qe_dtype)PARITY_PICK(draws, types);
+  requant->low = parity_chance(draws, 50) ? 0 : parity_range(draws, -130, 100);
+  requant->high = parity_chance(draws, 30) ? 15 : parity_range(draws, requant->low, 260);
+}
+
+static void draw_int_augment(parity_draws *draws, parity_case *drawn) {
+  draw_augment(draws, drawn);
+  drawn->principal.dtype = QE_U8;
+}
+
+static void draw_int_error(parity_draws *draws, parity_case *drawn) {
+  draw_loss(draws, drawn);
+  drawn->principal.dtype = QE_S32;
+  drawn->attrs.requant.shift = parity_chance(draws, 30) ? 7 : parity_range(draws, 0, 7);
+}
+
 static void draw_int_loss(parity_draws *draws, parity_case *drawn) {
   draw_loss(draws, drawn);
   drawn->principal.dtype = QE_S32;
@@ -432,12 +489,18 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_INT_POOL] = draw_int_pool,
     [QE_CLASS_INT_SUBSAMPLE] = draw_int_subsample,
     [QE_CLASS_INT_GATHER] = draw_int_gather,
+    [QE_CLASS_INT_GRAM] = draw_int_gram,
+    [QE_CLASS_INT_CONV_GRAD] = draw_int_conv_grad,
+    [QE_CLASS_INT_CONV_BACK] = draw_int_conv_back,
+    [QE_CLASS_INT_PAIR] = draw_int_pair,
+    [QE_CLASS_INT_AUGMENT] = draw_int_augment,
+    [QE_CLASS_INT_ERROR] = draw_int_error,
     [QE_CLASS_INT_LOSS] = draw_int_loss,
     [QE_CLASS_PERTURB] = draw_perturb,
     [QE_CLASS_PACK] = draw_pack,
 };
 
-_Static_assert(QE_CLASSES == 18, "a new shape class needs a generator above");
+_Static_assert(QE_CLASSES == 24, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,

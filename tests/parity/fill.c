@@ -149,7 +149,9 @@ static int64_t integer_value(parity_draws *draws, const parity_case *from, int64
 
 /* How far values of an s32 or s64 operand may reach, so that no sum leaves its type: s32 for narrow requantisers. */
 static int64_t reach_of_kind(const parity_case *from, qe_kind kind) {
-  bool narrow = from->attrs.requant.narrow != 0, loss = qe_op_get_info(from->op)->shape_class == QE_CLASS_INT_LOSS;
+  qe_shape_class shape_class = qe_op_get_info(from->op)->shape_class;
+  bool narrow = from->attrs.requant.narrow != 0, loss = shape_class == QE_CLASS_INT_LOSS;
+  if (shape_class == QE_CLASS_INT_ERROR && from->fill != PARITY_FILL_LARGE) return 1 << 11;
   if (kind == QE_KIND_MULTIPLIER) return narrow ? 32767 : INT64_C(1) << 30;
   if (kind == QE_KIND_OFFSET) return narrow ? INT64_C(1) << 29 : INT64_C(1) << 60;
   return loss ? 1 << 20 : narrow ? 20000 : INT32_MAX;

@@ -1,0 +1,166 @@
+/* References: integer ops of search and training, exact. No function here has a floating-point operation. Where a sum
+ * can pass its type, it is the sum modulo 2^64, so that every backend gives the same bits. */
+#include "core/base/alloc.h"
+#include "core/base/fixed.h"
+#include "core/base/rng.h"
+#include "cpu_ref/codes.h"
+#include "cpu_ref/index.h"
+#include "cpu_ref/ref.h"
+
+#include <string.h>
+
+/* The codes under the window at output position (i, j) of image n, in the order of a weight's axes (kernel row, kernel
+ * column, channel); padding is code 0. */
+static void gather_patch(const qe_operand *x, const qe_window *window, int64_t n, int64_t i, int64_t j,
+                         int64_t *patch) {
+  const int32_t *in = x->desc.dim;
+  for (int64_t kh = 0; kh < window->kernel[0]; kh++)
+    for (int64_t kw = 0; kw < window->kernel[1]; kw++) {
+      int64_t row = tap_input(window, 0, i, kh), column = tap_input(window, 1, j, kw);
+      bool within = inside(row, in[QE_H]) && inside(column, in[QE_W]);
+      for (int64_t c = 0; c < in[QE_C]; c++) *patch++ = within ? value_at(x, at(&x->desc, n, row, column, c)) : 0;
+    }
+}
+
+/* gram[a][b] = sum over images and output positions of patch[a] * patch[b], both halves written. It fits s64: fewer
+ * than 2^47 products of 8-bit codes. */
+qe_status qe_ref_int_gram(const qe_call *call) {
+  const qe_operand *x = &call->operand[0];
+  const qe_window *window = &call->attrs.window;
+  int64_t size = call->operand[1].desc.dim[QE_C], *gram = call->operand[1].data;
+  int64_t height = qe_window_extent(window, 0, x->desc.dim[QE_H]);
+  int64_t width = qe_window_extent(window, 1, x->desc.dim[QE_W]);
+  int64_t *patch = QE_NEW_ARRAY(int64_t, (size_t)size);
+  if (!patch) return QE_NO_MEMORY;
+  memset(gram, 0, (size_t)(size * size) * sizeof *gram);
+  for (int64_t n = 0; n < x->desc.dim[QE_N]; n++)
+    for (int64_t i = 0; i < height; i++)
+      for (int64_t j = 0; j < width; j++) {
+        gather_patch(x, window, n, i, j, patch);
+        for (int64_t a = 0; a < size; a++)
+          for (int64_t b = 0; b < size; b++) gram[a * size + b] += patch[a] * patch[b];
+      }
+  qe_free(patch);
+  return QE_OK;
+}
+
+/* dw[o][k] = sum over images and output positions of dy[o] * patch[k], modulo 2^64. */
+qe_status qe_ref_int_conv2d_grad_w(const qe_call *call) {
+  const qe_operand *dy = &call->operand[0], *x = &call->operand[1];
+  const int32_t *out = dy->desc.dim;
+  uint64_t *dw = call->operand[2].data;
+  int64_t count = qe_count(&call->operand[2].desc), size = count / out[QE_C];
+  int64_t *patch = QE_NEW_ARRAY(int64_t, (size_t)size);
+  if (!patch) return QE_NO_MEMORY;
+  memset(dw, 0, (size_t)count * sizeof *dw);
+  for (int64_t n = 0; n < out[QE_N]; n++)
+    for (int64_t i = 0; i < out[QE_H]; i++)
+      for (int64_t j = 0; j < out[QE_W]; j++) {
+        gather_patch(x, &call->attrs.window, n, i, j, patch);
+        for (int64_t o = 0; o < out[QE_C]; o++) {
+          int64_t error = value_at(dy, at(&dy->desc, n, i, j, o));
+          for (int64_t k = 0; k < size; k++) dw[o * size + k] += (uint64_t)(error * patch[k]);
+        }
+      }
+  qe_free(patch);
+  return QE_OK;
+}
+
+/* dx[n][h][w][c] = sum over the output positions that read it, and over o, of dy[o] * w[o][tap][c]; s32, which the
+ * shape rule keeps from overflowing. */
+qe_status qe_ref_int_conv2d_grad_x(const qe_call *call) {
+  const qe_operand *dy = &call->operand[0], *w = &call->operand[1], *dx = &call->operand[2];
+  const qe_window *window = &call->attrs.window;
+  const int32_t *out = dy->desc.dim, *in = dx->desc.dim, *kernel = w->desc.dim;
+  int64_t place = 0;
+  for (int64_t n = 0; n < in[QE_N]; n++)
+    for (int64_t h = 0; h < in[QE_H]; h++)
+      for (int64_t v = 0; v < in[QE_W]; v++)
+        for (int64_t c = 0; c < in[QE_C]; c++) {
+          int64_t sum = 0;
+          for (int64_t kh = 0; kh < kernel[QE_H]; kh++)
+            for (int64_t kw = 0; kw < kernel[QE_W]; kw++) {
+              int64_t i = tap_output(window, 0, h, kh, out[QE_H]), j = tap_output(window, 1, v, kw, out[QE_W]);
+              for (int64_t o = 0; i >= 0 && j >= 0 && o < out[QE_C]; o++)
+                sum += value_at(dy, at(&dy->desc, n, i, j, o)) * value_at(w, at(&w->desc, o, kh, kw, c));
+            }
+          store_at(dx, place++, sum);
+        }
+  return QE_OK;
+}
+
+/* sum[c] = sum of a, product[c] = sum of a * b over images and positions, modulo 2^64; a and b may be the same value.
+ */
+qe_status qe_ref_int_channel_sums(const qe_call *call) {
+  const qe_operand *a = &call->operand[0], *b = &call->operand[1];
+  uint64_t *sum = call->operand[2].data, *product = call->operand[3].data;
+  int64_t channels = a->desc.dim[QE_C];
+  memset(sum, 0, (size_t)channels * sizeof *sum);
+  memset(product, 0, (size_t)channels * sizeof *product);
+  for (int64_t i = 0, count = qe_count(&a->desc); i < count; i++) {
+    sum[i % channels] += (uint64_t)value_at(a, i);
+    product[i % channels] += (uint64_t)(value_at(a, i) * value_at(b, i));
+  }
+  return QE_OK;
+}
+
+/* The crop and flip of the op `augment` (cpu_ref/augment.c: the same draws) on pixels: x = the pixel, and 128, the code
+ * 0 of the input quantiser, outside the image. */
+qe_status qe_ref_int_augment(const qe_call *call) {
+  const qe_operand *images = &call->operand[0], *x = &call->operand[3];
+  const int32_t *index = s32_of(call, 1), *counter = s32_of(call, 2), *to = x->desc.dim;
+  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
+  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
+  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
+  for (int64_t n = 0; n < to[QE_N]; n++) {
+    if (!inside(index[n], images->desc.dim[QE_N]))
+      return qe_fail(QE_SHAPE, "int_augment: index %d at %lld is outside 0...%d", index[n], (long long)n,
+                     images->desc.dim[QE_N] - 1);
+    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
+    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
+    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
+    bool flip = call->attrs.flip && (draw.word[2] & 1);
+    for (int64_t r = 0; r < to[QE_H]; r++)
+      for (int64_t c = 0; c < to[QE_W]; c++) {
+        int64_t h = top + r, w = left + (flip ? to[QE_W] - 1 - c : c);
+        bool within = inside(h, to[QE_H]) && inside(w, to[QE_W]);
+        for (int64_t ch = 0; ch < to[QE_C]; ch++)
+          store_at(x, at(&x->desc, n, r, c, ch),
+                   within ? value_at(images, at(&images->desc, index[n], h, w, ch)) : 128);
+      }
+  }
+  return QE_OK;
+}
+
+/* Logits z in units of 2^-8 bits, f = attrs.requant.shift: error = round(p 2^f) - (j is the label) 2^f, at most 127,
+ * where p_j = 2^(z_j - z_max) / sum by the tables of fixed.h, and halves round up. */
+qe_status qe_ref_int_softmax_error(const qe_call *call) {
+  const qe_operand *logits = &call->operand[0], *error = &call->operand[2];
+  const int32_t *label = s32_of(call, 1), *dim = logits->desc.dim;
+  int64_t shift = call->attrs.requant.shift;
+  for (int64_t n = 0; n < dim[QE_N]; n++) {
+    int64_t first = n * dim[QE_C], top = INT32_MIN, sum = 0;
+    if (!inside(label[n], dim[QE_C]))
+      return qe_fail(QE_SHAPE, "int_softmax_error: label %d is outside 0...%d", label[n], dim[QE_C] - 1);
+    for (int64_t j = 0; j < dim[QE_C]; j++)
+      if (value_at(logits, first + j) > top) top = value_at(logits, first + j);
+    for (int64_t j = 0; j < dim[QE_C]; j++) sum += qe_exp2_negative(top - value_at(logits, first + j));
+    for (int64_t j = 0; j < dim[QE_C]; j++) {
+      int64_t part = qe_exp2_negative(top - value_at(logits, first + j)) << shift;
+      int64_t rounded = (2 * part + sum) / (2 * sum) - (j == label[n] ? INT64_C(1) << shift : 0);
+      store_at(error, first + j, rounded > 127 ? 127 : rounded);
+    }
+  }
+  return QE_OK;
+}
+
+/* e where attrs.requant.low < y < attrs.requant.high, else 0: the derivative of a clamp, straight through. */
+qe_status qe_ref_int_gate(const qe_call *call) {
+  const qe_operand *e = &call->operand[0], *y = &call->operand[1];
+  const qe_requant *requant = &call->attrs.requant;
+  for (int64_t i = 0, count = qe_count(&e->desc); i < count; i++) {
+    int64_t code = value_at(y, i);
+    store_at(&call->operand[2], i, code > requant->low && code < requant->high ? value_at(e, i) : 0);
+  }
+  return QE_OK;
+}
