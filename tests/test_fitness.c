@@ -1,11 +1,11 @@
 /* Fitness: the losses of a population by hand, batches, augmentation, the teacher's loss, several devices. */
-#include "core/base/rng.h"
-#include "core/evolve/fitness.h"
+#include "core/evolve/fitness_parts.h"
 #include "core/graph/integer.h"
 #include "core/train/trainer.h"
+#include "cpu_ref/ref.h"
+#include "tests/fixture.h"
 
 enum { CLASSES = 4, TRAIN = 40, SIDE = 8, CANDIDATES = 7, COUNT = 24 };
-#include "tests/fixture.h"
 
 typedef struct scene {
   qe_dataset *data;
@@ -128,9 +128,293 @@ static void test_labels(void **state) {
   scene_close(&s);
 }
 
+/* ---- batches ---- */
+
+static void count_images(const qe_fitness *fitness, int times[TRAIN]) {
+  memset(times, 0, TRAIN * sizeof *times);
+  for (int32_t i = 0; i < fitness->drawn.batch.count; i++) {
+    times[fitness->drawn.index[i]]++;
+    assert_int_equal(fitness->drawn.labels[i], fitness->data->train_labels[fitness->drawn.index[i]]);
+  }
+}
+
+/* Images without repetition in a batch; held-out ones nowhere else; other numbers and seeds give other images. */
+static void test_batches(void **state) {
+  (void)state;
+  enum { HELD = 8 };
+  scene s;
+  int first[TRAIN], second[TRAIN];
+  int64_t loss;
+  qe_fitness *fitness;
+  scene_open(&s);
+  qe_fitness_options options = {.seed = 3, .held_out = HELD};
+  OK(qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness));
+  assert_int_equal(qe_fitness_images(fitness, QE_FITNESS_TRAIN), TRAIN - HELD);
+  assert_int_equal(qe_fitness_images(fitness, QE_FITNESS_HELD_OUT), HELD);
+  OK(qe_fitness_run(fitness, &(qe_fitness_batch){QE_FITNESS_HELD_OUT, 0, HELD, false}, NULL, 1, NULL, INT64_MAX, &loss,
+                    NULL));
+  count_images(fitness, first);
+  OK(qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 0, TRAIN - HELD, false}));
+  count_images(fitness, second);
+  for (int i = 0; i < TRAIN; i++) assert_int_equal(first[i] + second[i], 1);
+  OK(qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 7, 2 * (TRAIN - HELD), false}));
+  count_images(fitness, first);
+  for (int i = 0; i < TRAIN; i++) assert_int_equal(first[i], 2 * second[i]);
+  OK(qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 7, COUNT, false}));
+  count_images(fitness, first);
+  OK(qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 8, COUNT, false}));
+  count_images(fitness, second);
+  assert_memory_not_equal(first, second, sizeof first);
+  OK(qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 7, COUNT, true}));
+  count_images(fitness, second);
+  assert_memory_equal(first, second, sizeof first);
+  FAILS(QE_SHAPE, qe_fitness_draw(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 7, 0, true}), "0 images");
+  qe_fitness_free(fitness);
+  options.held_out = TRAIN;
+  FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "held out");
+  options = (qe_fitness_options){.pad = SIDE};
+  FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "padding");
+  options = (qe_fitness_options){.loss = QE_FITNESS_BOTH};
+  FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "no teacher");
+  scene_close(&s);
+}
+
+/* Pixels of the drawn images as the op `augment` makes them. */
+static void augment_by_op(const qe_fitness *fitness, uint8_t *pixels) {
+  const qe_dataset *data = fitness->data;
+  const qe_fitness_drawn *drawn = &fitness->drawn;
+  qe_desc images = qe_map(QE_U8, data->train_images, SIDE, SIDE, 3), x = qe_map(QE_F32, TRAIN, SIDE, SIDE, 3);
+  float *values = qe_alloc(qe_bytes(&x));
+  assert_non_null(values);
+  int32_t counter[4] = {(int32_t)(uint32_t)drawn->augment_seed, (int32_t)(uint32_t)(drawn->augment_seed >> 32), 0, 0};
+  qe_call call = {.op = QE_OP_augment,
+                  .operands = 4,
+                  .attrs = {.images = TRAIN, .pad = fitness->options.pad, .flip = fitness->options.flip},
+                  .operand = {{.desc = images, .data = data->train_pixels},
+                              {.desc = qe_map(QE_S32, TRAIN, 1, 1, 1), .data = drawn->index},
+                              {.desc = qe_vector(QE_S32, 4), .data = counter},
+                              {.desc = x, .data = values}}};
+  OK(qe_call_check(&call));
+  OK(qe_ref_augment(&call));
+  for (int64_t i = 0; i < qe_count(&x); i++) pixels[i] = (uint8_t)(values[i] * 64 + 128);
+  qe_free(values);
+}
+
+static void test_augmented(void **state) {
+  (void)state;
+  scene s;
+  qe_fitness *fitness;
+  int64_t loss[CANDIDATES], hits[CANDIDATES], wanted[CANDIDATES], wanted_hits[CANDIDATES];
+  size_t bytes = (size_t)TRAIN * SIDE * SIDE * 3;
+  uint8_t *by_op = qe_alloc(bytes), *by_fitness = qe_alloc(bytes);
+  scene_open(&s);
+  FOR_EACH_DEVICE(device) {
+    qe_fitness_options options = {.seed = 9, .pad = 2, .flip = true};
+    OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &fitness));
+    OK(qe_fitness_run(fitness, &(qe_fitness_batch){QE_FITNESS_TRAIN, 4, TRAIN, true}, s.genomes, CANDIDATES, NULL,
+                      INT64_MAX, loss, hits));
+    augment_by_op(fitness, by_op);
+    qe_fitness_worker *worker = fitness->worker;
+    OK(qe_queue_read(worker->queue, worker->augmented, 0, by_fitness, bytes));
+    OK(qe_queue_wait(worker->queue));
+    assert_memory_equal(by_op, by_fitness, bytes);
+    int32_t kept[TRAIN];
+    memcpy(kept, s.data->train_labels, sizeof kept);
+    memcpy(s.data->train_labels, fitness->drawn.labels, sizeof kept);
+    by_hand(&s, by_op, wanted, wanted_hits, NULL, false);
+    memcpy(s.data->train_labels, kept, sizeof kept);
+    assert_memory_equal(loss, wanted, sizeof loss);
+    assert_memory_equal(hits, wanted_hits, sizeof hits);
+    qe_fitness_free(fitness);
+  }
+  scene_close(&s);
+  qe_free(by_op);
+  qe_free(by_fitness);
+}
+
+/* ---- the teacher ---- */
+
+/* Cross-entropy in bits with the distribution of logits `t`, in double precision. */
+static double exact_loss(const int32_t *z, const int32_t *t) {
+  double sum = 0, norm = 0, loss = 0;
+  for (int j = 0; j < CLASSES; j++) {
+    sum += exp2(z[j] / 256.0);
+    norm += exp2(t[j] / 256.0);
+  }
+  for (int j = 0; j < CLASSES; j++) loss += exp2(t[j] / 256.0) / norm * (log2(sum) - z[j] / 256.0);
+  return loss;
+}
+
+static void test_cross_entropy(void **state) {
+  (void)state;
+  draws from = {6, 0};
+  for (int k = 0; k < 5000; k++) {
+    int32_t z[CLASSES], t[CLASSES], target[CLASSES], total = 0, width = draw_range(&from, 1, 8000);
+    for (int j = 0; j < CLASSES; j++) {
+      z[j] = draw_range(&from, -width, width);
+      t[j] = draw_range(&from, -width, width);
+    }
+    qe_fitness_distribution(t, CLASSES, target);
+    for (int j = 0; j < CLASSES; j++) {
+      assert_true(target[j] >= 0);
+      total += target[j];
+    }
+    assert_int_equal(total, 1 << 16);
+    double got = (double)qe_fitness_cross_entropy(z, target, CLASSES) / 65536, exact = exact_loss(z, t);
+    /* A probability is off by 2^-16 a class, against logits as far apart as they are. */
+    double bound = 1e-4 + 2.0 * width / 256 * CLASSES / 65536;
+    if (fabs(got - exact) > bound) fail_msg("case %d: %f, must be %f", k, got, exact);
+  }
+  int32_t far[CLASSES] = {INT32_MAX, INT32_MIN, 0, 0}, other[CLASSES] = {INT32_MIN, INT32_MAX, 0, 0}, target[CLASSES];
+  qe_fitness_distribution(far, CLASSES, target);
+  assert_int_equal(target[0], 1 << 16);
+  assert_int_equal(qe_fitness_cross_entropy(far, target, CLASSES), 0);
+  assert_true(qe_fitness_cross_entropy(other, target, CLASSES) == INT32_MAX);
+}
+
+/* Losses of whole batches from logits by hand, of all images and, from what is kept, of some; with a bound. */
+static void test_teacher(void **state) {
+  (void)state;
+  scene s;
+  int64_t labels[CANDIDATES], hits[CANDIDATES], teacher_loss, teacher_hits, sum[CANDIDATES] = {0};
+  static int32_t logits[CANDIDATES][TRAIN][CLASSES], wise[TRAIN][CLASSES];
+  scene_open(&s);
+  by_hand(&s, s.data->train_pixels, labels, hits, logits[0][0], false);
+  by_hand(&s, s.data->train_pixels, &teacher_loss, &teacher_hits, wise[0], true);
+  for (int i = 0; i < TRAIN; i++) {
+    int32_t target[CLASSES];
+    qe_fitness_distribution(wise[i], CLASSES, target);
+    for (int p = 0; p < CANDIDATES; p++) sum[p] += qe_fitness_cross_entropy(logits[p][i], target, CLASSES);
+  }
+  FOR_EACH_DEVICE(device) {
+    outcome got;
+    qe_fitness_options options = {.seed = 3, .loss = QE_FITNESS_TEACHER, .teacher = s.teacher};
+    qe_fitness_batch batch = {QE_FITNESS_TRAIN, 1, TRAIN, false};
+    run(&s, &device, 1, &options, &batch, INT64_MAX, &got);
+    assert_memory_equal(got.loss, sum, sizeof sum);
+    assert_memory_equal(got.hits, hits, sizeof hits);
+    run(&s, &device, 1, &options, &batch, sum[3], &got);
+    for (int p = 0; p < CANDIDATES; p++) assert_true(got.loss[p] == (sum[p] > sum[3] ? QE_DROPPED : sum[p]));
+    options.loss = QE_FITNESS_BOTH;
+    run(&s, &device, 1, &options, &batch, sum[3] + labels[3], &got);
+    for (int p = 0; p < CANDIDATES; p++) {
+      bool dropped = sum[p] + labels[p] > sum[3] + labels[3];
+      assert_true(got.loss[p] == (dropped ? QE_DROPPED : sum[p] + labels[p]));
+      assert_true(got.hits[p] == (dropped ? 0 : hits[p]));
+    }
+  }
+  scene_close(&s);
+}
+
+/* What is kept of a teacher's images serves a later batch; augmented images are asked for anew. */
+static void test_teacher_kept(void **state) {
+  (void)state;
+  scene s;
+  qe_fitness *kept, *fresh;
+  scene_open(&s);
+  qe_fitness_options options = {.seed = 3, .pad = 1, .flip = true, .loss = QE_FITNESS_TEACHER, .teacher = s.teacher};
+  qe_device *device = fixture_fast();
+  OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &kept));
+  for (uint64_t i = 0; i < 6; i++) {
+    int64_t a[CANDIDATES], b[CANDIDATES];
+    qe_fitness_batch batch = {QE_FITNESS_TRAIN, i / 2, i == 4 ? TRAIN : COUNT, i % 2 == 1};
+    OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &fresh));
+    OK(qe_fitness_run(kept, &batch, s.genomes, CANDIDATES, s.genomes, INT64_MAX, a, NULL));
+    OK(qe_fitness_run(fresh, &batch, s.genomes, CANDIDATES, s.genomes, INT64_MAX, b, NULL));
+    assert_memory_equal(a, b, sizeof a);
+    qe_fitness_free(fresh);
+  }
+  qe_fitness_free(kept);
+  scene_close(&s);
+}
+
+/* ---- several devices, other layouts ---- */
+
+static void test_devices(void **state) {
+  (void)state;
+  scene s;
+  scene_open(&s);
+  qe_device *many[3] = {fixture_fast(), fixture_device[0], fixture_fast()};
+  for (int loss = QE_FITNESS_LABELS; loss <= QE_FITNESS_BOTH; loss++) {
+    outcome one, got;
+    qe_fitness_options options = {
+        .seed = 3, .pad = 1, .flip = true, .loss = (qe_fitness_loss)loss, .teacher = s.teacher};
+    qe_fitness_batch batch = {QE_FITNESS_TRAIN, 5, COUNT, true};
+    run(&s, fixture_device, 1, &options, &batch, INT64_MAX, &one);
+    for (int devices = 2; devices <= 3; devices++) {
+      run(&s, many, devices, &options, &batch, INT64_MAX, &got);
+      assert_memory_equal(&one, &got, sizeof one);
+      run(&s, many, devices, &options, &batch, one.loss[1], &got);
+      for (int i = 0; i < CANDIDATES; i++)
+        assert_true(got.loss[i] == (one.loss[i] > one.loss[1] ? QE_DROPPED : one.loss[i]));
+    }
+  }
+  scene_close(&s);
+}
+
+/* More devices than candidates, many calls (the shares move), and a genome that is refused by one of them. */
+static void test_shares(void **state) {
+  (void)state;
+  scene s;
+  qe_fitness *fitness;
+  int64_t all[CANDIDATES], some[CANDIDATES];
+  scene_open(&s);
+  qe_device *many[3] = {fixture_device[0], fixture_fast(), fixture_fast()};
+  qe_fitness_options options = {.seed = 3};
+  qe_fitness_batch batch = {QE_FITNESS_TRAIN, 5, COUNT, false};
+  OK(qe_fitness_new(many, 3, s.network, s.layout, s.data, &options, &fitness));
+  OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, all, NULL));
+  for (int candidates = 1; candidates <= CANDIDATES; candidates++) {
+    OK(qe_fitness_run(fitness, &batch, s.genomes, candidates, s.genomes, INT64_MAX, some, NULL));
+    assert_memory_equal(all, some, (size_t)candidates * sizeof *all);
+  }
+  OK(qe_fitness_run(fitness, &batch, NULL, 1, NULL, INT64_MAX, some, NULL));
+  assert_true(some[0] == all[0]);
+  int64_t spent = qe_fitness_spent(fitness);
+  const qe_gene *gene = &s.layout->gene[0];
+  memset(s.genomes + s.layout->bytes * (CANDIDATES - 1) + gene->offset, 0x88, gene->bytes); /* -8: LSQ's grid has it */
+  OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, s.genomes, INT64_MAX, some, NULL));
+  qe_fitness_set_spent(fitness, spent);
+  assert_true(qe_fitness_spent(fitness) == spent);
+  qe_fitness_free(fitness);
+  scene_close(&s);
+}
+
+/* Other values in the network, then its requantisers as genes. */
+static void test_use(void **state) {
+  (void)state;
+  scene s;
+  qe_fitness *fitness;
+  qe_genome_layout *other;
+  int64_t all[CANDIDATES], loss;
+  scene_open(&s);
+  qe_device *device = fixture_fast();
+  qe_fitness_options options = {.seed = 3};
+  qe_fitness_batch batch = {QE_FITNESS_TRAIN, 5, COUNT, false};
+  OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &fitness));
+  OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, all, NULL));
+  OK(qe_genome_to_network(s.layout, s.genomes + 2 * s.layout->bytes, s.network));
+  bool *evolves = QE_NEW_ARRAY(bool, s.network->layers);
+  for (size_t i = 0; i < s.network->layers; i++) evolves[i] = s.network->layer[i].offset != NULL;
+  OK(qe_genome_layout_new(s.network, evolves, &other));
+  OK(qe_fitness_use(fitness, s.network, other));
+  uint8_t *genome = qe_alloc(other->bytes);
+  qe_genome_from_network(other, s.network, genome);
+  OK(qe_fitness_run(fitness, &batch, genome, 1, NULL, INT64_MAX, &loss, NULL));
+  assert_true(loss == all[2]);
+  assert_int_equal(qe_fitness_spent(fitness), (CANDIDATES + 1) * COUNT);
+  qe_fitness_free(fitness);
+  qe_genome_layout_free(other);
+  qe_free(genome);
+  qe_free(evolves);
+  scene_close(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_labels),
+      cmocka_unit_test(test_labels),        cmocka_unit_test(test_batches), cmocka_unit_test(test_augmented),
+      cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_teacher), cmocka_unit_test(test_teacher_kept),
+      cmocka_unit_test(test_devices),       cmocka_unit_test(test_shares),  cmocka_unit_test(test_use),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -112,7 +112,7 @@ qe_status qe_fitness_draw(qe_fitness *f, const qe_fitness_batch *batch) {
   if (batch->count < 1) return qe_fail(QE_SHAPE, "fitness: a batch of %d images", batch->count);
   QE_TRY(make_room(f, (size_t)batch->count));
   qe_fitness_part part = f->images[batch->part] > 0 ? batch->part : QE_FITNESS_TRAIN;
-  uint32_t stream = QE_STREAM_BATCH + (uint32_t)part;
+  uint32_t stream = QE_STREAM_BATCH + (uint32_t)batch->part; /* other draws also where both parts are the same */
   qe_philox key = qe_philox_draw(f->options.seed, stream, batch->number);
   drawn->batch = *batch;
   drawn->augment_seed = two_words(key.word[2], key.word[3]);

@@ -1,0 +1,52 @@
+/* Acceptance of proposals by the true fitness. */
+#include "core/evolve/accept.h"
+
+#include "core/base/alloc.h"
+
+static int32_t confirm_images(const qe_fitness *fitness, const qe_accept_options *options) {
+  return options->confirm > 0 ? options->confirm : qe_fitness_images(fitness, QE_FITNESS_HELD_OUT);
+}
+
+int64_t qe_accept_cost(const qe_fitness *fitness, const qe_accept_options *options, int32_t proposals) {
+  return ((int64_t)proposals + 1) * options->check + 2 * (int64_t)confirm_images(fitness, options);
+}
+
+/* The proposal with the least loss on the check's batch, below the context's; -1: none. */
+static qe_status find_best(qe_fitness *fitness, const qe_fitness_batch *batch, size_t bytes, const void *genomes,
+                           int32_t proposals, int64_t *loss, qe_verdict *verdict) {
+  const char *first = (const char *)genomes + bytes;
+  QE_TRY(qe_fitness_run(fitness, batch, genomes, 1, NULL, INT64_MAX, loss, NULL));
+  QE_TRY(qe_fitness_run(fitness, batch, first, proposals, genomes, loss[0], loss + 1, NULL));
+  int32_t best = 0;
+  for (int32_t i = 1; i <= proposals; i++)
+    if (loss[i] < loss[best]) best = i;
+  verdict->winner = best - 1;
+  verdict->context = loss[0] / batch->count;
+  verdict->best = best > 0 ? loss[best] / batch->count : QE_DROPPED;
+  return QE_OK;
+}
+
+static qe_status confirm(qe_fitness *fitness, const qe_fitness_batch *batch, size_t bytes, const void *genomes,
+                         qe_verdict *verdict) {
+  int64_t before, after;
+  const char *best = (const char *)genomes + bytes * (size_t)(verdict->winner + 1);
+  QE_TRY(qe_fitness_run(fitness, batch, genomes, 1, NULL, INT64_MAX, &before, NULL));
+  QE_TRY(qe_fitness_run(fitness, batch, best, 1, NULL, INT64_MAX, &after, NULL));
+  verdict->before = before / batch->count;
+  verdict->after = after / batch->count;
+  if (after >= before) verdict->winner = -1;
+  return QE_OK;
+}
+
+qe_status qe_accept(qe_fitness *fitness, const qe_accept_options *options, uint64_t number,
+                    const qe_genome_layout *layout, const void *genomes, int32_t proposals, qe_verdict *verdict) {
+  qe_fitness_batch check = {QE_FITNESS_TRAIN, number, options->check, options->augmented};
+  qe_fitness_batch held = {QE_FITNESS_HELD_OUT, number, confirm_images(fitness, options), false};
+  *verdict = (qe_verdict){.winner = -1, .before = -1, .after = -1};
+  int64_t *loss = QE_NEW_ARRAY(int64_t, (size_t)proposals + 1);
+  if (!loss) return QE_NO_MEMORY;
+  qe_status status = find_best(fitness, &check, layout->bytes, genomes, proposals, loss, verdict);
+  qe_free(loss);
+  if (status == QE_OK && verdict->winner >= 0) status = confirm(fitness, &held, layout->bytes, genomes, verdict);
+  return status;
+}

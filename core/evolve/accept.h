@@ -1,0 +1,36 @@
+/* Acceptance: proposals become the context only when the true fitness says so twice, on a fresh batch that context and
+ * proposals share, and on held-out images. */
+#ifndef QE_EVOLVE_ACCEPT_H
+#define QE_EVOLVE_ACCEPT_H
+
+#include "core/evolve/fitness.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct qe_accept_options {
+  int32_t check;   /* images of the fresh training batch */
+  int32_t confirm; /* images of the batch from the held-out part; 0: all of that part */
+  bool augmented;  /* the fresh batch is augmented */
+} qe_accept_options;
+
+typedef struct qe_verdict {
+  int32_t winner;         /* number of the proposal to take; -1: the context stays */
+  int64_t context, best;  /* losses an image of the check, Q16 bits; best QE_DROPPED: none was better */
+  int64_t before, after;  /* losses an image on held-out images, of the context and of the best; -1: not looked at */
+} qe_verdict;
+
+/* genomes: the context, then `proposals` others, layout->bytes each. The batches' number is `number`; a search gives
+ * each acceptance another. A tie is no gain; among equal proposals the first wins. */
+QE_CHECKED qe_status qe_accept(qe_fitness *fitness, const qe_accept_options *options, uint64_t number,
+                               const qe_genome_layout *layout, const void *genomes, int32_t proposals,
+                               qe_verdict *verdict);
+
+/* Candidate-images that an acceptance costs at most. */
+int64_t qe_accept_cost(const qe_fitness *fitness, const qe_accept_options *options, int32_t proposals);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
