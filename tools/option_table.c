@@ -2,6 +2,7 @@
 #include "tools/command.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define GENERAL "general"
 #define DEVICE "where it runs"
@@ -120,6 +121,15 @@ const qe_option qe_option_table[] = {
      .help = "candidates are evaluated on augmented images (--pad, --flip)"},
     {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
      .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
+#define QE_EDA_INT(field, text, value, least, most, says) \
+    {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#define QE_EDA_FLAG(field, text, value, says) \
+    {.name = "eda-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+    {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
+     .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 

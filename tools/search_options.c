@@ -37,6 +37,17 @@ static qe_status read_fitness(const qe_options *options, qe_fitness_options *fit
   return read_loss(options, &fitness->loss);
 }
 
+static qe_eda_options read_eda(const qe_options *options) {
+  return (qe_eda_options){
+#define QE_EDA_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "eda-" name),
+#define QE_EDA_FLAG(field, name, initial, help) .field = qe_option_flag(options, "eda-" name),
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+      .group_by = qe_eda_grouping_find(qe_option_text(options, "eda-group-by")),
+      .augmented = qe_option_flag(options, "augment")};
+}
+
 qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
                                 .evolve = qe_option_text(options, "evolve"),
@@ -44,5 +55,6 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
+  search->options.eda = read_eda(options);
   return read_fitness(options, &search->fitness);
 }

@@ -6,7 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_eda_run(evolution, &options->eda);
+}
+
 static const qe_stage stages[] = {
+    {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
     {NULL, NULL, NULL}, /* the end */
 };
 

@@ -14,6 +14,7 @@
 #ifndef QE_EVOLVE_STAGES_H
 #define QE_EVOLVE_STAGES_H
 
+#include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
 
 #ifdef __cplusplus
@@ -22,6 +23,7 @@ extern "C" {
 
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
+  qe_eda_options eda;
 } qe_evolution_options;
 
 typedef struct qe_stage {
