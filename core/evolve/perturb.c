@@ -134,8 +134,24 @@ void qe_perturb_free(qe_perturb *p) {
   qe_free(p);
 }
 
-int64_t qe_perturb_cost(const qe_perturb *p, int64_t count) {
-  return count * p->noise.draws;
+/* ---- what is known beforehand ---- */
+
+bool qe_perturb_can(const qe_network *network, int32_t conv) {
+  qe_perturb p = {.network = network, .conv = conv};
+  bool can = find_requantiser(&p) == QE_OK && qe_cut_new(network, p.at, &p.cut) == QE_OK;
+  qe_cut_free(&p.cut);
+  if (!can) qe_message_clear();
+  return can;
+}
+
+int64_t qe_perturb_cost(const qe_network *network, int32_t conv, int64_t count, int32_t pairs) {
+  int64_t all = 0, rest = 0;
+  for (size_t i = 0; i < network->layers; i++) {
+    int64_t macs = qe_network_macs(network, i);
+    all += macs;
+    if ((int32_t)i > conv) rest += macs;
+  }
+  return count + (2 * pairs * count * (rest >> 10) + (all >> 10)) / ((all >> 10) + 1);
 }
 
 /* ---- the network up to the cut ---- */

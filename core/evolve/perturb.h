@@ -35,8 +35,11 @@ void qe_perturb_free(qe_perturb *perturb); /* NULL is fine */
  * of the first call, so that votes of one qe_perturb can be added. */
 QE_CHECKED qe_status qe_perturb_vote(qe_perturb *perturb, const qe_fitness_view *view, uint64_t seed, int32_t first,
                                      int32_t count, int64_t *votes);
-/* Evaluations of the rest of the network in a vote of `count` images: two a pair. */
-int64_t qe_perturb_cost(const qe_perturb *perturb, int64_t count);
+/* Whether qe_perturb_new takes the layer. */
+bool qe_perturb_can(const qe_network *network, int32_t conv);
+/* What a vote of `count` images with `pairs` pairs of draws costs in candidate-images: one for each, and for each draw
+ * the share of the network's multiply-adds that lie behind the layer. */
+int64_t qe_perturb_cost(const qe_network *network, int32_t conv, int64_t count, int32_t pairs);
 
 #ifdef __cplusplus
 }

@@ -10,8 +10,13 @@ static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *op
   return qe_eda_run(evolution, &options->eda);
 }
 
+static qe_status run_votes(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_votes_run(evolution, &options->votes);
+}
+
 static const qe_stage stages[] = {
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
+    {"votes", "votes on codes from perturbed forward passes; the true fitness accepts", run_votes},
     {NULL, NULL, NULL}, /* the end */
 };
 

@@ -16,6 +16,7 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/votes.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,6 +25,7 @@ extern "C" {
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
   qe_eda_options eda;
+  qe_votes_options votes;
 } qe_evolution_options;
 
 typedef struct qe_stage {

@@ -1,0 +1,30 @@
+/* What the files of the stage `votes` share; nobody else includes this. */
+#ifndef QE_EVOLVE_VOTES_PARTS_H
+#define QE_EVOLVE_VOTES_PARTS_H
+
+#include "core/evolve/votes.h"
+#include "core/search/flips.h"
+
+/* What batches and draws of a generation are for: numbers below are the parts of the confirmation. */
+enum { QE_VOTES_PARTS = 1024, QE_VOTES_ASK = QE_VOTES_PARTS, QE_VOTES_COMPARE };
+
+/* One generation: a gene and what is known of it. */
+typedef struct qe_votes_round {
+  qe_evolution *evolution;
+  const qe_votes_options *options;
+  int64_t generation;
+  const qe_gene *gene;
+  int8_t *codes; /* [gene->count], of the context */
+} qe_votes_round;
+
+/* Whether the source can vote on a layer. */
+bool qe_votes_can(const qe_evolution *evolution, const qe_votes_options *options, const qe_gene *gene);
+/* A batch or a seed that no other generation of the search has. */
+uint64_t qe_votes_number(const qe_votes_round *round, int32_t what);
+uint64_t qe_votes_seed(const qe_votes_round *round);
+/* Votes on the gene's codes; what they cost is added to what the fitness has spent. */
+QE_CHECKED qe_status qe_votes_ask(const qe_votes_round *round, qe_vote_sums *sums);
+/* Candidate-images of that. */
+int64_t qe_votes_cost(const qe_evolution *evolution, const qe_votes_options *options, const qe_gene *gene);
+
+#endif
