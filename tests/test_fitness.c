@@ -1,9 +1,7 @@
 /* Fitness: the losses of a population by hand, batches, augmentation, the teacher's loss, several devices. */
 #include "core/evolve/fitness_parts.h"
-#include "core/graph/integer.h"
-#include "core/train/trainer.h"
 #include "cpu_ref/ref.h"
-#include "tests/fixture.h"
+#include "tests/small_network.h"
 
 enum { CLASSES = 4, TRAIN = 40, SIDE = 8, CANDIDATES = 7, COUNT = 24 };
 
@@ -14,27 +12,11 @@ typedef struct scene {
   uint8_t *genomes;
 } scene;
 
-/* A small low-bit network of the zoo on these data. */
-static qe_network *zoo_network(uint64_t seed, const qe_dataset *data) {
-  qe_model_spec spec = qe_model_default("resnet20");
-  qe_model *model;
-  qe_network *network;
-  spec.height = spec.width = data->height;
-  spec.channels = data->channels;
-  spec.classes = data->classes;
-  spec.bits.weights = spec.bits.activations = 4;
-  OK(qe_model_new(&spec, seed, &model));
-  OK(qe_fit_steps(fixture_fast(), model, data, seed));
-  OK(qe_network_from_graph(model->graph, model->values, &network));
-  qe_model_free(model);
-  return network;
-}
-
 static void scene_open(scene *s) {
   draws from = {5, 0};
   s->data = small_data(SIDE, 3, CLASSES, TRAIN, 8);
-  s->network = zoo_network(1, s->data);
-  s->teacher = zoo_network(2, s->data);
+  s->network = small_network(1, s->data);
+  s->teacher = small_network(2, s->data);
   OK(qe_genome_layout_new(s->network, NULL, &s->layout));
   s->genomes = qe_calloc(CANDIDATES, s->layout->bytes);
   assert_non_null(s->genomes);

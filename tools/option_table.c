@@ -63,7 +63,7 @@ const qe_option qe_option_table[] = {
      .help = "bits of the codes on a skip connection"},
     {.name = "layer-bits", .type = QE_OPTION_TEXT, .initial = "", .metavar = "LAYER=wNaN,…", .group = MODEL, .commands = "train",
      .help = "bits of single layers, as in stage1.0.conv1=w3a4,fc=w8"},
-    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|max", .metavar = "RULE", .group = MODEL, .commands = "train",
+    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|l2-odd|max", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the weights is found"},
     {.name = "act-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|pact|dorefa|l2", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the activations is found"},
@@ -139,6 +139,10 @@ const qe_option qe_option_table[] = {
 #undef QE_VOTES_FLAG
     {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs", .group = SEARCH, .commands = "train",
      .help = "what votes come from: noise on a layer's outputs, or pairs of candidates with a few random moves"},
+#define QE_GENE_INT(stage, field, text, value, least, most, says) \
+    {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 

@@ -59,6 +59,16 @@ static qe_votes_options read_votes(const qe_options *options) {
       .augmented = qe_option_flag(options, "augment")};
 }
 
+static void read_genes(const qe_options *options, qe_evolution_options *to) {
+#define QE_GENE_INT(stage, field, name, value, least, most, help)                                                      \
+  to->stage.field = (int32_t)qe_option_int(options, name);
+#include "core/evolve/gene_options.def"
+#undef QE_GENE_INT
+  to->layers.augmented = to->layers.accept.augmented = to->augmented;
+  to->requant.augmented = to->requant.accept.augmented = to->augmented;
+  to->neighbours.augmented = to->neighbours.accept.augmented = to->augmented;
+}
+
 qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
                                 .evolve = qe_option_text(options, "evolve"),
@@ -66,6 +76,7 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
+  read_genes(options, &search->options);
   search->options.eda = read_eda(options);
   search->options.votes = read_votes(options);
   return read_fitness(options, &search->fitness);

@@ -3,7 +3,7 @@
 #ifndef QE_EVOLVE_ACCEPT_H
 #define QE_EVOLVE_ACCEPT_H
 
-#include "core/evolve/fitness.h"
+#include "core/evolve/evolution.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -16,9 +16,9 @@ typedef struct qe_accept_options {
 } qe_accept_options;
 
 typedef struct qe_verdict {
-  int32_t winner;         /* number of the proposal to take; -1: the context stays */
-  int64_t context, best;  /* losses an image of the check, Q16 bits; best QE_DROPPED: none was better */
-  int64_t before, after;  /* losses an image on held-out images, of the context and of the best; -1: not looked at */
+  int32_t winner;        /* number of the proposal to take; -1: the context stays */
+  int64_t context, best; /* losses an image of the check, Q16 bits; best QE_DROPPED: none was better */
+  int64_t before, after; /* losses an image on held-out images, of the context and of the best; -1: not looked at */
 } qe_verdict;
 
 /* genomes: the context, then `proposals` others, layout->bytes each. The batches' number is `number`; a search gives
@@ -26,6 +26,12 @@ typedef struct qe_verdict {
 QE_CHECKED qe_status qe_accept(qe_fitness *fitness, const qe_accept_options *options, uint64_t number,
                                const qe_genome_layout *layout, const void *genomes, int32_t proposals,
                                qe_verdict *verdict);
+
+/* Numbers of batches that no two generations of a search share: `which` 0 or 1 of the generation of the stage that runs
+ * now; below 2^51. */
+static inline uint64_t qe_evolve_number(const qe_evolution *evolution, int64_t generation, int which) {
+  return (uint64_t)evolution->stages_done << 40 | (uint64_t)generation << 1 | (unsigned)which;
+}
 
 /* Candidate-images that an acceptance costs at most. */
 int64_t qe_accept_cost(const qe_fitness *fitness, const qe_accept_options *options, int32_t proposals);

@@ -103,7 +103,7 @@ static qe_status make_distribution(qe_eda_search *s) {
 }
 
 static qe_status allocate(qe_eda_search *s) {
-  const int32_t least = 4; /* proposals and the context */
+  const int32_t least = qe_eda_proposals(&s->options) + 1; /* and the context */
   int32_t individuals = s->options.individuals > least ? s->options.individuals : least;
   s->context = QE_NEW_ARRAY(uint8_t, s->variables.count);
   s->elite = QE_NEW_ARRAY(uint8_t, s->variables.count);
@@ -135,6 +135,7 @@ static void close_search(qe_eda_search *s) {
   qe_free(s->elite);
   qe_free(s->order);
   qe_free(s->choice);
+  qe_free(s->effect);
   qe_free(s->genomes);
   qe_free(s->loss);
   qe_free(s->partial);

@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-enum { PROPOSALS = 2 }; /* the likeliest codes, and the best individual */
-
 static const int32_t *group_of(const qe_eda_search *s) {
   return s->order + s->position.at;
 }
@@ -16,8 +14,7 @@ static uint8_t *genome_at(const qe_eda_search *s, int32_t number) {
   return s->genomes + (size_t)number * s->evolution->layout->bytes;
 }
 
-/* The context with the group's variables as these candidates [position.count] say; how many of them differ from it. */
-static int64_t write_genome(const qe_eda_search *s, const uint8_t *candidate, uint8_t *genome) {
+int64_t qe_eda_write(const qe_eda_search *s, const uint8_t *candidate, uint8_t *genome) {
   const int32_t *group = group_of(s);
   int64_t differ = 0;
   memcpy(genome, s->evolution->genome, s->evolution->layout->bytes);
@@ -68,9 +65,12 @@ static qe_status rank_runners(qe_eda_search *s, int32_t count) {
   return status;
 }
 
-/* Batches are numbered so that no two races or comparisons of the stage share one. */
-static uint64_t batch_number(const qe_eda_search *s, int32_t race) {
-  return (uint64_t)s->position.generation * (uint64_t)(s->options.races + 1) + (uint64_t)race;
+/* What a batch is for, but for races: these have the numbers before. */
+enum { FOR_ACCEPTANCE, FOR_CHOICE, PURPOSES };
+
+/* Numbered so that no two batches of the stage are the same. */
+static uint64_t batch_number(const qe_eda_search *s, int32_t use) {
+  return (uint64_t)s->position.generation * (uint64_t)(s->options.races + PURPOSES) + (uint64_t)use;
 }
 
 static qe_status race(qe_eda_search *s, int32_t number) {
@@ -79,9 +79,10 @@ static qe_status race(qe_eda_search *s, int32_t number) {
                             .number = batch_number(s, number),
                             .count = qe_eda_race_images(&s->options, number),
                             .augmented = s->options.augmented};
-  for (int32_t i = 0; i < runners; i++) write_genome(s, s->choice + s->rank[i] * s->position.count, genome_at(s, i));
+  for (int32_t i = 0; i < runners; i++) qe_eda_write(s, s->choice + s->rank[i] * s->position.count, genome_at(s, i));
   QE_TRY(qe_fitness_run(s->evolution->fitness, &batch, s->genomes, runners, s->evolution->genome, INT64_MAX, s->partial,
                         NULL));
+  qe_eda_add_effects(s, s->partial, runners);
   for (int32_t i = 0; i < runners; i++) s->loss[s->rank[i]] += s->partial[i];
   return rank_runners(s, runners);
 }
@@ -136,38 +137,67 @@ static qe_fitness_batch acceptance_batch(const qe_eda_search *s) {
   int32_t images = qe_fitness_images(s->evolution->fitness, QE_FITNESS_HELD_OUT);
   bool all = s->options.accept_batch >= images;
   return (qe_fitness_batch){.part = QE_FITNESS_HELD_OUT,
-                            .number = all ? 0 : batch_number(s, s->options.races),
+                            .number = all ? 0 : batch_number(s, s->options.races + FOR_ACCEPTANCE),
                             .count = all ? images : s->options.accept_batch};
 }
 
 int64_t qe_eda_acceptance_cost(const qe_eda_search *s) {
-  return acceptance_batch(s).count * (s->options.elitism ? PROPOSALS + 1 : INT64_C(2));
+  int64_t choice =
+      s->options.elitism || s->options.ladder ? (int64_t)qe_eda_proposals(&s->options) * s->options.batch : 0;
+  return acceptance_batch(s).count * INT64_C(2) + choice;
 }
 
-/* Genomes of the proposals that differ from the context. */
-static int32_t propose(const qe_eda_search *s) {
+int32_t qe_eda_proposals(const qe_eda_options *options) {
+  return 1 + options->elitism + options->ladder;
+}
+
+/* Genomes of the proposals that differ from the context: the likeliest codes, the best individual, the most helpful
+ * changes. */
+static qe_status propose(qe_eda_search *s, int32_t *proposals) {
   const int32_t *group = group_of(s);
-  int32_t proposals = 0;
+  int32_t rungs = 0;
+  *proposals = 0;
   for (int64_t j = 0; j < s->position.count; j++) s->choice[j] = (uint8_t)qe_eda_argmax(s->distribution, group[j]);
-  if (write_genome(s, s->choice, genome_at(s, 0)) > 0) proposals++;
-  if (s->options.elitism && write_genome(s, s->elite, genome_at(s, proposals)) > 0) proposals++;
-  return proposals;
-}
-
-/* Losses of the proposals and, behind them, of the context; that is kept where it is of the whole part. */
-static qe_status compare(qe_eda_search *s, int32_t proposals, const qe_fitness_batch *batch) {
-  bool known = batch->number == 0 && s->position.context_loss >= 0;
-  int32_t candidates = known ? proposals : proposals + 1;
-  if (!known) memcpy(genome_at(s, proposals), s->evolution->genome, s->evolution->layout->bytes);
-  QE_TRY(qe_fitness_run(s->evolution->fitness, batch, s->genomes, candidates, s->evolution->genome,
-                        known ? s->position.context_loss : INT64_MAX, s->partial, NULL));
-  if (known) s->partial[proposals] = s->position.context_loss;
+  if (qe_eda_write(s, s->choice, genome_at(s, 0)) > 0) ++*proposals;
+  if (s->options.elitism && qe_eda_write(s, s->elite, genome_at(s, *proposals)) > 0) ++*proposals;
+  context_choice(s, s->choice);
+  if (s->options.ladder) QE_TRY(qe_eda_climb(s, s->choice, genome_at(s, *proposals), &rungs));
+  *proposals += rungs;
   return QE_OK;
 }
 
-static qe_status take(qe_eda_search *s, int32_t proposal, qe_evolution_report *report) {
+static int32_t least_loss(const int64_t *loss, int32_t count) {
+  int32_t best = 0;
+  for (int32_t i = 1; i < count; i++)
+    if (loss[i] < loss[best]) best = i;
+  return best;
+}
+
+/* Of several proposals the best on a new batch becomes the first. */
+static qe_status choose_proposal(qe_eda_search *s, int32_t proposals) {
+  qe_fitness_batch batch = {.part = QE_FITNESS_TRAIN,
+                            .number = batch_number(s, s->options.races + FOR_CHOICE),
+                            .count = s->options.batch,
+                            .augmented = s->options.augmented};
+  QE_TRY(qe_fitness_run(s->evolution->fitness, &batch, s->genomes, proposals, s->evolution->genome, INT64_MAX,
+                        s->partial, NULL));
+  int32_t best = least_loss(s->partial, proposals);
+  if (best > 0) memcpy(genome_at(s, 0), genome_at(s, best), s->evolution->layout->bytes);
+  return QE_OK;
+}
+
+/* Losses of the proposal and the context; the latter is kept where it is of the whole part. */
+static qe_status compare(qe_eda_search *s, const qe_fitness_batch *batch, int64_t loss[2]) {
+  bool known = batch->number == 0 && s->position.context_loss >= 0;
+  if (!known) memcpy(genome_at(s, 1), s->evolution->genome, s->evolution->layout->bytes);
+  loss[1] = s->position.context_loss;
+  return qe_fitness_run(s->evolution->fitness, batch, s->genomes, known ? 1 : 2, s->evolution->genome,
+                        known ? s->position.context_loss : INT64_MAX, loss, NULL);
+}
+
+static qe_status take(qe_eda_search *s, qe_evolution_report *report) {
   const int32_t *group = group_of(s);
-  QE_TRY(qe_evolution_take(s->evolution, genome_at(s, proposal), &report->changed));
+  QE_TRY(qe_evolution_take(s->evolution, genome_at(s, 0), &report->changed));
   for (int64_t j = 0; j < s->position.count; j++)
     s->context[group[j]] = qe_eda_get(&s->variables.place[group[j]], s->evolution->genome);
   report->accepted = true;
@@ -175,13 +205,19 @@ static qe_status take(qe_eda_search *s, int32_t proposal, qe_evolution_report *r
   return QE_OK;
 }
 
-/* After a failure, or where the candidates move with the context. */
+/* Whether a variable's distribution starts anew: after a failure; after a success, where it is not for the code that
+ * the context took, or where the candidates move with the context. */
+static bool is_void(const qe_eda_search *s, int32_t variable, bool accepted) {
+  if (!accepted) return s->options.restart;
+  return s->options.recentre ||
+         s->distribution->first[variable] + qe_eda_argmax(s->distribution, variable) != s->context[variable];
+}
+
 static void start_anew(const qe_eda_search *s, bool accepted) {
   const int32_t *group = group_of(s);
-  bool move = accepted && s->options.recentre;
-  if (!move && (accepted || !s->options.restart)) return;
   for (int64_t j = 0; j < s->position.count; j++) {
-    if (move) qe_eda_recentre(s->distribution, group[j], s->context[group[j]]);
+    if (!is_void(s, group[j], accepted)) continue;
+    if (s->options.recentre) qe_eda_recentre(s->distribution, group[j], s->context[group[j]]);
     qe_eda_flatten(s->distribution, group[j], s->context[group[j]]);
   }
 }
@@ -195,20 +231,22 @@ static void adapt(qe_eda_search *s, bool accepted) {
   s->position.size = size < least ? least : size;
 }
 
+static qe_status decide(qe_eda_search *s, qe_evolution_report *report) {
+  qe_fitness_batch batch = acceptance_batch(s);
+  int64_t loss[2];
+  QE_TRY(compare(s, &batch, loss));
+  bool better = loss[0] < loss[1];
+  if (better) QE_TRY(take(s, report));
+  if (batch.number == 0) s->position.context_loss = loss[!better];
+  report->held_out = loss[!better] / batch.count;
+  return QE_OK;
+}
+
 qe_status qe_eda_conclude(qe_eda_search *s, qe_evolution_report *report) {
-  int32_t proposals = propose(s), best = 0;
-  if (proposals > 0) {
-    qe_fitness_batch batch = acceptance_batch(s);
-    QE_TRY(compare(s, proposals, &batch));
-    for (int32_t i = 1; i < proposals; i++)
-      if (s->partial[i] < s->partial[best]) best = i;
-    if (s->partial[best] < s->partial[proposals])
-      QE_TRY(take(s, best, report));
-    else
-      best = proposals;
-    if (batch.number == 0) s->position.context_loss = s->partial[best];
-    report->held_out = s->partial[best] / batch.count;
-  }
+  int32_t proposals;
+  QE_TRY(propose(s, &proposals));
+  if (proposals > 1) QE_TRY(choose_proposal(s, proposals));
+  if (proposals > 0) QE_TRY(decide(s, report));
   start_anew(s, report->accepted);
   adapt(s, report->accepted);
   s->position.at += s->position.count;

@@ -52,8 +52,11 @@ typedef struct qe_eda_search {
   uint8_t *choice; /* [individuals, variables of the group] candidates */
   size_t choices;  /* room there */
 
+  int64_t *effect; /* [variables of the group, width of the distribution]; none without options.ladder */
+  size_t effects;  /* room there */
+
   /* of the generation */
-  uint8_t *genomes;        /* [individuals or 3] */
+  uint8_t *genomes;        /* [individuals, or proposals and the context] */
   int64_t *loss, *partial; /* [individuals]: summed over the races; of one */
   int32_t *rank;           /* [individuals]: the best first */
   int64_t *confidence;     /* [genes, QE_CONFIDENCE_BINS] */
@@ -61,6 +64,8 @@ typedef struct qe_eda_search {
 
 /* Images of a race; those of all races are the batch. */
 int32_t qe_eda_race_images(const qe_eda_options *options, int32_t race);
+/* Proposals of a group at most. */
+int32_t qe_eda_proposals(const qe_eda_options *options);
 /* Candidate-images of a generation, and of the comparison after a group at most. */
 int64_t qe_eda_generation_cost(const qe_eda_search *s);
 int64_t qe_eda_acceptance_cost(const qe_eda_search *s);
@@ -71,6 +76,18 @@ QE_CHECKED qe_status qe_eda_begin_cycle(qe_eda_search *s);
 QE_CHECKED qe_status qe_eda_begin_group(qe_eda_search *s);
 /* One generation of the group: samples, ranks, updates. */
 QE_CHECKED qe_status qe_eda_generation(qe_eda_search *s, qe_evolution_report *report);
+/* The context with the group's variables as these candidates [position.count] say; how many of them differ from it. */
+int64_t qe_eda_write(const qe_eda_search *s, const uint8_t *candidate, uint8_t *genome);
+
+/* Number of effects that the group has: those of all candidates of its variables; 0 where none are kept. */
+size_t qe_eda_effects(const qe_eda_search *s);
+QE_CHECKED qe_status qe_eda_begin_effects(qe_eda_search *s);
+/* Of the individuals rank [runners], which have these losses on one batch. */
+void qe_eda_add_effects(qe_eda_search *s, const int64_t *loss, int32_t runners);
+/* Genomes with more and more of the changes that help by their effects, `rungs` of options.ladder at most. `candidate`
+ * is the context as candidates of the group, and is changed. */
+QE_CHECKED qe_status qe_eda_climb(const qe_eda_search *s, uint8_t *candidate, void *genomes, int32_t *rungs);
+
 /* The end of a group: proposals against the context. */
 QE_CHECKED qe_status qe_eda_conclude(qe_eda_search *s, qe_evolution_report *report);
 

@@ -12,7 +12,7 @@ typedef struct field {
   size_t bytes;
 } field;
 
-enum { FIELDS = 6 };
+enum { FIELDS = 7 };
 
 /* The position comes first: the sizes of the others follow from it. */
 static void list_fields(const qe_eda_search *s, void *position, field list[FIELDS]) {
@@ -25,6 +25,7 @@ static void list_fields(const qe_eda_search *s, void *position, field list[FIELD
       {"eda.candidates", QE_U8, p->candidates, count},
       {"eda.order", QE_S32, s->order, (size_t)s->position.chosen * sizeof *s->order},
       {"eda.elite", QE_U8, s->elite, elite},
+      {"eda.effects", QE_S64, s->effect, s->position.inside ? qe_eda_effects(s) * sizeof *s->effect : 0},
   };
   memcpy(list, fields, sizeof fields);
 }
@@ -84,6 +85,7 @@ qe_status qe_eda_load(qe_eda_search *s, const qe_tensors *state) {
   list_fields(s, &s->position, list);
   QE_TRY(load_field(state, &list[0]));
   if (!is_sound(s)) return qe_fail(QE_FORMAT, "the checkpoint's tensor eda.position does not fit the network");
+  QE_TRY(qe_eda_begin_effects(s));
   list_fields(s, &s->position, list);
   for (int i = 1; i < FIELDS; i++) QE_TRY(load_field(state, &list[i]));
   QE_TRY(check(s));

@@ -11,33 +11,29 @@
 
 /* ---- context ---- */
 
-/* Layout, genome and fitness of the network as it is. */
+/* Layout and genome of the network as it is, and a fitness for them: the one that there is keeps its images. */
 static qe_status measure_network(qe_evolution *evolution) {
   QE_TRY(qe_genome_layout_new(evolution->network, evolution->evolves, &evolution->layout));
   evolution->genome = qe_calloc(evolution->layout->bytes, 1);
   if (!evolution->genome) return QE_NO_MEMORY;
   qe_genome_from_network(evolution->layout, evolution->network, evolution->genome);
+  if (evolution->fitness) return qe_fitness_use(evolution->fitness, evolution->network, evolution->layout);
   return qe_fitness_new(evolution->device, evolution->devices, evolution->network, evolution->layout, evolution->data,
                         &evolution->measure, &evolution->fitness);
 }
 
 static void forget_network(qe_evolution *evolution) {
-  qe_fitness_free(evolution->fitness);
   qe_genome_layout_free(evolution->layout);
   qe_free(evolution->genome);
-  evolution->fitness = NULL;
   evolution->layout = NULL;
   evolution->genome = NULL;
 }
 
 qe_status qe_evolution_renew(qe_evolution *evolution) {
-  int64_t spent = qe_evolution_spent(evolution);
   qe_network_prove(evolution->network);
   forget_network(evolution);
   QE_TRY(qe_network_check(evolution->network));
-  QE_TRY(measure_network(evolution));
-  qe_fitness_set_spent(evolution->fitness, spent);
-  return QE_OK;
+  return measure_network(evolution);
 }
 
 /* Values of a gene in which two genomes differ. */
@@ -106,6 +102,7 @@ qe_status qe_evolution_new(const qe_evolution_setup *setup, qe_network *network,
 
 void qe_evolution_free(qe_evolution *evolution) {
   if (!evolution) return;
+  qe_fitness_free(evolution->fitness);
   forget_network(evolution);
   qe_tensors_free(evolution->state);
   qe_network_free(evolution->network);

@@ -57,8 +57,8 @@ QE_CHECKED qe_status qe_fitness_use(qe_fitness *fitness, const qe_network *netwo
 int32_t qe_fitness_images(const qe_fitness *fitness, qe_fitness_part part);
 
 /* Losses (sum over the batch, Q16 bits) and right answers of `candidates` genomes, [candidates] each; hits may be NULL.
- * genomes NULL: the network as it is, one candidate. parent (or NULL) and bound as in qe_population_call; a dropped
- * candidate has loss QE_DROPPED and 0 hits. */
+ * genomes NULL: the network as it was when the fitness was made or qe_fitness_use was called, one candidate. parent (or
+ * NULL) and bound as in qe_population_call; a dropped candidate has loss QE_DROPPED and 0 hits. */
 QE_CHECKED qe_status qe_fitness_run(qe_fitness *fitness, const qe_fitness_batch *batch, const void *genomes,
                                     int32_t candidates, const void *parent, int64_t bound, int64_t *loss,
                                     int64_t *hits);

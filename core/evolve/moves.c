@@ -77,7 +77,8 @@ qe_status qe_moves_new(const qe_network *network, const qe_moves_options *option
   if (!moves || !evolves) goto done;
   moves->layers = network->layers;
   moves->coarse = QE_NEW_ARRAY(int32_t, network->layers);
-  if (moves->coarse) status = fill(moves, network, options, evolves);
+  moves->exponent = QE_NEW_ARRAY(int32_t, network->layers);
+  if (moves->coarse && moves->exponent) status = fill(moves, network, options, evolves);
 done:
   qe_free(evolves);
   if (status == QE_OK)
@@ -92,6 +93,7 @@ void qe_moves_free(qe_moves *moves) {
   qe_genome_layout_free(moves->layout);
   qe_free(moves->move);
   qe_free(moves->coarse);
+  qe_free(moves->exponent);
   qe_free(moves);
 }
 
@@ -156,9 +158,8 @@ static void move_one(const qe_moves *moves, const qe_move *move, int32_t value, 
   }
 }
 
-/* exponent [layers] receives by how much each tensor's values are scaled. */
-static void apply(const qe_moves *moves, const qe_network *network, const int32_t *value, int32_t *exponent,
-                  char *genome) {
+static void apply(const qe_moves *moves, const qe_network *network, const int32_t *value, char *genome) {
+  int32_t *exponent = moves->exponent; /* by how much each tensor's values are scaled */
   size_t gene = 0, next = 0;
   for (size_t i = 0; i < moves->layers; i++) {
     const qe_network_layer *layer = &network->layer[i];
@@ -177,11 +178,8 @@ static void apply(const qe_moves *moves, const qe_network *network, const int32_
 }
 
 bool qe_moves_apply(const qe_moves *moves, const qe_network *network, const int32_t *value, void *genome) {
-  int32_t *exponent = QE_NEW_ARRAY(int32_t, moves->layers);
   qe_genome_from_network(moves->layout, network, genome);
-  if (!exponent) return false;
-  apply(moves, network, value, exponent, genome);
-  qe_free(exponent);
+  apply(moves, network, value, genome);
   for (size_t i = 0; i < moves->layout->genes; i++) {
     const qe_gene *gene = &moves->layout->gene[i];
     if (gene->kind != QE_GENE_OFFSET) continue;

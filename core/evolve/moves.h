@@ -1,10 +1,10 @@
 /* Moves of requantisers: the integers of a network that are no weights, as genes.
  *
  * An integer network has no steps, only multipliers M, offsets B and shifts S. What a step was is found in them again:
- * - STEP: the step of a code tensor times 2^(v / 256). Its requantiser's M and B (but for the rounding half) are divided
- *   by that, and M of every requantiser's branch that reads the codes is multiplied: through convolutions, pools, moves
- *   and coarser codes made by a shift, which are scaled with it. The function stays but for rounding; the clip, which is
- *   the step times the largest code, moves. Of the logits it is their scale.
+ * - STEP: the step of a code tensor times 2^(v / 256). Its requantiser's M and B (but for the rounding half) are
+ * divided by that, and M of every requantiser's branch that reads the codes is multiplied: through convolutions, pools,
+ * moves and coarser codes made by a shift, which are scaled with it. The function stays but for rounding; the clip,
+ * which is the step times the largest code, moves. Of the logits it is their scale.
  * - GAIN: M of one branch times 2^(v / 256), nothing else: the step of the weights before it, or of one channel's.
  * - OFFSET: B plus v / 64 of a code: of the coarser code where one is made by a shift, else of a code, but at least of
  *   1/16 of the range. */
@@ -30,7 +30,8 @@ typedef struct qe_moves {
   qe_move *move; /* in the order of the layers */
   size_t moves, capacity;
   qe_genome_layout *layout; /* every requantiser's M and B but those of coarser codes, no weight */
-  int32_t *coarse;          /* [layers]: shift of the coarser code made of a tensor; -1: the layer itself is such a shift */
+  int32_t *coarse;   /* [layers]: shift of the coarser code made of a tensor; -1: the layer itself is such a shift */
+  int32_t *exponent; /* [layers], scratch */
   size_t layers;
 } qe_moves;
 

@@ -6,6 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 
+static qe_status run_layers(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_layers_run(evolution, &options->layers);
+}
+
+static qe_status run_requant(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_requant_run(evolution, &options->requant);
+}
+
+static qe_status run_neighbours(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_neighbours_run(evolution, &options->neighbours);
+}
+
 static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *options) {
   return qe_eda_run(evolution, &options->eda);
 }
@@ -17,6 +29,9 @@ static qe_status run_votes(qe_evolution *evolution, const qe_evolution_options *
 static const qe_stage stages[] = {
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
     {"votes", "votes on codes from perturbed forward passes; the true fitness accepts", run_votes},
+    {"layers", "activation steps, clips, weight steps and offsets of whole layers", run_layers},
+    {"requant", "multipliers and offsets of every channel", run_requant},
+    {"neighbours", "moves to neighbouring codes, tried by the true fitness", run_neighbours},
     {NULL, NULL, NULL}, /* the end */
 };
 

@@ -16,6 +16,8 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/move_search.h"
+#include "core/evolve/neighbours.h"
 #include "core/evolve/votes.h"
 
 #ifdef __cplusplus
@@ -24,6 +26,8 @@ extern "C" {
 
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
+  qe_move_search_options layers, requant;
+  qe_neighbours_options neighbours;
   qe_eda_options eda;
   qe_votes_options votes;
 } qe_evolution_options;
