@@ -20,6 +20,7 @@ enum {
   QE_STREAM_AUGMENT = 3,     /* crop and flip of an image */
   QE_STREAM_SPLIT = 4,       /* held-out images */
   QE_STREAM_TEST = 9,        /* drawn cases of the tests */
+  QE_STREAM_DESCENT = 24,    /* perturbed starts of a quadratic descent */
   QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */
   QE_STREAM_GENES = 44,      /* changes of genes that the gene stages propose */
   QE_STREAM_EDA_SAMPLE = 48, /* candidates of a generation's individuals */

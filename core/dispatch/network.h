@@ -14,6 +14,13 @@
 extern "C" {
 #endif
 
+/* What one code of a tensor is worth: mantissa * 2^exponent; mantissa 0: unknown. Nothing is computed with it but the
+ * ratio of two networks' tensors. */
+typedef struct qe_unit {
+  int32_t mantissa, exponent;
+} qe_unit;
+enum { QE_UNIT_EXPONENT = 256 }; /* exponents lie within +- this */
+
 /* One call of an integer op, made for one image and one candidate; its output is the tensor of the same number. */
 typedef struct qe_network_layer {
   char *name; /* of the graph node it comes from */
@@ -23,6 +30,7 @@ typedef struct qe_network_layer {
   qe_attrs attrs;
   qe_desc output;
   int32_t low, high; /* range that the output's values are proven to lie in, for these weights */
+  qe_unit unit;      /* of the output; sums of a convolution have none */
   int8_t *weight;    /* int_conv2d: codes [outputs, kernel h, kernel w, inputs] */
   qe_desc weight_desc;
   qe_code_grid grid;      /* of the weights */

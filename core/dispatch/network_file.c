@@ -101,6 +101,8 @@ static void write_layer(qe_json *json, const qe_network_layer *layer) {
   qe_json_close(json);
   qe_json_text(json, "type", qe_dtype_name(layer->output.dtype));
   write_numbers(json, "output", &layer->output.dim[QE_H], 3);
+  if (layer->unit.mantissa)
+    write_numbers(json, "unit", (const int32_t[]){layer->unit.mantissa, layer->unit.exponent}, 2);
   for (int list = 0; list < 2; list++)
     for (size_t i = 0; i < known->fields[list].count; i++) {
       const field *f = &known->fields[list].list[i];
@@ -210,6 +212,17 @@ static qe_status read_output(const cJSON *object, qe_network_layer *layer) {
   return read_numbers(object, "output", 3, &layer->output.dim[QE_H]);
 }
 
+/* Files without units are as good: what needs a unit goes without. */
+static qe_status read_unit(const cJSON *object, qe_unit *unit) {
+  int32_t numbers[2] = {0};
+  if (!cJSON_HasObjectItem(object, "unit")) return QE_OK;
+  QE_TRY(read_numbers(object, "unit", 2, numbers));
+  if (numbers[0] < 0 || numbers[1] < -QE_UNIT_EXPONENT || numbers[1] > QE_UNIT_EXPONENT)
+    return qe_fail(QE_FORMAT, "\"unit\" is no positive number from 2^-%d to 2^%d", QE_UNIT_EXPONENT, QE_UNIT_EXPONENT);
+  *unit = (qe_unit){numbers[0], numbers[1]};
+  return QE_OK;
+}
+
 static qe_status read_attributes(const cJSON *object, qe_network_layer *layer) {
   const char *op = "";
   QE_TRY(read_text(object, "op", &op));
@@ -219,6 +232,7 @@ static qe_status read_attributes(const cJSON *object, qe_network_layer *layer) {
   layer->inputs = known->inputs;
   QE_TRY(read_inputs(object, layer));
   QE_TRY(read_output(object, layer));
+  QE_TRY(read_unit(object, &layer->unit));
   for (int list = 0; list < 2; list++)
     for (size_t i = 0; i < known->fields[list].count; i++) {
       const field *f = &known->fields[list].list[i];

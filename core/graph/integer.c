@@ -69,6 +69,13 @@ float *qe_int_param(const qe_int_lowering *l, int param) {
 
 /* ---- adding layers ---- */
 
+qe_unit qe_int_unit(double step) {
+  enum { MANTISSA_BITS = 31 };
+  int exponent;
+  double fraction = frexp(step, &exponent);
+  return (qe_unit){(int32_t)ldexp(fraction, MANTISSA_BITS), exponent - MANTISSA_BITS};
+}
+
 qe_status qe_int_add_layer(qe_int_lowering *l, const qe_node_info *node, qe_network_layer *layer, int *tensor) {
   layer->name = qe_strdup(node->name);
   qe_status status = layer->name ? qe_network_add(l->network, layer) : QE_NO_MEMORY;
@@ -82,7 +89,8 @@ qe_status qe_int_add_layer(qe_int_lowering *l, const qe_node_info *node, qe_netw
 }
 
 static qe_status lower_input(qe_int_lowering *l, qe_node node, qe_int_form *out) {
-  qe_network_layer layer = {.op = QE_OP_int_gather, .output = l->graph->node[node].output};
+  qe_network_layer layer = {
+      .op = QE_OP_int_gather, .output = l->graph->node[node].output, .unit = qe_int_unit(1.0 / 64)};
   layer.output.dtype = QE_S8;
   int tensor;
   QE_TRY(qe_int_add_layer(l, &l->graph->node[node], &layer, &tensor));
@@ -234,6 +242,7 @@ static qe_status lower_moving(qe_int_lowering *l, qe_node at, qe_op op, double s
       .op = op, .inputs = 1, .input = {in->tensor[0]}, .attrs = node->attrs, .output = node->output};
   layer.output.dtype = op == QE_OP_int_sum_pool ? QE_S32 : source->output.dtype;
   double step = in->scale[0][0] * scale;
+  layer.unit = qe_int_unit(step);
   int tensor;
   QE_TRY(qe_int_add_layer(l, node, &layer, &tensor));
   return qe_int_form_codes(out, tensor, step, channels_of(l, at));

@@ -27,6 +27,9 @@ QE_CHECKED qe_status qe_int_form_codes(qe_int_form *form, int tensor, double sca
 bool qe_int_is_codes(const qe_int_form *form, int32_t channels);
 float *qe_int_param(const qe_int_lowering *l, int param);
 
+/* The unit of codes at a step. */
+qe_unit qe_int_unit(double step);
+
 /* Append a layer for a node and prove its range; its memory is the network's then, or freed. */
 QE_CHECKED qe_status qe_int_add_layer(qe_int_lowering *l, const qe_node_info *node, qe_network_layer *layer,
                                       int *tensor);

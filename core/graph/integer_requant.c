@@ -89,7 +89,8 @@ static qe_status add_requant(qe_int_lowering *l, const qe_node_info *node, const
   qe_network_layer layer = {.op = f->branches == 2 ? QE_OP_int_requant_add : QE_OP_int_requant,
                             .inputs = f->branches,
                             .input = {f->tensor[0], f->tensor[f->branches - 1]},
-                            .output = node->output};
+                            .output = node->output,
+                            .unit = qe_int_unit(step)};
   qe_requant *requant = &layer.attrs.requant;
   *requant = (qe_requant){.low = low, .high = high, .to = to};
   requant->from = network->layer[layer.input[1]].output.dtype;
