@@ -18,7 +18,8 @@ struct qe_perturb {
   qe_queue *queue;
   qe_cut cut;
   qe_population *rest;
-  int32_t shift; /* unit of errors: 2^shift; -1: not known yet */
+  int32_t shift;  /* unit of errors: 2^shift; -1: not known yet */
+  qe_trace trace; /* of the last vote: holds the convolution's input */
   qe_buffer *codes, *counter, *noisy, *drawn, *error, *sums;
   uint8_t *joined, *kept;      /* [images, ...] of the cut, of one kept tensor */
   int8_t *noise_of, *error_of; /* [images, pairs, outputs], [images, outputs] */
@@ -126,6 +127,7 @@ void qe_perturb_free(qe_perturb *p) {
   qe_buffer *const buffers[] = {p->codes, p->counter, p->noisy, p->drawn, p->error, p->sums};
   void *const arrays[] = {p->joined, p->kept,   p->noise_of, p->error_of,  p->sum_of,
                           p->rows,   p->labels, p->logits,   p->difference};
+  if (p->trace.tensor) qe_trace_close(&p->trace);
   qe_population_free(p->rest);
   qe_queue_free(p->queue);
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) qe_buffer_free(buffers[i]);
@@ -324,12 +326,26 @@ static qe_status vote(qe_perturb *p, qe_trace *trace, const qe_fitness_view *vie
 
 qe_status qe_perturb_vote(qe_perturb *p, const qe_fitness_view *view, uint64_t seed, int32_t first, int32_t count,
                           int64_t *votes) {
-  qe_trace trace;
   if (count < 1 || count > p->options.images || first < 0 || first > view->count - count)
     return qe_fail(QE_SHAPE, "votes of %d images from %d on; the batch has %d, a call at most %d", count, first,
                    view->count, p->options.images);
-  QE_TRY(qe_trace_open(&trace, p->queue, p->network, view->images, count));
-  qe_status status = vote(p, &trace, view, seed, first, votes);
-  qe_trace_close(&trace);
+  if (p->trace.tensor) qe_trace_close(&p->trace);
+  QE_TRY(qe_trace_open(&p->trace, p->queue, p->network, view->images, count));
+  return vote(p, &p->trace, view, seed, first, votes);
+}
+
+qe_status qe_perturb_gram(qe_perturb *p, int64_t *gram) {
+  const qe_network_layer *conv = &p->network->layer[p->conv];
+  int32_t size = (int32_t)(qe_count(&conv->weight_desc) / conv->weight_desc.dim[QE_N]);
+  qe_desc desc = {QE_S64, {1, size, 1, 1, size}};
+  qe_buffer *result = NULL;
+  QE_TRY(qe_buffer_new(p->queue->device, qe_bytes(&desc), &result));
+  qe_call call = {.op = QE_OP_int_gram, .attrs = {.window = conv->attrs.window}};
+  qe_operand_set(&call.operand[0], qe_trace_desc(&p->trace, conv->input[0]), p->trace.tensor[conv->input[0]], 0);
+  qe_operand_set(&call.operand[1], desc, result, 0);
+  qe_status status = qe_trace_call(p->queue, &call);
+  if (status == QE_OK) status = qe_queue_read(p->queue, result, 0, gram, qe_bytes(&desc));
+  if (status == QE_OK) status = qe_queue_wait(p->queue);
+  qe_buffer_free(result);
   return status;
 }
