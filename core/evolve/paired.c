@@ -2,15 +2,14 @@
 #include "core/evolve/paired.h"
 
 #include "core/base/alloc.h"
-
-__extension__ typedef __int128 wide;
+#include "core/base/wide.h"
 
 /* With n differences of sum S and sum of squares Q the variance of S is estimated as (nQ - S^2) / (n - 1). */
 bool qe_paired_is_below(int64_t sum, const int64_t *difference, int32_t count, int32_t margin) {
-  wide squares = 0, square = (wide)sum * sum;
+  qe_s128 squares = 0, square = (qe_s128)sum * sum;
   if (sum >= 0 || count < 2) return false;
-  for (int32_t i = 0; i < count; i++) squares += (wide)difference[i] * difference[i];
-  return square * (count - 1) * 256 >= (wide)margin * margin * (count * squares - square);
+  for (int32_t i = 0; i < count; i++) squares += (qe_s128)difference[i] * difference[i];
+  return square * (count - 1) * 256 >= (qe_s128)margin * margin * (count * squares - square);
 }
 
 static qe_status compare(qe_fitness *fitness, const qe_paired *how, const void *genomes, int64_t *difference,

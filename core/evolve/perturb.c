@@ -127,7 +127,7 @@ void qe_perturb_free(qe_perturb *p) {
   qe_buffer *const buffers[] = {p->codes, p->counter, p->noisy, p->drawn, p->error, p->sums};
   void *const arrays[] = {p->joined, p->kept,   p->noise_of, p->error_of,  p->sum_of,
                           p->rows,   p->labels, p->logits,   p->difference};
-  if (p->trace.tensor) qe_trace_close(&p->trace);
+  qe_trace_close(&p->trace);
   qe_population_free(p->rest);
   qe_queue_free(p->queue);
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) qe_buffer_free(buffers[i]);
@@ -329,7 +329,7 @@ qe_status qe_perturb_vote(qe_perturb *p, const qe_fitness_view *view, uint64_t s
   if (count < 1 || count > p->options.images || first < 0 || first > view->count - count)
     return qe_fail(QE_SHAPE, "votes of %d images from %d on; the batch has %d, a call at most %d", count, first,
                    view->count, p->options.images);
-  if (p->trace.tensor) qe_trace_close(&p->trace);
+  qe_trace_close(&p->trace);
   QE_TRY(qe_trace_open(&p->trace, p->queue, p->network, view->images, count));
   return vote(p, &p->trace, view, seed, first, votes);
 }

@@ -130,7 +130,7 @@ static qe_status open_layers(vote_stage *s) {
 
 typedef struct proposals {
   qe_votes_round round;
-  qe_vote_sums sums;
+  qe_votes_answer answer;
   int32_t *scale; /* [rows]: what a move of a code changes behind the row's requantiser */
   int32_t *order;
   int64_t flips;
@@ -140,7 +140,8 @@ typedef struct proposals {
 } proposals;
 
 static void proposals_free(proposals *p) {
-  qe_vote_sums_free(&p->sums);
+  qe_vote_sums_free(&p->answer.sums);
+  qe_free(p->answer.gram);
   qe_free(p->round.codes);
   qe_free(p->scale);
   qe_free(p->order);
@@ -172,7 +173,7 @@ static qe_status proposals_new(const vote_stage *s, const qe_gene *gene, proposa
   const qe_evolution *evolution = s->evolution;
   size_t most = (size_t)s->options->proposals + 1;
   *p = (proposals){.round = {s->evolution, s->options, s->generation, gene, NULL}};
-  QE_TRY(qe_vote_sums_new(gene->count, &p->sums));
+  QE_TRY(qe_vote_sums_new(gene->count, &p->answer.sums));
   p->round.codes = qe_alloc((size_t)gene->count);
   p->scale = QE_NEW_ARRAY(int32_t, evolution->network->layer[gene->layer].weight_desc.dim[QE_N]);
   p->order = QE_NEW_ARRAY(int32_t, gene->count);
@@ -184,30 +185,51 @@ static qe_status proposals_new(const vote_stage *s, const qe_gene *gene, proposa
   return qe_genome_codes(gene, evolution->genome, p->round.codes);
 }
 
-/* Proposals by strength, half as many, as many, twice, four times as many moves as are wanted, and then the same again
- * as random halves of more. */
-static qe_status make_proposals(const vote_layer *layer, proposals *p) {
+/* Proposal k's codes: the strongest flips, half as many, as many, twice, four times as many as are wanted; in turn with
+ * them, where the Gram matrix is known, those of the quadratic form, likewise in STRENGTHS steps; then random halves of
+ * more flips. */
+static qe_status propose(const vote_layer *layer, const proposals *p, int32_t k, int8_t *codes, int64_t *moved) {
+  const qe_code_grid *grid = &layer->gene->grid;
+  const qe_vote_sums *sums = &p->answer.sums;
+  bool curved = p->answer.gram != NULL;
+  int32_t kinds = curved ? 2 : 1, step = k / kinds % STRENGTHS, turn = k / kinds / STRENGTHS;
+  if (curved && turn == 0 && k % 2) {
+    int64_t rows = p->round.evolution->network->layer[layer->gene->layer].weight_desc.dim[QE_N];
+    qe_flips_curve curve = {rows, p->answer.gram, p->scale, p->round.options->sure};
+    return qe_flips_descend(sums, grid, &curve, (layer->flips + 3) / 4, step, codes, moved);
+  }
+  qe_flips_choice choice = {.flips = ((int64_t)layer->flips << step) / 2,
+                            .seed = qe_votes_seed(&p->round),
+                            .variant = (uint64_t)(turn * kinds + (turn > 0 ? k % kinds : 0))};
+  if (choice.flips < 1) choice.flips = 1;
+  *moved = qe_flips_make(sums, grid, p->order, p->flips, &choice, codes);
+  return QE_OK;
+}
+
+static qe_status make_proposals_with(const vote_layer *layer, proposals *p, int8_t *codes) {
   const qe_evolution *evolution = p->round.evolution;
   const qe_gene *gene = layer->gene;
   size_t bytes = evolution->layout->bytes;
-  int8_t *codes = qe_alloc((size_t)gene->count);
-  if (!codes) return QE_NO_MEMORY;
   memcpy(p->genomes, evolution->genome, bytes);
   for (int32_t k = 0; k < p->round.options->proposals; k++) {
     char *genome = p->genomes + (size_t)(p->made + 1) * bytes;
-    qe_flips_choice choice = {.flips = ((int64_t)layer->flips << k % STRENGTHS) / 2,
-                              .seed = qe_votes_seed(&p->round),
-                              .variant = (uint64_t)(k / STRENGTHS)};
-    if (choice.flips < 1) choice.flips = 1;
+    int64_t moved;
     memcpy(codes, p->round.codes, (size_t)gene->count);
-    int64_t moved = qe_flips_make(&p->sums, &gene->grid, p->order, p->flips, &choice, codes);
+    QE_TRY(propose(layer, p, k, codes, &moved));
     if (moved == 0) continue;
     memcpy(genome, evolution->genome, bytes);
     qe_pack(&gene->grid, codes, gene->count, genome + gene->offset);
     p->moved[++p->made] = moved;
   }
-  qe_free(codes);
   return QE_OK;
+}
+
+static qe_status make_proposals(const vote_layer *layer, proposals *p) {
+  int8_t *codes = qe_alloc((size_t)layer->gene->count);
+  if (!codes) return QE_NO_MEMORY;
+  qe_status status = make_proposals_with(layer, p, codes);
+  qe_free(codes);
+  return status;
 }
 
 /* The best on a fresh batch, behind the context; winner 0: none is better than that. */
@@ -264,9 +286,9 @@ static qe_status try_proposals(vote_stage *s, vote_layer *layer, proposals *p, q
 static qe_status run_generation(vote_stage *s, vote_layer *layer, qe_evolution_report *report) {
   proposals p;
   qe_status status = proposals_new(s, layer->gene, &p);
-  if (status == QE_OK) status = qe_votes_ask(&p.round, &p.sums);
+  if (status == QE_OK) status = qe_votes_ask(&p.round, &p.answer);
   if (status == QE_OK)
-    status = qe_flips_rank(&p.sums, &layer->gene->grid, p.round.codes, p.scale,
+    status = qe_flips_rank(&p.answer.sums, &layer->gene->grid, p.round.codes, p.scale,
                            s->evolution->network->layer[layer->gene->layer].weight_desc.dim[QE_N], s->options->sure,
                            p.order, &p.flips);
   if (status == QE_OK) status = make_proposals(layer, &p);

@@ -22,8 +22,13 @@ bool qe_votes_can(const qe_evolution *evolution, const qe_votes_options *options
 /* A batch or a seed that no other generation of the search has. */
 uint64_t qe_votes_number(const qe_votes_round *round, int32_t what);
 uint64_t qe_votes_seed(const qe_votes_round *round);
+/* What a source knows of a layer. */
+typedef struct qe_votes_answer {
+  qe_vote_sums sums;
+  int64_t *gram; /* [K, K], K = codes of an output: of the layer's inputs; NULL: not known */
+} qe_votes_answer;
 /* Votes on the gene's codes; what they cost is added to what the fitness has spent. */
-QE_CHECKED qe_status qe_votes_ask(const qe_votes_round *round, qe_vote_sums *sums);
+QE_CHECKED qe_status qe_votes_ask(const qe_votes_round *round, qe_votes_answer *answer);
 /* Candidate-images of that. */
 int64_t qe_votes_cost(const qe_evolution *evolution, const qe_votes_options *options, const qe_gene *gene);
 

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { PER_MYRIAD = 10000 };
+enum { PER_MYRIAD = 10000, GRAM_GROUPS = 4 };
 
 uint64_t qe_votes_number(const qe_votes_round *round, int32_t what) {
   const uint64_t own = UINT64_C(1) << 60; /* other stages number their batches below */
@@ -21,7 +21,15 @@ uint64_t qe_votes_seed(const qe_votes_round *round) {
 
 /* ---- node perturbation ---- */
 
-static qe_status ask_nodes_with(const qe_votes_round *round, qe_perturb *perturb, int64_t *votes, qe_vote_sums *sums) {
+static qe_status add_gram(qe_perturb *perturb, int64_t size, int64_t *gram, int64_t *sum) {
+  QE_TRY(qe_perturb_gram(perturb, gram));
+  for (int64_t i = 0; i < size * size; i++) sum[i] += gram[i];
+  return QE_OK;
+}
+
+/* votes, gram: room for one group's. */
+static qe_status ask_nodes_with(const qe_votes_round *round, qe_perturb *perturb, int64_t size, int64_t *votes,
+                                int64_t *gram, qe_votes_answer *answer) {
   const qe_votes_options *o = round->options;
   qe_fitness_batch batch = {QE_FITNESS_TRAIN, qe_votes_number(round, QE_VOTES_ASK), o->images, o->augmented};
   qe_fitness_view view;
@@ -30,12 +38,13 @@ static qe_status ask_nodes_with(const qe_votes_round *round, qe_perturb *perturb
     int32_t first = (int32_t)((int64_t)o->images * g / o->groups);
     int32_t next = (int32_t)((int64_t)o->images * (g + 1) / o->groups);
     QE_TRY(qe_perturb_vote(perturb, &view, qe_votes_seed(round), first, next - first, votes));
-    qe_vote_sums_add(sums, votes);
+    qe_vote_sums_add(&answer->sums, votes);
+    if (g < GRAM_GROUPS) QE_TRY(add_gram(perturb, size, gram, answer->gram));
   }
   return QE_OK;
 }
 
-static qe_status ask_nodes(const qe_votes_round *round, qe_vote_sums *sums) {
+static qe_status ask_nodes(const qe_votes_round *round, qe_votes_answer *answer) {
   const qe_votes_options *o = round->options;
   const qe_evolution *evolution = round->evolution;
   qe_perturb_options options = {.pairs = o->pairs,
@@ -45,12 +54,16 @@ static qe_status ask_nodes(const qe_votes_round *round, qe_vote_sums *sums) {
                                 .signs = o->sign,
                                 .images = (o->images + o->groups - 1) / o->groups,
                                 .memory = evolution->measure.memory};
+  int64_t size = round->gene->count / evolution->network->layer[round->gene->layer].weight_desc.dim[QE_N];
   qe_perturb *perturb;
   QE_TRY(qe_perturb_new(evolution->device[0], evolution->network, round->gene->layer, &options, &perturb));
-  int64_t *votes = QE_NEW_ARRAY(int64_t, round->gene->count);
-  qe_status status = votes ? ask_nodes_with(round, perturb, votes, sums) : QE_NO_MEMORY;
+  int64_t *votes = QE_NEW_ARRAY(int64_t, round->gene->count), *gram = QE_NEW_ARRAY(int64_t, size * size);
+  answer->gram = QE_NEW_ARRAY(int64_t, size * size);
+  bool complete = votes && gram && answer->gram;
+  qe_status status = complete ? ask_nodes_with(round, perturb, size, votes, gram, answer) : QE_NO_MEMORY;
   qe_perturb_free(perturb);
   qe_free(votes);
+  qe_free(gram);
   return status;
 }
 
@@ -93,7 +106,7 @@ static void make_candidate(const sign_group *group, int32_t candidate) {
   qe_pack(grid, group->codes, gene->count, genome + gene->offset);
 }
 
-static void count_votes(const sign_group *group, qe_vote_sums *sums) {
+static void count_votes(const sign_group *group, qe_votes_answer *answer) {
   const qe_votes_options *o = group->round->options;
   int64_t count = group->round->gene->count;
   memset(group->votes, 0, (size_t)count * sizeof *group->votes);
@@ -103,10 +116,10 @@ static void count_votes(const sign_group *group, qe_vote_sums *sums) {
     const int8_t *moves = group->moves + pair * count;
     for (int64_t i = 0; i < count; i++) group->votes[i] += difference * moves[i];
   }
-  qe_vote_sums_add(sums, group->votes);
+  qe_vote_sums_add(&answer->sums, group->votes);
 }
 
-static qe_status ask_signs_with(const sign_group *group, qe_vote_sums *sums) {
+static qe_status ask_signs_with(const sign_group *group, qe_votes_answer *answer) {
   const qe_votes_round *round = group->round;
   const qe_votes_options *o = round->options;
   qe_fitness_batch batch = {QE_FITNESS_TRAIN, 0, (o->images + o->groups - 1) / o->groups, o->augmented};
@@ -116,12 +129,12 @@ static qe_status ask_signs_with(const sign_group *group, qe_vote_sums *sums) {
     for (int32_t k = 0; k < 2 * o->pairs; k++) make_candidate(group, k);
     QE_TRY(qe_fitness_run(round->evolution->fitness, &batch, group->genomes, 2 * o->pairs, round->evolution->genome,
                           INT64_MAX, group->loss, NULL));
-    count_votes(group, sums);
+    count_votes(group, answer);
   }
   return QE_OK;
 }
 
-static qe_status ask_signs(const qe_votes_round *round, qe_vote_sums *sums) {
+static qe_status ask_signs(const qe_votes_round *round, qe_votes_answer *answer) {
   size_t pairs = (size_t)round->options->pairs, count = (size_t)round->gene->count;
   sign_group group = {.round = round,
                       .moves = qe_alloc(pairs * count),
@@ -130,7 +143,7 @@ static qe_status ask_signs(const qe_votes_round *round, qe_vote_sums *sums) {
                       .loss = QE_NEW_ARRAY(int64_t, 2 * pairs),
                       .votes = QE_NEW_ARRAY(int64_t, count)};
   bool complete = group.moves && group.codes && group.genomes && group.loss && group.votes;
-  qe_status status = complete ? ask_signs_with(&group, sums) : QE_NO_MEMORY;
+  qe_status status = complete ? ask_signs_with(&group, answer) : QE_NO_MEMORY;
   qe_free(group.moves);
   qe_free(group.codes);
   qe_free(group.genomes);
@@ -162,7 +175,7 @@ static int64_t cost_signs(const qe_evolution *evolution, const qe_votes_options 
 static const struct source {
   bool (*can)(const qe_evolution *evolution, const qe_gene *gene);
   int64_t (*cost)(const qe_evolution *evolution, const qe_votes_options *options, const qe_gene *gene);
-  qe_status (*ask)(const qe_votes_round *round, qe_vote_sums *sums);
+  qe_status (*ask)(const qe_votes_round *round, qe_votes_answer *answer);
   bool counts; /* the fitness counts what it costs */
 } sources[QE_VOTES_SOURCES] = {
     [QE_VOTES_NODES] = {can_nodes, cost_nodes, ask_nodes, false},
@@ -177,9 +190,9 @@ int64_t qe_votes_cost(const qe_evolution *evolution, const qe_votes_options *opt
   return sources[options->source].cost(evolution, options, gene);
 }
 
-qe_status qe_votes_ask(const qe_votes_round *round, qe_vote_sums *sums) {
+qe_status qe_votes_ask(const qe_votes_round *round, qe_votes_answer *answer) {
   const struct source *source = &sources[round->options->source];
-  QE_TRY(source->ask(round, sums));
+  QE_TRY(source->ask(round, answer));
   qe_fitness *fitness = round->evolution->fitness;
   if (!source->counts)
     qe_fitness_set_spent(fitness,

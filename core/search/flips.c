@@ -12,7 +12,7 @@
 qe_status qe_vote_sums_new(int64_t count, qe_vote_sums *sums) {
   *sums = (qe_vote_sums){.count = count};
   sums->sum = QE_NEW_ARRAY(int64_t, count);
-  sums->square = QE_NEW_ARRAY(qe_square, count);
+  sums->square = QE_NEW_ARRAY(qe_u128, count);
   if (sums->sum && sums->square) return QE_OK;
   qe_vote_sums_free(sums);
   return QE_NO_MEMORY;
@@ -32,7 +32,7 @@ void qe_vote_sums_add(qe_vote_sums *sums, const int64_t *votes) {
   for (int64_t i = 0; i < sums->count; i++) {
     uint64_t size = magnitude(votes[i]);
     sums->sum[i] += votes[i];
-    sums->square[i] += (qe_square)size * size;
+    sums->square[i] += (qe_u128)size * size;
   }
 }
 
@@ -48,14 +48,14 @@ static bool can_move(const qe_code_grid *grid, int8_t code, int32_t direction) {
 }
 
 /* sum^2 >= (least / 16)^2 square, with sums shortened where their squares would not fit. */
-static bool is_sure(const qe_vote_sums *sums, int64_t i, int32_t least) {
+bool qe_flips_is_sure(const qe_vote_sums *sums, int64_t i, int32_t least) {
   uint64_t sum = magnitude(sums->sum[i]);
-  qe_square square = sums->square[i], factor = (qe_square)least * (qe_square)least;
+  qe_u128 square = sums->square[i], factor = (qe_u128)least * (qe_u128)least;
   while (sum >> 52 || square >> 100) {
     sum >>= 1;
     square >>= 2;
   }
-  return (qe_square)sum * sum * 256 >= factor * square;
+  return (qe_u128)sum * sum * 256 >= factor * square;
 }
 
 static int64_t strength_of(uint64_t sum, int32_t scale) {
@@ -69,7 +69,7 @@ qe_status qe_flips_rank(const qe_vote_sums *sums, const qe_code_grid *grid, cons
   if (!key) return QE_NO_MEMORY;
   *flips = 0;
   for (int64_t i = 0; i < sums->count; i++) {
-    bool taken = can_move(grid, codes[i], direction_of(sums, i)) && is_sure(sums, i, least);
+    bool taken = can_move(grid, codes[i], direction_of(sums, i)) && qe_flips_is_sure(sums, i, least);
     key[i] = taken ? -1 - strength_of(magnitude(sums->sum[i]), scale ? scale[i / each] : 1) : 0;
     *flips += taken;
   }

@@ -6,6 +6,7 @@
 
 #include "core/base/pack.h"
 #include "core/base/status.h"
+#include "core/base/wide.h"
 
 #include <stdbool.h>
 
@@ -13,12 +14,10 @@
 extern "C" {
 #endif
 
-__extension__ typedef unsigned __int128 qe_square;
-
 typedef struct qe_vote_sums {
-  int64_t count;     /* codes */
-  int64_t *sum;      /* [count], below 2^62 in magnitude */
-  qe_square *square; /* [count], of the groups' votes */
+  int64_t count;   /* codes */
+  int64_t *sum;    /* [count], below 2^62 in magnitude */
+  qe_u128 *square; /* [count], of the groups' votes */
 } qe_vote_sums;
 
 QE_CHECKED qe_status qe_vote_sums_new(int64_t count, qe_vote_sums *sums);
@@ -36,6 +35,23 @@ typedef struct qe_flips_choice {
   int64_t flips; /* that are wanted */
   uint64_t seed, variant;
 } qe_flips_choice;
+
+/* The codes' curvature: moves D of a row change the loss by about sum * D + pull * D'GD / (2 scale), with one unknown
+ * pull for all rows. */
+typedef struct qe_flips_curve {
+  int64_t rows;
+  const int64_t *gram;  /* [K, K], K = codes of a row */
+  const int32_t *scale; /* [rows], as above, not NULL */
+  int32_t least;        /* as above: less sure votes count as 0 */
+} qe_flips_curve;
+
+/* Moves codes to a local minimum of this form (quadratic.h). The pull is such that about `flips` codes would gain by a
+ * move of their own, and less from step to step: by sqrt(2) each. *moved: codes that changed; 0 where sums do not fit.
+ */
+QE_CHECKED qe_status qe_flips_descend(const qe_vote_sums *sums, const qe_code_grid *grid, const qe_flips_curve *curve,
+                                      int64_t flips, int32_t step, int8_t *codes, int64_t *moved);
+/* Whether a vote is sure enough, as above. */
+bool qe_flips_is_sure(const qe_vote_sums *sums, int64_t i, int32_t least);
 
 /* Codes with the first ones of order [flips] moved one code against their votes. Returns how many moved. */
 int64_t qe_flips_make(const qe_vote_sums *sums, const qe_code_grid *grid, const int32_t *order, int64_t flips,
