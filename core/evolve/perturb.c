@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
+#include "core/base/wide.h"
 #include "core/evolve/cut.h"
 #include "core/evolve/trace.h"
 
@@ -153,7 +154,8 @@ int64_t qe_perturb_cost(const qe_network *network, int32_t conv, int64_t count, 
     all += macs;
     if ((int32_t)i > conv) rest += macs;
   }
-  return count + (2 * pairs * count * (rest >> 10) + (all >> 10)) / ((all >> 10) + 1);
+  if (all == 0) return count;
+  return count + (int64_t)(((qe_s128)2 * pairs * count * rest + all - 1) / all);
 }
 
 /* ---- the network up to the cut ---- */
