@@ -1,4 +1,5 @@
 /* Node perturbation: the noise, networks cut behind a layer, and the direction of the votes. */
+#include "core/evolve/backward.h"
 #include "core/evolve/cut.h"
 #include "core/evolve/perturb.h"
 #include "core/evolve/trace.h"
@@ -231,6 +232,40 @@ static void test_votes(void **state) {
   qe_dataset_free(data);
 }
 
+/* Back-propagation on the same terms, also of the classifier; two halves of the images in one unit add up. */
+static void test_backward(void **state) {
+  (void)state;
+  qe_dataset *data = small_data(SIDE, 3, CLASSES, TRAIN, 4);
+  qe_network *network = small_network(4, data);
+  qe_fitness_options measure = {.seed = 3};
+  qe_fitness_batch batch = {QE_FITNESS_TRAIN, 0, TRAIN, false};
+  qe_device *device = fixture_fast();
+  qe_fitness_view view;
+  qe_fitness *fitness;
+  OK(qe_fitness_new(&device, 1, network, NULL, data, &measure, &fitness));
+  OK(qe_fitness_look(fitness, &batch, &view));
+  for (int32_t conv = 1; conv < (int32_t)network->layers; conv++) {
+    const qe_network_layer *layer = &network->layer[conv];
+    if (!layer->weight) continue;
+    assert_true(qe_backward_can(network, conv));
+    int64_t count = qe_count(&layer->weight_desc), rows = layer->weight_desc.dim[QE_N];
+    int64_t *votes = QE_NEW_ARRAY(int64_t, count), *others = QE_NEW_ARRAY(int64_t, count);
+    int32_t exponent = INT32_MIN, same = INT32_MIN;
+    OK(qe_backward_vote(fixture_device[0], network, conv, &view, 0, TRAIN, &exponent, votes, NULL));
+    OK(qe_backward_vote(device, network, conv, &view, 0, TRAIN, &same, others, NULL));
+    assert_int_equal(same, exponent);
+    assert_memory_equal(votes, others, (size_t)count * sizeof *votes);
+    differences(network, data, conv, others);
+    double agreement = cosine(&network->layer[conv + 1], votes, others, count, rows);
+    if (agreement < 0.3) fail_msg("layer %d: cosine %.3f to the differences of the loss", conv, agreement);
+    qe_free(votes);
+    qe_free(others);
+  }
+  qe_fitness_free(fitness);
+  qe_network_free(network);
+  qe_dataset_free(data);
+}
+
 static void test_refused(void **state) {
   (void)state;
   qe_dataset *data = small_data(SIDE, 3, CLASSES, TRAIN, 4);
@@ -249,6 +284,7 @@ static void test_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_noise), cmocka_unit_test(test_cuts),
-                                     cmocka_unit_test(test_votes), cmocka_unit_test(test_refused)};
+                                     cmocka_unit_test(test_votes), cmocka_unit_test(test_backward),
+                                     cmocka_unit_test(test_refused)};
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

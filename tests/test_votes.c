@@ -223,7 +223,7 @@ static void check_source(qe_votes_source source) {
   t.device = fixture_fast();
   assert_true(run(&t, 0, before, then).hash == reference.hash);
   t.options.generations = 8;
-  t.budget = 9000;
+  t.budget = 6000;
   watcher bounded = run(&t, 0, before, then);
   assert_true(bounded.generations > 0 && bounded.generations < 8);
 }
@@ -231,6 +231,11 @@ static void check_source(qe_votes_source source) {
 static void test_nodes(void **state) {
   (void)state;
   check_source(QE_VOTES_NODES);
+}
+
+static void test_backprop(void **state) {
+  (void)state;
+  check_source(QE_VOTES_BACKPROP);
 }
 
 static void test_signs(void **state) {
@@ -277,9 +282,9 @@ static void test_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_flips),       cmocka_unit_test(test_halves),  cmocka_unit_test(test_descent),
-      cmocka_unit_test(test_paired),      cmocka_unit_test(test_nodes),   cmocka_unit_test(test_signs),
-      cmocka_unit_test(test_never_worse), cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_flips),    cmocka_unit_test(test_halves),      cmocka_unit_test(test_descent),
+      cmocka_unit_test(test_paired),   cmocka_unit_test(test_nodes),       cmocka_unit_test(test_signs),
+      cmocka_unit_test(test_backprop), cmocka_unit_test(test_never_worse), cmocka_unit_test(test_refused),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

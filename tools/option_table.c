@@ -137,8 +137,8 @@ const qe_option qe_option_table[] = {
 #include "core/evolve/votes_options.def"
 #undef QE_VOTES_INT
 #undef QE_VOTES_FLAG
-    {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs", .group = SEARCH, .commands = "train",
-     .help = "what votes come from: noise on a layer's outputs, or pairs of candidates with a few random moves"},
+    {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs|backprop", .group = SEARCH, .commands = "train",
+     .help = "what votes come from: noise on a layer's outputs, pairs of candidates with a few random moves, or integer back-propagation"},
 #define QE_GENE_INT(stage, field, text, value, least, most, says) \
     {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
 #include "core/evolve/gene_options.def"

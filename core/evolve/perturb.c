@@ -5,7 +5,7 @@
 #include "core/base/rng.h"
 #include "core/base/wide.h"
 #include "core/evolve/cut.h"
-#include "core/evolve/trace.h"
+#include "core/evolve/trace_view.h"
 
 #include <string.h>
 
@@ -21,7 +21,7 @@ struct qe_perturb {
   qe_population *rest;
   int32_t shift;  /* unit of errors: 2^shift; -1: not known yet */
   qe_trace trace; /* of the last vote: holds the convolution's input */
-  qe_buffer *codes, *counter, *noisy, *drawn, *error, *sums;
+  qe_buffer *codes, *counter, *noisy, *drawn;
   uint8_t *joined, *kept;      /* [images, ...] of the cut, of one kept tensor */
   int8_t *noise_of, *error_of; /* [images, pairs, outputs], [images, outputs] */
   int32_t *sum_of;             /* [images, outputs] */
@@ -64,13 +64,10 @@ static qe_status make_buffers(qe_perturb *p) {
   qe_device *device = p->queue->device;
   size_t images = (size_t)p->options.images, draws = images * (size_t)p->noise.draws;
   size_t joined = qe_bytes(&p->cut.desc), outputs = qe_bytes(&p->network->layer[p->at].output);
-  size_t weights = (size_t)qe_count(&p->network->layer[p->conv].weight_desc);
   QE_TRY(qe_buffer_new(device, images * joined, &p->codes));
   QE_TRY(qe_buffer_new(device, 4 * sizeof(int32_t), &p->counter));
   QE_TRY(qe_buffer_new(device, draws * joined, &p->noisy));
-  QE_TRY(qe_buffer_new(device, draws / 2 * outputs, &p->drawn));
-  QE_TRY(qe_buffer_new(device, images * outputs, &p->error));
-  return qe_buffer_new(device, weights * sizeof(int64_t), &p->sums);
+  return qe_buffer_new(device, draws / 2 * outputs, &p->drawn);
 }
 
 static qe_status make_arrays(qe_perturb *p) {
@@ -125,7 +122,7 @@ qe_status qe_perturb_new(qe_device *device, const qe_network *network, int32_t c
 
 void qe_perturb_free(qe_perturb *p) {
   if (!p) return;
-  qe_buffer *const buffers[] = {p->codes, p->counter, p->noisy, p->drawn, p->error, p->sums};
+  qe_buffer *const buffers[] = {p->codes, p->counter, p->noisy, p->drawn};
   void *const arrays[] = {p->joined, p->kept,   p->noise_of, p->error_of,  p->sum_of,
                           p->rows,   p->labels, p->logits,   p->difference};
   qe_trace_close(&p->trace);
@@ -160,28 +157,10 @@ int64_t qe_perturb_cost(const qe_network *network, int32_t conv, int64_t count, 
 
 /* ---- the network up to the cut ---- */
 
-/* The images' codes into the trace's first tensor. */
-static qe_status gather(const qe_perturb *p, qe_trace *trace, const qe_fitness_view *view, int32_t first) {
-  qe_desc output = qe_trace_desc(trace, 0), images = output;
-  images.dtype = QE_U8;
-  images.dim[QE_N] = view->image_count;
-  qe_buffer *index = NULL;
-  QE_TRY(qe_buffer_new(p->queue->device, qe_bytes(&output), &trace->tensor[0]));
-  QE_TRY(qe_trace_upload(p->queue, view->index + first, (size_t)trace->images * sizeof *view->index, &index));
-  qe_call call = {.op = QE_OP_int_gather, .attrs = {.images = view->image_count}};
-  qe_operand_set(&call.operand[0], images, view->images, 0);
-  qe_operand_set(&call.operand[1], qe_map(QE_S32, trace->images, 1, 1, 1), index, 0);
-  qe_operand_set(&call.operand[2], output, trace->tensor[0], 0);
-  qe_status status = qe_trace_call(p->queue, &call);
-  qe_buffer_free(index);
-  return status;
-}
-
 /* Runs the layers up to the cut and puts the kept tensors side by side. The convolution's input stays in the trace. */
-static qe_status run_prefix(const qe_perturb *p, qe_trace *trace, const qe_fitness_view *view, int32_t first) {
+static qe_status run_prefix(const qe_perturb *p, qe_trace *trace) {
   int32_t input = p->network->layer[p->conv].input[0];
   if (trace->last[input] <= p->at) trace->last[input] = p->at + 1;
-  QE_TRY(gather(p, trace, view, first));
   for (int32_t i = 1; i <= p->at; i++) {
     QE_TRY(qe_trace_run(trace, i));
     qe_trace_forget(trace, i);
@@ -299,31 +278,13 @@ static void find_errors(qe_perturb *p, int32_t count) {
   }
 }
 
-static qe_status find_votes(const qe_perturb *p, const qe_trace *trace, int64_t *votes) {
-  const qe_network_layer *conv = &p->network->layer[p->conv];
-  qe_desc error = of_images(p->network->layer[p->at].output, trace->images), sums = conv->weight_desc;
-  qe_desc input = qe_trace_desc(trace, conv->input[0]);
-  error.dtype = QE_S8;
-  sums.dtype = QE_S64;
-  QE_TRY(qe_queue_write(p->queue, p->error, 0, p->error_of, qe_bytes(&error)));
-  QE_TRY(qe_queue_wait(p->queue));
-  qe_call call = {.op = QE_OP_int_conv2d_grad_w, .attrs = {.window = conv->attrs.window}};
-  call.attrs.requant.from = QE_S8;
-  qe_operand_set(&call.operand[0], error, p->error, 0);
-  qe_operand_set(&call.operand[1], input, trace->tensor[conv->input[0]], 0);
-  qe_operand_set(&call.operand[2], sums, p->sums, 0);
-  QE_TRY(qe_trace_call(p->queue, &call));
-  QE_TRY(qe_queue_read(p->queue, p->sums, 0, votes, qe_bytes(&sums)));
-  return qe_queue_wait(p->queue);
-}
-
 static qe_status vote(qe_perturb *p, qe_trace *trace, const qe_fitness_view *view, uint64_t seed, int32_t first,
                       int64_t *votes) {
-  QE_TRY(run_prefix(p, trace, view, first));
+  QE_TRY(run_prefix(p, trace));
   QE_TRY(draw_noise(p, seed, first, trace->images));
   QE_TRY(find_differences(p, view, first, trace->images));
   find_errors(p, trace->images);
-  return find_votes(p, trace, votes);
+  return qe_trace_votes(trace, p->conv, p->error_of, votes);
 }
 
 qe_status qe_perturb_vote(qe_perturb *p, const qe_fitness_view *view, uint64_t seed, int32_t first, int32_t count,
@@ -332,22 +293,10 @@ qe_status qe_perturb_vote(qe_perturb *p, const qe_fitness_view *view, uint64_t s
     return qe_fail(QE_SHAPE, "votes of %d images from %d on; the batch has %d, a call at most %d", count, first,
                    view->count, p->options.images);
   qe_trace_close(&p->trace);
-  QE_TRY(qe_trace_open(&p->trace, p->queue, p->network, view->images, count));
+  QE_TRY(qe_trace_open_view(&p->trace, p->queue, p->network, view, first, count));
   return vote(p, &p->trace, view, seed, first, votes);
 }
 
-qe_status qe_perturb_gram(qe_perturb *p, int64_t *gram) {
-  const qe_network_layer *conv = &p->network->layer[p->conv];
-  int32_t size = (int32_t)(qe_count(&conv->weight_desc) / conv->weight_desc.dim[QE_N]);
-  qe_desc desc = {QE_S64, {1, size, 1, 1, size}};
-  qe_buffer *result = NULL;
-  QE_TRY(qe_buffer_new(p->queue->device, qe_bytes(&desc), &result));
-  qe_call call = {.op = QE_OP_int_gram, .attrs = {.window = conv->attrs.window}};
-  qe_operand_set(&call.operand[0], qe_trace_desc(&p->trace, conv->input[0]), p->trace.tensor[conv->input[0]], 0);
-  qe_operand_set(&call.operand[1], desc, result, 0);
-  qe_status status = qe_trace_call(p->queue, &call);
-  if (status == QE_OK) status = qe_queue_read(p->queue, result, 0, gram, qe_bytes(&desc));
-  if (status == QE_OK) status = qe_queue_wait(p->queue);
-  qe_buffer_free(result);
-  return status;
+qe_status qe_perturb_gram(const qe_perturb *p, int64_t *gram) {
+  return qe_trace_gram(&p->trace, p->conv, gram);
 }

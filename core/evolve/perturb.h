@@ -36,7 +36,7 @@ void qe_perturb_free(qe_perturb *perturb); /* NULL is fine */
 QE_CHECKED qe_status qe_perturb_vote(qe_perturb *perturb, const qe_fitness_view *view, uint64_t seed, int32_t first,
                                      int32_t count, int64_t *votes);
 /* The Gram matrix of the convolution's inputs in the images of the last vote, [K, K] as the op int_gram has it. */
-QE_CHECKED qe_status qe_perturb_gram(qe_perturb *perturb, int64_t *gram);
+QE_CHECKED qe_status qe_perturb_gram(const qe_perturb *perturb, int64_t *gram);
 /* Whether qe_perturb_new takes the layer. */
 bool qe_perturb_can(const qe_network *network, int32_t conv);
 /* What a vote of `count` images with `pairs` pairs of draws costs in candidate-images: one for each, and for each draw

@@ -12,7 +12,8 @@ extern "C" {
 
 #define QE_VOTES_SOURCE_LIST(X)                                                                                        \
   X(NODES, "nodes", "node perturbation: noise on the layer's outputs, different in every image")                       \
-  X(SIGNS, "signs", "weight perturbation: antithetic pairs of candidates with a few random moves")
+  X(SIGNS, "signs", "weight perturbation: antithetic pairs of candidates with a few random moves")                     \
+  X(BACKPROP, "backprop", "integer back-propagation, the rival of both")
 
 typedef enum qe_votes_source {
 #define X(id, name, summary) QE_VOTES_##id,

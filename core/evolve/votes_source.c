@@ -1,6 +1,7 @@
 /* Where votes on a layer's codes come from. */
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
+#include "core/evolve/backward.h"
 #include "core/evolve/perturb.h"
 #include "core/evolve/votes_parts.h"
 
@@ -21,6 +22,14 @@ uint64_t qe_votes_seed(const qe_votes_round *round) {
 
 /* ---- node perturbation ---- */
 
+static int32_t first_of(const qe_votes_options *o, int32_t group) {
+  return (int32_t)((int64_t)o->images * group / o->groups);
+}
+
+static int64_t patch_of(const qe_votes_round *round) {
+  return round->gene->count / round->evolution->network->layer[round->gene->layer].weight_desc.dim[QE_N];
+}
+
 static qe_status add_gram(qe_perturb *perturb, int64_t size, int64_t *gram, int64_t *sum) {
   QE_TRY(qe_perturb_gram(perturb, gram));
   for (int64_t i = 0; i < size * size; i++) sum[i] += gram[i];
@@ -35,9 +44,8 @@ static qe_status ask_nodes_with(const qe_votes_round *round, qe_perturb *perturb
   qe_fitness_view view;
   QE_TRY(qe_fitness_look(round->evolution->fitness, &batch, &view));
   for (int32_t g = 0; g < o->groups; g++) {
-    int32_t first = (int32_t)((int64_t)o->images * g / o->groups);
-    int32_t next = (int32_t)((int64_t)o->images * (g + 1) / o->groups);
-    QE_TRY(qe_perturb_vote(perturb, &view, qe_votes_seed(round), first, next - first, votes));
+    int32_t first = first_of(o, g), count = first_of(o, g + 1) - first;
+    QE_TRY(qe_perturb_vote(perturb, &view, qe_votes_seed(round), first, count, votes));
     qe_vote_sums_add(&answer->sums, votes);
     if (g < GRAM_GROUPS) QE_TRY(add_gram(perturb, size, gram, answer->gram));
   }
@@ -54,7 +62,7 @@ static qe_status ask_nodes(const qe_votes_round *round, qe_votes_answer *answer)
                                 .signs = o->sign,
                                 .images = (o->images + o->groups - 1) / o->groups,
                                 .memory = evolution->measure.memory};
-  int64_t size = round->gene->count / evolution->network->layer[round->gene->layer].weight_desc.dim[QE_N];
+  int64_t size = patch_of(round);
   qe_perturb *perturb;
   QE_TRY(qe_perturb_new(evolution->device[0], evolution->network, round->gene->layer, &options, &perturb));
   int64_t *votes = QE_NEW_ARRAY(int64_t, round->gene->count), *gram = QE_NEW_ARRAY(int64_t, size * size);
@@ -62,6 +70,37 @@ static qe_status ask_nodes(const qe_votes_round *round, qe_votes_answer *answer)
   bool complete = votes && gram && answer->gram;
   qe_status status = complete ? ask_nodes_with(round, perturb, size, votes, gram, answer) : QE_NO_MEMORY;
   qe_perturb_free(perturb);
+  qe_free(votes);
+  qe_free(gram);
+  return status;
+}
+
+/* ---- back-propagation ---- */
+
+static qe_status ask_backprop_with(const qe_votes_round *round, int64_t size, int64_t *votes, int64_t *gram,
+                                   qe_votes_answer *answer) {
+  const qe_votes_options *o = round->options;
+  const qe_evolution *evolution = round->evolution;
+  qe_fitness_batch batch = {QE_FITNESS_TRAIN, qe_votes_number(round, QE_VOTES_ASK), o->images, o->augmented};
+  qe_fitness_view view;
+  int32_t exponent = INT32_MIN;
+  QE_TRY(qe_fitness_look(evolution->fitness, &batch, &view));
+  for (int32_t g = 0; g < o->groups; g++) {
+    int32_t first = first_of(o, g), count = first_of(o, g + 1) - first;
+    QE_TRY(qe_backward_vote(evolution->device[0], evolution->network, round->gene->layer, &view, first, count,
+                            &exponent, votes, g < GRAM_GROUPS ? gram : NULL));
+    qe_vote_sums_add(&answer->sums, votes);
+    for (int64_t i = 0; g < GRAM_GROUPS && i < size * size; i++) answer->gram[i] += gram[i];
+  }
+  return QE_OK;
+}
+
+static qe_status ask_backprop(const qe_votes_round *round, qe_votes_answer *answer) {
+  int64_t size = patch_of(round);
+  int64_t *votes = QE_NEW_ARRAY(int64_t, round->gene->count), *gram = QE_NEW_ARRAY(int64_t, size * size);
+  answer->gram = QE_NEW_ARRAY(int64_t, size * size);
+  bool complete = votes && gram && answer->gram;
+  qe_status status = complete ? ask_backprop_with(round, size, votes, gram, answer) : QE_NO_MEMORY;
   qe_free(votes);
   qe_free(gram);
   return status;
@@ -158,6 +197,10 @@ static bool can_nodes(const qe_evolution *evolution, const qe_gene *gene) {
   return qe_perturb_can(evolution->network, gene->layer);
 }
 
+static bool can_backprop(const qe_evolution *evolution, const qe_gene *gene) {
+  return qe_backward_can(evolution->network, gene->layer);
+}
+
 static bool can_signs(const qe_evolution *evolution, const qe_gene *gene) {
   (void)evolution, (void)gene;
   return true;
@@ -165,6 +208,10 @@ static bool can_signs(const qe_evolution *evolution, const qe_gene *gene) {
 
 static int64_t cost_nodes(const qe_evolution *evolution, const qe_votes_options *o, const qe_gene *gene) {
   return qe_perturb_cost(evolution->network, gene->layer, o->images, o->pairs);
+}
+
+static int64_t cost_backprop(const qe_evolution *evolution, const qe_votes_options *o, const qe_gene *gene) {
+  return qe_backward_cost(evolution->network, gene->layer, o->images);
 }
 
 static int64_t cost_signs(const qe_evolution *evolution, const qe_votes_options *o, const qe_gene *gene) {
@@ -180,6 +227,7 @@ static const struct source {
 } sources[QE_VOTES_SOURCES] = {
     [QE_VOTES_NODES] = {can_nodes, cost_nodes, ask_nodes, false},
     [QE_VOTES_SIGNS] = {can_signs, cost_signs, ask_signs, true},
+    [QE_VOTES_BACKPROP] = {can_backprop, cost_backprop, ask_backprop, false},
 };
 
 bool qe_votes_can(const qe_evolution *evolution, const qe_votes_options *options, const qe_gene *gene) {
