@@ -110,7 +110,7 @@ static void test_paired(void **state) {
 
 typedef struct watcher {
   uint64_t hash; /* of every generation's numbers and weights */
-  int64_t generations, accepted, stop_at;
+  int64_t generations, accepted, spent, stop_at;
 } watcher;
 
 static qe_status on_generation(void *context, const qe_evolution *evolution, const qe_evolution_report *report) {
@@ -120,6 +120,7 @@ static qe_status on_generation(void *context, const qe_evolution *evolution, con
   w->hash = qe_hash(w->hash, evolution->genome, evolution->layout->bytes);
   w->generations++;
   w->accepted += report->accepted;
+  w->spent = report->spent;
   assert_int_equal(report->generation, w->generations);
   assert_true((report->changed > 0) == report->accepted);
   assert_true(evolution->budget == 0 || report->spent <= evolution->budget);
@@ -223,7 +224,7 @@ static void check_source(qe_votes_source source) {
   t.device = fixture_fast();
   assert_true(run(&t, 0, before, then).hash == reference.hash);
   t.options.generations = 8;
-  t.budget = 6000;
+  t.budget = once.spent / 2;
   watcher bounded = run(&t, 0, before, then);
   assert_true(bounded.generations > 0 && bounded.generations < 8);
 }
