@@ -362,6 +362,35 @@ static void test_shares(void **state) {
   scene_close(&s);
 }
 
+/* Parts add up to the whole, and are those of the images in the order of the draw. */
+static void test_parts(void **state) {
+  (void)state;
+  enum { PARTS = 5 };
+  scene s;
+  qe_fitness *fitness;
+  int64_t whole[CANDIDATES], part[PARTS][CANDIDATES], sum[CANDIDATES] = {0}, by_hand_loss[CANDIDATES];
+  scene_open(&s);
+  qe_device *device = fixture_fast();
+  for (int augmented = 0; augmented < 2; augmented++) {
+    qe_fitness_options options = {.seed = 3, .pad = 1, .flip = true, .loss = QE_FITNESS_BOTH, .teacher = s.teacher};
+    qe_fitness_batch batch = {QE_FITNESS_TRAIN, 5, COUNT - 1, augmented == 1};
+    OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &fitness));
+    OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, whole, NULL));
+    OK(qe_fitness_run_parts(fitness, &batch, PARTS, s.genomes, CANDIDATES, s.genomes, part[0]));
+    assert_int_equal(qe_fitness_spent(fitness), 2 * CANDIDATES * (COUNT - 1));
+    batch.count = (COUNT - 1) / PARTS + 1; /* the same draw, so its first images */
+    OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, by_hand_loss, NULL));
+    for (int i = 0; i < CANDIDATES; i++) {
+      sum[i] = 0;
+      for (int k = 0; k < PARTS; k++) sum[i] += part[k][i];
+      assert_true(sum[i] == whole[i] && part[0][i] == by_hand_loss[i] && part[1][i] != part[0][i]);
+    }
+    FAILS(QE_SHAPE, qe_fitness_run_parts(fitness, &batch, 6, s.genomes, 1, NULL, part[0]), "6 parts");
+    qe_fitness_free(fitness);
+  }
+  scene_close(&s);
+}
+
 /* Other values in the network, then its requantisers as genes. */
 static void test_use(void **state) {
   (void)state;
@@ -397,6 +426,7 @@ int main(void) {
       cmocka_unit_test(test_labels),        cmocka_unit_test(test_batches), cmocka_unit_test(test_augmented),
       cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_teacher), cmocka_unit_test(test_teacher_kept),
       cmocka_unit_test(test_devices),       cmocka_unit_test(test_shares),  cmocka_unit_test(test_use),
+      cmocka_unit_test(test_parts),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

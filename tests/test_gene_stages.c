@@ -7,7 +7,7 @@
 enum { CLASSES = 4, TRAIN = 120, SIDE = 6, HELD = 24 };
 
 static const qe_move_search_options few = {
-    .pairs = 6, .batch = 40, .amplitude = {8, 8, 4}, .generations = 6, .accept = {.check = 60}};
+    .pairs = 6, .batch = 40, .amplitude = {8, 8, 4}, .spread = 1, .generations = 6, .accept = {.check = 60}};
 
 /* ---- moves ---- */
 
@@ -284,6 +284,7 @@ static void test_layers(void **state) {
 static void test_requant(void **state) {
   (void)state;
   qe_evolution_options options = {.requant = few};
+  options.requant.spread = 3;
   options.requant.augmented = options.requant.accept.augmented = true;
   check_stage("requant", &options);
 }
@@ -294,6 +295,19 @@ static void test_neighbours(void **state) {
       "neighbours",
       &(qe_evolution_options){
           .neighbours = {.candidates = 12, .batch = 40, .moves = 6, .generations = 6, .accept = {.check = 60}}});
+}
+
+/* A margin that no difference reaches: nothing is accepted, and the network stays. */
+static void test_margin(void **state) {
+  (void)state;
+  int64_t before, after;
+  trial t = {.stages = "layers", .options = {.layers = few}, .device = {fixture_fast()}, .devices = 1};
+  t.options.layers.accept.margin = 4;
+  watcher some = run(&t, 0, &before, &after);
+  assert_true(some.accepted > 0 && after < before);
+  t.options.layers.accept.margin = 40;
+  watcher none = run(&t, 0, &before, &after);
+  assert_true(none.accepted == 0 && after == before);
 }
 
 /* What no run can be made of. */
@@ -320,11 +334,61 @@ static void test_refused(void **state) {
   qe_dataset_free(data);
 }
 
+/* ---- memory ---- */
+
+static qe_status run_without(qe_network *network, const qe_network *teacher, const qe_dataset *data) {
+  qe_device *device = fixture_fast();
+  qe_evolution_options options = {
+      .layers = few, .neighbours = {.candidates = 2, .batch = 4, .moves = 3, .generations = 1, .accept = {.check = 4}}};
+  options.layers.generations = 1;
+  options.layers.pairs = 1;
+  options.layers.batch = options.layers.accept.check = 4;
+  qe_evolution_setup setup = {.device = &device,
+                              .devices = 1,
+                              .data = data,
+                              .teacher = teacher,
+                              .measure = {.held_out = HELD, .loss = QE_FITNESS_BOTH, .pad = 1, .flip = true},
+                              .save_every = 1};
+  options.layers.augmented = true;
+  const qe_stage *stage[QE_MOST_STAGES];
+  qe_evolution *evolution;
+  QE_TRY(qe_evolution_new(&setup, network, &evolution));
+  qe_status status = qe_stages_find("layers,neighbours", stage);
+  if (status == QE_OK) status = qe_evolution_run(evolution, stage, &options, NULL);
+  qe_evolution_free(evolution);
+  return status;
+}
+
+/* The nth allocation fails, for every n: an error, nothing lost, nothing used that is gone. */
+static void test_every_allocation_fails_once(void **state) {
+  (void)state;
+  qe_dataset *data = small_data(SIDE, 3, CLASSES, TRAIN, 4);
+  qe_network *teacher = small_network(6, data);
+  qe_status status = QE_NO_MEMORY;
+  int64_t nth = 0;
+  for (; status != QE_OK; nth++) {
+    qe_network *network = small_network(4, data);
+    qe_alloc_fail_nth(nth + 1);
+    status = run_without(network, teacher, data);
+    qe_alloc_fail_nth(0);
+    assert_true(status == QE_OK || status == QE_NO_MEMORY);
+  }
+  assert_true(nth > 200);
+  qe_network_free(teacher);
+  qe_dataset_free(data);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_steps),   cmocka_unit_test(test_moves_together), cmocka_unit_test(test_moves_overflow),
-      cmocka_unit_test(test_layers),  cmocka_unit_test(test_requant),        cmocka_unit_test(test_neighbours),
+      cmocka_unit_test(test_steps),
+      cmocka_unit_test(test_moves_together),
+      cmocka_unit_test(test_moves_overflow),
+      cmocka_unit_test(test_layers),
+      cmocka_unit_test(test_requant),
+      cmocka_unit_test(test_neighbours),
+      cmocka_unit_test(test_margin),
       cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_every_allocation_fails_once),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

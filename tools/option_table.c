@@ -121,6 +121,13 @@ const qe_option qe_option_table[] = {
      .help = "candidates are evaluated on augmented images (--pad, --flip)"},
     {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
      .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
+#define QE_LOCAL_INT(field, text, value, least, most, says) \
+    {.name = "local-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#define QE_LOCAL_FLAG(field, text, value, says) \
+    {.name = "local-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/local_options.def"
+#undef QE_LOCAL_INT
+#undef QE_LOCAL_FLAG
 #define QE_EDA_INT(field, text, value, least, most, says) \
     {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
 #define QE_EDA_FLAG(field, text, value, says) \

@@ -69,6 +69,16 @@ static void read_genes(const qe_options *options, qe_evolution_options *to) {
   to->neighbours.augmented = to->neighbours.accept.augmented = to->augmented;
 }
 
+static qe_local_options read_local(const qe_options *options) {
+  return (qe_local_options){
+#define QE_LOCAL_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "local-" name),
+#define QE_LOCAL_FLAG(field, name, initial, help) .field = qe_option_flag(options, "local-" name),
+#include "core/evolve/local_options.def"
+#undef QE_LOCAL_INT
+#undef QE_LOCAL_FLAG
+  };
+}
+
 qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
                                 .evolve = qe_option_text(options, "evolve"),
@@ -77,6 +87,7 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
   search->options.augmented = qe_option_flag(options, "augment");
   read_genes(options, &search->options);
+  search->options.local = read_local(options);
   search->options.eda = read_eda(options);
   search->options.votes = read_votes(options);
   return read_fitness(options, &search->fitness);

@@ -1,5 +1,5 @@
 /* Acceptance: proposals become the context only when the true fitness says so twice, on a fresh batch that context and
- * proposals share, and on held-out images. */
+ * proposals share, and on held-out images, there by more than chance explains. */
 #ifndef QE_EVOLVE_ACCEPT_H
 #define QE_EVOLVE_ACCEPT_H
 
@@ -12,7 +12,10 @@ extern "C" {
 typedef struct qe_accept_options {
   int32_t check;   /* images of the fresh training batch */
   int32_t confirm; /* images of the batch from the held-out part; 0: all of that part */
+  int32_t margin;  /* by how much the best must be better on held-out images, in 1/4 of the standard error of the
+                      difference; 0: anyhow */
   bool augmented;  /* the fresh batch is augmented */
+  bool varied;     /* and so is the held-out one: networks that know their training images by heart */
 } qe_accept_options;
 
 typedef struct qe_verdict {

@@ -5,8 +5,8 @@
 #include "core/evolve/moments.h"
 #include "core/evolve/target.h"
 
-qe_calibrate_options qe_calibrate_defaults(int32_t high) {
-  return (qe_calibrate_options){.mean = {0, 1}, .deviation = {high, 3}};
+qe_calibrate_options qe_calibrate_defaults(void) {
+  return (qe_calibrate_options){.mean = {0, 1}, .deviation = {1, 3}, .logits = 512};
 }
 
 /* ---- sums of a convolution's output ---- */
@@ -52,6 +52,12 @@ typedef struct aim {
   qe_gain mean, deviation; /* the deviation with the sign of the gain */
 } aim;
 
+static aim aim_of_range(const qe_calibrate_options *options, const qe_requant *requant) {
+  if (requant->to == QE_S32) return (aim){{0, 0}, {options->logits, 0}};
+  return (aim){qe_gain_ratio((qe_s128)options->mean[0] * requant->high, options->mean[1], 0),
+               qe_gain_ratio((qe_s128)options->deviation[0] * requant->high, options->deviation[1], 0)};
+}
+
 static aim aim_of_teacher(const qe_scales *scales, int32_t branch, const sums *s, qe_gain ratio, int32_t c) {
   qe_gain gain = qe_gain_times(scales->gain[branch][c], ratio), offset = qe_gain_times(scales->offset[c], ratio);
   return (aim){total(qe_gain_times(gain, mean_of(s, c)), offset), qe_gain_times(gain, deviation_of(s, c))};
@@ -67,8 +73,7 @@ static void aim_at(qe_scales *scales, int32_t branch, const sums *s, int32_t c, 
 static qe_status take_aims(const qe_guided *walk, const qe_guided_place *place, const qe_calibrate_options *options,
                            aim *aims, int32_t channels) {
   if (!walk->teacher.network) {
-    aim same = {qe_gain_ratio(options->mean[0], options->mean[1], 0),
-                qe_gain_ratio(options->deviation[0], options->deviation[1], 0)};
+    aim same = aim_of_range(options, &walk->network->layer[place->at].attrs.requant);
     for (int32_t c = 0; c < channels; c++) aims[c] = same;
     return QE_OK;
   }
@@ -111,6 +116,6 @@ static qe_status visit(void *context, qe_guided *walk, const qe_guided_place *pl
 
 qe_status qe_calibrate(qe_queue *queue, qe_network *network, const qe_network *teacher, qe_buffer *pixels,
                        int32_t images, const qe_calibrate_options *options) {
-  qe_calibrate_options copy = options ? *options : qe_calibrate_defaults(1);
+  qe_calibrate_options copy = options ? *options : qe_calibrate_defaults();
   return qe_guided_walk(queue, network, teacher, pixels, images, visit, &copy);
 }

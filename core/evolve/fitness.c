@@ -89,6 +89,7 @@ qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network
 static void close_worker(qe_fitness_worker *worker) {
   qe_population_free(worker->population);
   qe_buffer_free(worker->augmented);
+  qe_buffer_free(worker->draws);
   qe_buffer_free(worker->images);
   qe_queue_free(worker->queue);
   qe_free(worker->logits);
@@ -125,11 +126,28 @@ int32_t qe_fitness_images(const qe_fitness *f, qe_fitness_part part) {
   return f->images[part] > 0 ? f->images[part] : f->images[QE_FITNESS_TRAIN];
 }
 
+/* Parts of the drawn batch one after the other; the job's losses go on from each to the next. */
+static qe_status run_parts(qe_fitness *f, const qe_fitness_batch *batch, int32_t parts, qe_fitness_job job) {
+  if (job.candidates < 1) return qe_fail(QE_SHAPE, "fitness: %d candidates", job.candidates);
+  if (parts < 1 || parts > batch->count)
+    return qe_fail(QE_SHAPE, "fitness: %d parts of a batch of %d images", parts, batch->count);
+  int64_t *own_hits = job.hits ? NULL : QE_NEW_ARRAY(int64_t, job.candidates);
+  if (!job.hits && !own_hits) return QE_NO_MEMORY;
+  if (own_hits) job.hits = own_hits;
+  qe_status status = qe_fitness_draw(f, batch);
+  for (int32_t part = 0; part < parts && status == QE_OK; part++) {
+    job.count = batch->count / parts + (part < batch->count % parts);
+    status = qe_fitness_share(f, &job);
+    job.first += job.count;
+    job.loss += job.candidates;
+  }
+  if (status == QE_OK) f->spent += (int64_t)job.candidates * batch->count;
+  qe_free(own_hits);
+  return status;
+}
+
 qe_status qe_fitness_run(qe_fitness *f, const qe_fitness_batch *batch, const void *genomes, int32_t candidates,
                          const void *parent, int64_t bound, int64_t *loss, int64_t *hits) {
-  if (candidates < 1) return qe_fail(QE_SHAPE, "fitness: %d candidates", candidates);
-  int64_t *own_hits = hits ? NULL : QE_NEW_ARRAY(int64_t, candidates);
-  if (!hits && !own_hits) return QE_NO_MEMORY;
   qe_fitness_job job = {.fitness = f,
                         .worker = f->worker,
                         .genomes = genomes,
@@ -137,12 +155,20 @@ qe_status qe_fitness_run(qe_fitness *f, const qe_fitness_batch *batch, const voi
                         .candidates = candidates,
                         .bound = bound,
                         .loss = loss,
-                        .hits = hits ? hits : own_hits};
-  qe_status status = qe_fitness_draw(f, batch);
-  if (status == QE_OK) status = qe_fitness_share(f, &job);
-  if (status == QE_OK) f->spent += (int64_t)candidates * batch->count;
-  qe_free(own_hits);
-  return status;
+                        .hits = hits};
+  return run_parts(f, batch, 1, job);
+}
+
+qe_status qe_fitness_run_parts(qe_fitness *f, const qe_fitness_batch *batch, int32_t parts, const void *genomes,
+                               int32_t candidates, const void *parent, int64_t *loss) {
+  qe_fitness_job job = {.fitness = f,
+                        .worker = f->worker,
+                        .genomes = genomes,
+                        .parent = parent,
+                        .candidates = candidates,
+                        .bound = INT64_MAX,
+                        .loss = loss};
+  return run_parts(f, batch, parts, job);
 }
 
 int64_t qe_fitness_spent(const qe_fitness *f) {

@@ -63,6 +63,11 @@ QE_CHECKED qe_status qe_fitness_run(qe_fitness *fitness, const qe_fitness_batch 
                                     int32_t candidates, const void *parent, int64_t bound, int64_t *loss,
                                     int64_t *hits);
 
+/* The same, every loss in `parts` sums over equal parts of the batch's images (the last parts one less), [parts,
+ * candidates]: what differences of losses are tested by. Nobody is dropped. */
+QE_CHECKED qe_status qe_fitness_run_parts(qe_fitness *fitness, const qe_fitness_batch *batch, int32_t parts,
+                                          const void *genomes, int32_t candidates, const void *parent, int64_t *loss);
+
 /* A batch's images, for stages that run networks of their own on the first device. Valid until the next call with this
  * fitness. */
 typedef struct qe_fitness_view {

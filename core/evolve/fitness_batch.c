@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { CODE_ZERO = 128 }; /* the pixel that is input code 0: what surrounds an image */
+enum { COUNTERS = 4, COUNTER_BYTES = 64 }; /* the op's counter, and where the indices behind it start */
 
 /* ---- memory ---- */
 
@@ -56,45 +56,53 @@ static void choose(qe_fitness *f, const int32_t *from, int32_t images, uint64_t 
 
 /* ---- augmented images ---- */
 
-/* One image cropped and perhaps mirrored as the op `augment` does it for the draw of this seed and position. */
-static void crop(const qe_fitness *f, const uint8_t *image, uint64_t seed, uint64_t position, uint8_t *to) {
-  int32_t height = f->data->height, width = f->data->width, channels = f->data->channels, pad = f->options.pad;
-  qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position);
-  uint32_t places = 2 * (uint32_t)pad + 1;
-  int32_t top = (int32_t)qe_below(draw.word[0], places) - pad, left = (int32_t)qe_below(draw.word[1], places) - pad;
-  bool flip = f->options.flip && (draw.word[2] & 1);
-  for (int32_t r = 0; r < height; r++)
-    for (int32_t c = 0; c < width; c++, to += channels) {
-      int32_t h = top + r, w = left + (flip ? width - 1 - c : c);
-      if (h >= 0 && h < height && w >= 0 && w < width)
-        memcpy(to, image + ((size_t)h * (size_t)width + (size_t)w) * (size_t)channels, (size_t)channels);
-      else
-        memset(to, CODE_ZERO, (size_t)channels);
-    }
+static qe_status at_least(qe_device *device, qe_buffer **buffer, size_t bytes) {
+  if (*buffer && (*buffer)->bytes >= bytes) return QE_OK;
+  qe_buffer_free(*buffer);
+  *buffer = NULL;
+  return qe_buffer_new(device, bytes, buffer);
 }
 
-static qe_status upload(qe_fitness_worker *worker, const uint8_t *pixels, size_t bytes) {
-  if (!worker->augmented || worker->augmented->bytes < bytes) {
-    qe_buffer_free(worker->augmented);
-    worker->augmented = NULL;
-    QE_TRY(qe_buffer_new(worker->device, bytes, &worker->augmented));
-  }
-  QE_TRY(qe_queue_write(worker->queue, worker->augmented, 0, pixels, bytes));
-  return qe_queue_wait(worker->queue);
+/* The op's call for the batch drawn, its operands on the worker's device. */
+static qe_call augment_call(const qe_fitness *f, const qe_fitness_worker *worker) {
+  const qe_dataset *data = f->data;
+  int32_t count = f->drawn.batch.count;
+  qe_call call = {.op = QE_OP_int_augment, .operands = 4};
+  call.attrs.images = data->train_images;
+  call.attrs.pad = f->options.pad;
+  call.attrs.flip = f->options.flip;
+  qe_operand_set(&call.operand[0], qe_map(QE_U8, data->train_images, data->height, data->width, data->channels),
+                 worker->images, 0);
+  qe_operand_set(&call.operand[1], qe_map(QE_S32, count, 1, 1, 1), worker->draws, COUNTER_BYTES);
+  qe_operand_set(&call.operand[2], qe_vector(QE_S32, COUNTERS), worker->draws, 0);
+  qe_operand_set(&call.operand[3], qe_map(QE_U8, count, data->height, data->width, data->channels), worker->augmented,
+                 0);
+  return call;
 }
 
-static qe_status augment(qe_fitness *f) {
-  const qe_fitness_drawn *drawn = &f->drawn;
-  size_t each = (size_t)f->data->height * (size_t)f->data->width * (size_t)f->data->channels;
-  size_t bytes = each * (size_t)drawn->batch.count;
-  uint8_t *pixels = qe_alloc(bytes);
-  if (!pixels) return QE_NO_MEMORY;
-  for (int32_t i = 0; i < drawn->batch.count; i++)
-    crop(f, f->data->train_pixels + each * (size_t)drawn->index[i], drawn->augment_seed, (uint64_t)i,
-         pixels + each * (size_t)i);
-  qe_status status = QE_OK;
-  for (int i = 0; status == QE_OK && i < f->workers; i++) status = upload(&f->worker[i], pixels, bytes);
-  qe_free(pixels);
+static qe_status write_draws(const qe_fitness *f, const qe_fitness_worker *worker) {
+  uint64_t seed = f->drawn.augment_seed;
+  const int32_t counter[COUNTERS] = {(int32_t)(uint32_t)seed, (int32_t)(uint32_t)(seed >> 32), 0, 0};
+  QE_TRY(qe_queue_write(worker->queue, worker->draws, 0, counter, sizeof counter));
+  QE_TRY(qe_queue_write(worker->queue, worker->draws, COUNTER_BYTES, f->drawn.index,
+                        (size_t)f->drawn.batch.count * sizeof *f->drawn.index));
+  return qe_queue_wait(worker->queue); /* the counter is this function's */
+}
+
+static qe_status augment(const qe_fitness *f, qe_fitness_worker *worker) {
+  const qe_dataset *data = f->data;
+  size_t count = (size_t)f->drawn.batch.count;
+  size_t pixels = count * (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+  QE_TRY(at_least(worker->device, &worker->augmented, pixels));
+  QE_TRY(at_least(worker->device, &worker->draws, COUNTER_BYTES + count * sizeof(int32_t)));
+  QE_TRY(write_draws(f, worker));
+  qe_call call = augment_call(f, worker);
+  qe_bound_call bound = {0};
+  QE_TRY(qe_call_check(&call));
+  QE_TRY(qe_call_bind(worker->device, &call, NULL, &bound));
+  qe_status status = qe_call_run(worker->queue, &call, &bound);
+  if (status == QE_OK) status = qe_queue_wait(worker->queue);
+  qe_call_release(&bound);
   return status;
 }
 
@@ -117,7 +125,7 @@ qe_status qe_fitness_draw(qe_fitness *f, const qe_fitness_batch *batch) {
   drawn->batch = *batch;
   drawn->augment_seed = two_words(key.word[2], key.word[3]);
   choose(f, f->part[part], f->images[part], two_words(key.word[0], key.word[1]), stream, batch->count);
-  if (batch->augmented) QE_TRY(augment(f));
+  for (int i = 0; batch->augmented && i < f->workers; i++) QE_TRY(augment(f, &f->worker[i]));
   if (drawn->target) QE_TRY(qe_fitness_teach(f));
   drawn->valid = true;
   return QE_OK;

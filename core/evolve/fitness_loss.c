@@ -27,7 +27,7 @@ void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t *ta
   int32_t best, left = TARGET_ONE;
   int64_t top = largest_of(logits, classes, &best), sum = sum_of_powers(logits, classes, top);
   for (int32_t j = 0; j < classes; j++) {
-    target[j] = (int32_t)(qe_exp2_negative(top - logits[j]) * TARGET_ONE / sum);
+    target[j] = sum > 0 ? (int32_t)(qe_exp2_negative(top - logits[j]) * TARGET_ONE / sum) : 0; /* always above 0 */
     left -= target[j];
   }
   target[best] += left;
@@ -129,11 +129,12 @@ qe_status qe_fitness_teach(qe_fitness *f) {
 /* The teacher's part of each candidate's loss, added up; those that have passed the bound with it are dropped, too. */
 static void add_teacher(const qe_fitness_job *job, const int32_t *logits) {
   const qe_fitness *f = job->fitness;
-  int32_t classes = f->data->classes, count = f->drawn.batch.count;
+  int32_t classes = f->data->classes, count = job->count;
   for (int32_t p = 0; p < job->candidates; p++) {
     int64_t sum = f->options.loss == QE_FITNESS_BOTH ? job->loss[p] : 0;
     if (job->loss[p] == QE_DROPPED) continue;
-    const int32_t *row = logits + (int64_t)p * count * classes, *target = f->drawn.target;
+    const int32_t *row = logits + (int64_t)p * count * classes,
+                  *target = f->drawn.target + (int64_t)job->first * classes;
     for (int32_t i = 0; i < count; i++, row += classes, target += classes)
       sum += qe_fitness_cross_entropy(row, target, classes);
     job->loss[p] = sum > job->bound ? QE_DROPPED : sum;
@@ -148,9 +149,9 @@ static qe_status evaluate(const qe_fitness_job *job, int32_t *logits) {
   bool augmented = drawn->batch.augmented, labels_only = f->options.loss == QE_FITNESS_TEACHER;
   qe_population_call call = {.images = augmented ? job->worker->augmented : job->worker->images,
                              .image_count = augmented ? drawn->batch.count : f->data->train_images,
-                             .index = augmented ? drawn->row : drawn->index,
-                             .labels = drawn->labels,
-                             .count = drawn->batch.count,
+                             .index = (augmented ? drawn->row : drawn->index) + job->first,
+                             .labels = drawn->labels + job->first,
+                             .count = job->count,
                              .genomes = job->genomes,
                              .candidates = job->candidates,
                              .parent = job->parent,
@@ -174,7 +175,7 @@ static qe_status logit_room(qe_fitness_worker *worker, size_t needed) {
 qe_status qe_fitness_evaluate(const qe_fitness_job *job) {
   const qe_fitness *f = job->fitness;
   if (f->options.loss == QE_FITNESS_LABELS) return evaluate(job, NULL);
-  size_t each = (size_t)f->drawn.batch.count * (size_t)f->data->classes;
+  size_t each = (size_t)job->count * (size_t)f->data->classes;
   size_t most = LOGIT_BYTES / (each * sizeof(int32_t));
   int32_t step = most > (size_t)job->candidates ? job->candidates : most > 0 ? (int32_t)most : 1;
   QE_TRY(logit_room(job->worker, each * (size_t)step));

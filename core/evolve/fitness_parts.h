@@ -10,6 +10,7 @@ typedef struct qe_fitness_worker {
   qe_queue *queue;
   qe_buffer *images;    /* u8 [train_images, H, W, C] */
   qe_buffer *augmented; /* of the present batch where that is augmented, else of one before; NULL: none yet */
+  qe_buffer *draws;     /* what the op that augments reads: counter, indices; NULL: nothing yet */
   qe_population *population;
   int32_t *logits; /* [logit_capacity], for losses with a teacher */
   size_t logit_capacity;
@@ -70,6 +71,7 @@ typedef struct qe_fitness_job {
   qe_fitness_worker *worker;
   const void *genomes, *parent;
   int32_t candidates;
+  int32_t first, count; /* images of the batch drawn */
   int64_t bound;
   int64_t *loss, *hits;
 } qe_fitness_job;

@@ -28,7 +28,7 @@ static void *run_share(void *of) {
   qe_fitness_worker *worker = s->job.worker;
   int64_t start = now();
   s->status = qe_fitness_evaluate(&s->job);
-  int64_t spent = now() - start, images = (int64_t)s->job.candidates * s->job.fitness->drawn.batch.count;
+  int64_t spent = now() - start, images = (int64_t)s->job.candidates * s->job.count;
   if (s->status != QE_OK) snprintf(s->message, sizeof s->message, "%s", qe_message());
   worker->rate = images * 1000000 / (spent / 1000 + 1) + 1;
   return NULL;
@@ -36,7 +36,7 @@ static void *run_share(void *of) {
 
 /* In proportion to the rates, but each at least one while there are enough; what is left over goes to the first. */
 static void divide(const qe_fitness *f, const qe_fitness_job *job, share *shares) {
-  int64_t total = 0;
+  int64_t total = 1; /* a candidate too few is the first's */
   int32_t left = job->candidates, at = 0;
   for (int i = 0; i < f->workers; i++) total += f->worker[i].rate;
   for (int i = f->workers - 1; i >= 0; i--) {

@@ -13,7 +13,12 @@
 
 qe_local_options qe_local_defaults(void) {
   return (qe_local_options){
-      .search = true, .fit = true, .skip_error = true, .pairs = true, .rounds = 4, .restarts = 0, .seed = 1};
+#define QE_LOCAL_INT(field, name, initial, least, most, help) .field = initial,
+#define QE_LOCAL_FLAG(field, name, initial, help) .field = initial,
+#include "core/evolve/local_options.def"
+#undef QE_LOCAL_INT
+#undef QE_LOCAL_FLAG
+      .seed = 1};
 }
 
 typedef struct search {

@@ -3,21 +3,20 @@
 #ifndef QE_EVOLVE_LOCAL_H
 #define QE_EVOLVE_LOCAL_H
 
-#include "core/dispatch/dispatch.h"
-#include "core/dispatch/network.h"
+#include "core/evolve/evolution.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+/* local_options.def says what each is. */
 typedef struct qe_local_options {
-  bool search;      /* the codes */
-  bool fit;         /* multipliers and offsets, by least squares */
-  bool skip_error;  /* the target makes good the error that a skip connection brings */
-  bool pairs;       /* moves of two codes at a time, too */
-  int32_t rounds;   /* of search and fit a layer */
-  int32_t restarts; /* of each search */
-  uint64_t seed;
+#define QE_LOCAL_INT(field, name, initial, least, most, help) int32_t field;
+#define QE_LOCAL_FLAG(field, name, initial, help) bool field;
+#include "core/evolve/local_options.def"
+#undef QE_LOCAL_INT
+#undef QE_LOCAL_FLAG
+  uint64_t seed; /* of the perturbed starts */
 } qe_local_options;
 
 /* All parts on. */
@@ -39,6 +38,11 @@ typedef struct qe_local_events {
  * than one group keep their codes. QE_USAGE when the teacher is not of the same model. */
 QE_CHECKED qe_status qe_local_search(qe_queue *queue, qe_network *network, const qe_network *teacher, qe_buffer *pixels,
                                      int32_t images, const qe_local_options *options, const qe_local_events *events);
+
+/* The stages `local` and `calibrate`, on options->images training images that are not held out. A generation is a
+ * layer, or the whole of it. No candidate-image is spent. `local` needs a teacher: QE_USAGE. */
+QE_CHECKED qe_status qe_local_run(qe_evolution *evolution, const qe_local_options *options);
+QE_CHECKED qe_status qe_calibrate_run(qe_evolution *evolution, const qe_local_options *options);
 
 #ifdef __cplusplus
 }

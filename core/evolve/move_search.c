@@ -39,10 +39,11 @@ static uint64_t pair_key(const search *s, int32_t pair) {
   return (uint64_t)key.word[1] << 32 | key.word[0];
 }
 
-/* The signs of a pair's first candidate: 128 in each draw. */
-static int32_t sign_of(uint64_t key, size_t gene, qe_philox *draw) {
-  if (gene % 128 == 0) *draw = qe_philox_draw(key, QE_STREAM_GENES, gene / 128);
-  return draw->word[gene / 32 % 4] >> (gene % 32) & 1 ? 1 : -1;
+/* How a pair's first candidate moves a gene: up, down, or, but for one gene of `spread`, not at all. */
+static int32_t sign_of(const search *s, uint64_t key, size_t gene) {
+  qe_philox draw = qe_philox_draw(key, QE_STREAM_GENES, gene);
+  if (qe_below(draw.word[1], (uint32_t)s->options->spread) != 0) return 0;
+  return draw.word[0] & 1 ? 1 : -1;
 }
 
 static char *genome_at(const search *s, int32_t at) {
@@ -50,10 +51,9 @@ static char *genome_at(const search *s, int32_t at) {
 }
 
 static void make_candidate(search *s, int32_t candidate, int32_t place) {
-  qe_philox draw = {{0}};
   uint64_t key = pair_key(s, candidate / 2);
   int32_t side = candidate % 2 == 0 ? 1 : -1;
-  for (size_t i = 0; i < s->moves->moves; i++) s->value[i] = side * sign_of(key, i, &draw) * amplitude(s, i);
+  for (size_t i = 0; i < s->moves->moves; i++) s->value[i] = side * sign_of(s, key, i) * amplitude(s, i);
   qe_moves_apply(s->moves, s->evolution->network, s->value, genome_at(s, place));
 }
 
@@ -76,8 +76,7 @@ static void vote(search *s) {
     int64_t difference, rank = rank_of(s, k, &difference);
     int64_t weight = (difference < 0 ? -rank : rank) * (1 << VOTE_SHIFT);
     uint64_t key = pair_key(s, k);
-    qe_philox draw = {{0}};
-    for (size_t i = 0; i < s->moves->moves; i++) s->momentum[i] += weight * sign_of(key, i, &draw);
+    for (size_t i = 0; i < s->moves->moves; i++) s->momentum[i] += weight * sign_of(s, key, i);
   }
 }
 
@@ -197,6 +196,7 @@ static qe_status check(const qe_move_search_options *options) {
   const int32_t most_pairs = 1 << 12;
   if (options->pairs < 1 || options->pairs > most_pairs)
     return qe_fail(QE_USAGE, "%d pairs of candidates; give 1 to %d", options->pairs, most_pairs);
+  if (options->spread < 1) return qe_fail(QE_USAGE, "one gene of %d moves; give at least 1", options->spread);
   if (options->batch < 1 || options->accept.check < 1)
     return qe_fail(QE_USAGE, "batches of %d and %d images; give at least 1", options->batch, options->accept.check);
   for (int kind = 0; kind < QE_MOVE_KINDS; kind++)

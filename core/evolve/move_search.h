@@ -1,6 +1,6 @@
 /* Search over moves of requantisers: the stages `layers` and `requant`.
  *
- * Each generation tries pairs of candidates, every gene up in one and down in the other by a random sign; the pairs'
+ * Each generation tries pairs of candidates, genes up in one and down in the other by random signs; the pairs'
  * ranked differences of loss on one fresh batch are votes for each gene, which a momentum gathers. Proposals move the
  * genes with the most votes: all, a part, few of them; the best candidate stands among them. The true fitness accepts
  * (accept.h). Amplitudes grow with every acceptance and shrink with every refusal. */
@@ -19,6 +19,7 @@ typedef struct qe_move_search_options {
   int32_t pairs;                    /* of candidates, a generation */
   int32_t batch;                    /* images they are tried on */
   int32_t amplitude[QE_MOVE_KINDS]; /* of a usual move, in the units of moves.h; 0: there are none */
+  int32_t spread;                   /* one gene of so many moves in a pair; 1: all do */
   int32_t generations;              /* at most; 0: no bound */
   int32_t patience;                 /* generations without an acceptance that end it; 0: no end */
   bool augmented;                   /* candidates are tried on augmented images */

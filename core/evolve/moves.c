@@ -6,7 +6,14 @@
 
 #include <string.h>
 
-enum { OCTAVE = 256, MOST_EXPONENT = 16 * OCTAVE, OFFSET_BITS = 6, LOGIT_BITS = 8, RANGE_BITS = 4 };
+enum {
+  OCTAVE = 256,
+  MOST_EXPONENT = 16 * OCTAVE,
+  OFFSET_BITS = 6,
+  LOGIT_BITS = 8,
+  RANGE_BITS = 4,
+  MOST_OFFSET_SHIFT = 48
+};
 
 __extension__ typedef __int128 wide;
 
@@ -100,13 +107,13 @@ void qe_moves_free(qe_moves *moves) {
 /* ---- what they do ---- */
 
 /* round(value * 2^(exponent / 256)), halves up; saturated to `most`. */
-static int64_t scaled(int64_t value, int32_t exponent, int64_t most) {
-  if (exponent == 0) return value;
+static int64_t scaled(wide value, int32_t exponent, int64_t most) {
+  if (exponent == 0) return (int64_t)value;
   if (exponent > MOST_EXPONENT) exponent = MOST_EXPONENT;
   if (exponent < -MOST_EXPONENT) exponent = -MOST_EXPONENT;
   int32_t whole = exponent >= 0 ? exponent / OCTAVE + 1 : -((-exponent) / OCTAVE);
   int shift = 30 - whole; /* 2^(exponent / 256) = 2^(exponent / 256 - whole) * 2^whole, the first from the table */
-  wide product = (wide)value * qe_exp2_negative((int64_t)whole * OCTAVE - exponent);
+  wide product = value * qe_exp2_negative((int64_t)whole * OCTAVE - exponent);
   wide rounded = (product + ((wide)1 << (shift - 1))) >> shift;
   return rounded > most ? most : rounded < -(wide)most ? -most : (int64_t)rounded;
 }
@@ -133,7 +140,7 @@ static void rescale(const part *p, int32_t out, const int32_t in[2]) {
   for (int32_t c = 0; c < p->layer->output.dim[QE_C]; c++) {
     for (int32_t b = 0; b < p->layer->inputs; b++)
       p->multiplier[b][c] = (int32_t)scaled(p->layer->multiplier[b][c], out - in[b], INT32_MAX);
-    p->offset[c] = scaled(p->layer->offset[c] - half, out, INT64_MAX / 4) + half;
+    if (out != 0) p->offset[c] = scaled((wide)p->layer->offset[c] - half, out, INT64_MAX / 4) + half;
   }
 }
 
@@ -151,10 +158,13 @@ static void move_one(const qe_moves *moves, const qe_move *move, int32_t value, 
   int32_t first = move->channel < 0 ? 0 : move->channel;
   int32_t last = move->channel < 0 ? p->layer->output.dim[QE_C] - 1 : move->channel;
   int32_t shift = p->layer->attrs.requant.shift + unit_bits(moves, p->layer, move->layer) - OFFSET_BITS;
+  if (shift > MOST_OFFSET_SHIFT) shift = MOST_OFFSET_SHIFT;
   for (int32_t c = first; c <= last; c++) {
     int32_t *m = &p->multiplier[move->branch][c];
     if (move->kind == QE_MOVE_GAIN) *m = (int32_t)scaled(*m, value, INT32_MAX);
-    if (move->kind == QE_MOVE_OFFSET) p->offset[c] += shift >= 0 ? value * (INT64_C(1) << shift) : value >> -shift;
+    int64_t by = shift >= 0 ? value * (INT64_C(1) << shift) : value >> -shift;
+    if (move->kind == QE_MOVE_OFFSET && __builtin_add_overflow(p->offset[c], by, &p->offset[c]))
+      p->offset[c] = INT64_MAX; /* the proof refuses it */
   }
 }
 

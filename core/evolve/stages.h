@@ -16,6 +16,7 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/local.h"
 #include "core/evolve/move_search.h"
 #include "core/evolve/neighbours.h"
 #include "core/evolve/votes.h"
@@ -25,7 +26,8 @@ extern "C" {
 #endif
 
 typedef struct qe_evolution_options {
-  bool augmented; /* fitness batches are augmented images */
+  bool augmented;         /* fitness batches are augmented images */
+  qe_local_options local; /* of the stage `calibrate`, too */
   qe_move_search_options layers, requant;
   qe_neighbours_options neighbours;
   qe_eda_options eda;

@@ -2,7 +2,7 @@
 #include "core/evolve/votes.h"
 
 #include "core/base/alloc.h"
-#include "core/evolve/paired.h"
+#include "core/evolve/accept.h"
 #include "core/evolve/votes_parts.h"
 
 #include <string.h>
@@ -135,7 +135,6 @@ typedef struct proposals {
   int32_t *order;
   int64_t flips;
   char *genomes; /* the context, then the proposals; the best one is then put behind the context */
-  int64_t *moved, *loss;
   int32_t made;
 } proposals;
 
@@ -146,8 +145,6 @@ static void proposals_free(proposals *p) {
   qe_free(p->scale);
   qe_free(p->order);
   qe_free(p->genomes);
-  qe_free(p->moved);
-  qe_free(p->loss);
 }
 
 /* Multipliers of the layer's requantiser in SCALE_BITS bits; all alike where there is none. */
@@ -178,9 +175,7 @@ static qe_status proposals_new(const vote_stage *s, const qe_gene *gene, proposa
   p->scale = QE_NEW_ARRAY(int32_t, evolution->network->layer[gene->layer].weight_desc.dim[QE_N]);
   p->order = QE_NEW_ARRAY(int32_t, gene->count);
   p->genomes = qe_calloc(most, evolution->layout->bytes);
-  p->moved = QE_NEW_ARRAY(int64_t, most);
-  p->loss = QE_NEW_ARRAY(int64_t, most);
-  if (!p->round.codes || !p->scale || !p->order || !p->genomes || !p->moved || !p->loss) return QE_NO_MEMORY;
+  if (!p->round.codes || !p->scale || !p->order || !p->genomes) return QE_NO_MEMORY;
   set_scale(p, evolution->network);
   return qe_genome_codes(gene, evolution->genome, p->round.codes);
 }
@@ -219,7 +214,7 @@ static qe_status make_proposals_with(const vote_layer *layer, proposals *p, int8
     if (moved == 0) continue;
     memcpy(genome, evolution->genome, bytes);
     qe_pack(&gene->grid, codes, gene->count, genome + gene->offset);
-    p->moved[++p->made] = moved;
+    p->made++;
   }
   return QE_OK;
 }
@@ -230,25 +225,6 @@ static qe_status make_proposals(const vote_layer *layer, proposals *p) {
   qe_status status = make_proposals_with(layer, p, codes);
   qe_free(codes);
   return status;
-}
-
-/* The best on a fresh batch, behind the context; winner 0: none is better than that. */
-static qe_status compare(proposals *p, qe_evolution_report *report, int32_t *winner) {
-  const qe_votes_options *o = p->round.options;
-  qe_evolution *evolution = p->round.evolution;
-  size_t bytes = evolution->layout->bytes;
-  qe_fitness_batch batch = {QE_FITNESS_TRAIN, qe_votes_number(&p->round, QE_VOTES_COMPARE), o->batch, o->augmented};
-  QE_TRY(qe_fitness_run(evolution->fitness, &batch, p->genomes, p->made + 1, p->genomes, INT64_MAX, p->loss, NULL));
-  int64_t sum = 0;
-  *winner = 0;
-  for (int32_t k = 1; k <= p->made; k++) {
-    sum += p->loss[k] / o->batch;
-    if (p->loss[k] < p->loss[*winner]) *winner = k;
-  }
-  report->best = p->loss[*winner] / o->batch;
-  report->mean = sum / p->made;
-  if (*winner > 0) memmove(p->genomes + bytes, p->genomes + (size_t)*winner * bytes, bytes);
-  return QE_OK;
 }
 
 /* ---- a generation ---- */
@@ -267,19 +243,26 @@ static void adapt(vote_stage *s, vote_layer *layer, bool accepted, int64_t moved
   if (layer->flips < LEAST_FLIPS) layer->flips = LEAST_FLIPS;
 }
 
+static qe_accept_options accept_of(const qe_votes_options *o) {
+  return (qe_accept_options){
+      .check = o->batch, .confirm = o->confirm, .margin = o->margin, .augmented = o->augmented, .varied = o->augmented};
+}
+
 static qe_status try_proposals(vote_stage *s, vote_layer *layer, proposals *p, qe_evolution_report *report) {
-  const qe_votes_options *o = s->options;
-  qe_paired paired = {QE_FITNESS_HELD_OUT, o->augmented, qe_votes_number(&p->round, 0),
-                      o->confirm,          o->parts,     o->margin};
-  qe_paired_answer answer = {.before = -1};
-  int32_t winner = 0;
-  if (p->made > 0) QE_TRY(compare(p, report, &winner));
-  if (winner > 0) QE_TRY(qe_paired_test(s->evolution->fitness, &paired, p->genomes, &answer));
-  report->accepted = winner > 0 && answer.better;
-  report->held_out = report->accepted ? answer.after : answer.before;
+  qe_evolution *evolution = s->evolution;
+  qe_accept_options accept = accept_of(s->options);
+  qe_verdict verdict = {.winner = -1};
+  if (p->made > 0) {
+    QE_TRY(qe_accept(evolution->fitness, &accept, qe_votes_number(&p->round, QE_VOTES_COMPARE), evolution->layout,
+                     p->genomes, p->made, &verdict));
+    report->best = verdict.best < verdict.context ? verdict.best : verdict.context;
+    report->accepted = verdict.winner >= 0;
+    report->held_out = report->accepted ? verdict.after : verdict.before;
+  }
   if (report->accepted)
-    QE_TRY(qe_evolution_take(s->evolution, p->genomes + s->evolution->layout->bytes, &report->changed));
-  adapt(s, layer, report->accepted, winner > 0 ? p->moved[winner] : 0);
+    QE_TRY(qe_evolution_take(evolution, p->genomes + (size_t)(verdict.winner + 1) * evolution->layout->bytes,
+                             &report->changed));
+  adapt(s, layer, report->accepted, report->changed);
   return QE_OK;
 }
 
@@ -298,9 +281,9 @@ static qe_status run_generation(vote_stage *s, vote_layer *layer, qe_evolution_r
 }
 
 static int64_t cost_of(const vote_stage *s, const vote_layer *layer) {
-  const qe_votes_options *o = s->options;
-  return qe_votes_cost(s->evolution, o, layer->gene) + (int64_t)(o->proposals + 1) * o->batch +
-         2 * (int64_t)o->confirm * o->parts;
+  qe_accept_options accept = accept_of(s->options);
+  return qe_votes_cost(s->evolution, s->options, layer->gene) +
+         qe_accept_cost(s->evolution->fitness, &accept, s->options->proposals);
 }
 
 static void step(vote_stage *s) {

@@ -5,8 +5,8 @@
 #include "core/evolve/votes.h"
 #include "core/search/flips.h"
 
-/* What batches and draws of a generation are for: numbers below are the parts of the confirmation. */
-enum { QE_VOTES_PARTS = 1024, QE_VOTES_ASK = QE_VOTES_PARTS, QE_VOTES_COMPARE };
+/* What a generation's batches are for; from QE_VOTES_GROUP on those of groups. */
+enum { QE_VOTES_ASK, QE_VOTES_COMPARE, QE_VOTES_GROUP, QE_VOTES_BATCHES = 2048 };
 
 /* One generation: a gene and what is known of it. */
 typedef struct qe_votes_round {

@@ -12,7 +12,7 @@ enum { PER_MYRIAD = 10000, GRAM_GROUPS = 4 };
 uint64_t qe_votes_number(const qe_votes_round *round, int32_t what) {
   const uint64_t own = UINT64_C(1) << 60; /* other stages number their batches below */
   uint64_t stage = (uint64_t)round->evolution->stages_done << 48;
-  return own | stage | ((uint64_t)round->generation * 4 * QE_VOTES_PARTS + (uint64_t)what);
+  return own | stage | ((uint64_t)round->generation * QE_VOTES_BATCHES + (uint64_t)what);
 }
 
 uint64_t qe_votes_seed(const qe_votes_round *round) {
@@ -163,7 +163,7 @@ static qe_status ask_signs_with(const sign_group *group, qe_votes_answer *answer
   const qe_votes_options *o = round->options;
   qe_fitness_batch batch = {QE_FITNESS_TRAIN, 0, (o->images + o->groups - 1) / o->groups, o->augmented};
   for (int32_t g = 0; g < o->groups; g++) {
-    batch.number = qe_votes_number(round, 2 * QE_VOTES_PARTS + g);
+    batch.number = qe_votes_number(round, QE_VOTES_GROUP + g);
     draw_moves(group, g);
     for (int32_t k = 0; k < 2 * o->pairs; k++) make_candidate(group, k);
     QE_TRY(qe_fitness_run(round->evolution->fitness, &batch, group->genomes, 2 * o->pairs, round->evolution->genome,
