@@ -137,6 +137,15 @@ const qe_option qe_option_table[] = {
 #undef QE_EDA_FLAG
     {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
      .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
+#define QE_VOTES_INT(field, text, value, least, most, says) \
+    {.name = "votes-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#define QE_VOTES_FLAG(field, text, value, says) \
+    {.name = "votes-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/votes_options.def"
+#undef QE_VOTES_INT
+#undef QE_VOTES_FLAG
+    {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs|backprop", .group = SEARCH, .commands = "train",
+     .help = "what votes come from: noise on a layer's outputs, pairs of candidates with a few random moves, or integer back-propagation"},
 #define QE_GENE_INT(stage, field, text, value, least, most, says) \
     {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
 #include "core/evolve/gene_options.def"

@@ -55,6 +55,17 @@ static qe_eda_options read_eda(const qe_options *options) {
       .augmented = qe_option_flag(options, "augment")};
 }
 
+static qe_votes_options read_votes(const qe_options *options) {
+  return (qe_votes_options){
+#define QE_VOTES_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "votes-" name),
+#define QE_VOTES_FLAG(field, name, initial, help) .field = qe_option_flag(options, "votes-" name),
+#include "core/evolve/votes_options.def"
+#undef QE_VOTES_INT
+#undef QE_VOTES_FLAG
+      .source = qe_votes_source_find(qe_option_text(options, "votes-source")),
+      .augmented = qe_option_flag(options, "augment")};
+}
+
 static void read_genes(const qe_options *options, qe_evolution_options *to) {
 #define QE_GENE_INT(stage, field, name, value, least, most, help)                                                      \
   to->stage.field = (int32_t)qe_option_int(options, name);
@@ -85,5 +96,6 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   read_genes(options, &search->options);
   search->options.local = read_local(options);
   search->options.eda = read_eda(options);
+  search->options.votes = read_votes(options);
   return read_fitness(options, &search->fitness);
 }

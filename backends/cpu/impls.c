@@ -60,6 +60,7 @@ static const struct impl_list {
     [QE_OP_int_conv2d] = LIST(int_conv),
     [QE_OP_int_requant] = LIST(rows),
     [QE_OP_int_requant_add] = LIST(rows),
+    [QE_OP_int_perturb] = LIST(rows),
     [QE_OP_int_gram] = LIST(int_gram),
     [QE_OP_int_conv2d_grad_w] = LIST(int_grad_w),
     [QE_OP_int_conv2d_grad_x] = LIST(dots),

@@ -25,7 +25,9 @@ enum {
   QE_STREAM_GENES = 44,      /* changes of genes that the gene stages propose */
   QE_STREAM_EDA_SAMPLE = 48, /* candidates of a generation's individuals */
   QE_STREAM_EDA_ORDER = 49,  /* order of equally confident variables */
-  QE_STREAM_EDA_GROUP = 50   /* order of a cycle's variables in its groups */
+  QE_STREAM_EDA_GROUP = 50,  /* order of a cycle's variables in its groups */
+  QE_STREAM_PERTURB = 72,    /* noise on codes (int_perturb) */
+  QE_STREAM_VOTES = 73       /* what the stage votes draws */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {

@@ -63,7 +63,7 @@ static qe_status confirm(qe_fitness *fitness, const qe_fitness_batch *batch, int
 qe_status qe_accept(qe_fitness *fitness, const qe_accept_options *options, uint64_t number,
                     const qe_genome_layout *layout, const void *genomes, int32_t proposals, qe_verdict *verdict) {
   qe_fitness_batch check = {QE_FITNESS_TRAIN, number, options->check, options->augmented};
-  qe_fitness_batch held = {QE_FITNESS_HELD_OUT, number, confirm_images(fitness, options), false};
+  qe_fitness_batch held = {QE_FITNESS_HELD_OUT, number, confirm_images(fitness, options), options->varied};
   *verdict = (qe_verdict){.winner = -1, .before = -1, .after = -1};
   int64_t *loss = QE_NEW_ARRAY(int64_t, (size_t)proposals + 1);
   if (!loss) return QE_NO_MEMORY;

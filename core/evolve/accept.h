@@ -15,6 +15,7 @@ typedef struct qe_accept_options {
   int32_t margin;  /* by how much the best must be better on held-out images, in 1/4 of the standard error of the
                       difference; 0: anyhow */
   bool augmented;  /* the fresh batch is augmented */
+  bool varied;     /* and so is the held-out one: networks that know their training images by heart */
 } qe_accept_options;
 
 typedef struct qe_verdict {

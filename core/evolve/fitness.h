@@ -68,6 +68,22 @@ QE_CHECKED qe_status qe_fitness_run(qe_fitness *fitness, const qe_fitness_batch 
 QE_CHECKED qe_status qe_fitness_run_parts(qe_fitness *fitness, const qe_fitness_batch *batch, int32_t parts,
                                           const void *genomes, int32_t candidates, const void *parent, int64_t *loss);
 
+/* A batch's images, for stages that run networks of their own on the first device. Valid until the next call with this
+ * fitness. */
+typedef struct qe_fitness_view {
+  qe_queue *queue;
+  qe_buffer *images; /* u8 [image_count, H, W, C], only to be read */
+  int32_t image_count;
+  const int32_t *index;  /* [count], in 0...image_count-1 */
+  const int32_t *labels; /* [count] */
+  const int32_t *target; /* [count, classes]: the teacher's distributions, Q16; NULL where the loss has no teacher */
+  int32_t count, classes;
+  qe_fitness_loss loss;
+} qe_fitness_view;
+QE_CHECKED qe_status qe_fitness_look(qe_fitness *fitness, const qe_fitness_batch *batch, qe_fitness_view *view);
+/* The loss of image i of the view with these logits, Q16 bits. */
+int64_t qe_fitness_loss_of(const qe_fitness_view *view, int32_t i, const int32_t *logits);
+
 /* Candidate-images evaluated so far: candidates times images of every run. */
 int64_t qe_fitness_spent(const qe_fitness *fitness);
 /* For a resumed run. */

@@ -22,6 +22,10 @@ static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *op
   return qe_eda_run(evolution, &options->eda);
 }
 
+static qe_status run_votes(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_votes_run(evolution, &options->votes);
+}
+
 static qe_status run_calibrate(qe_evolution *evolution, const qe_evolution_options *options) {
   return qe_calibrate_run(evolution, &options->local);
 }
@@ -34,6 +38,7 @@ static const qe_stage stages[] = {
     {"calibrate", "requantisers re-estimated: each channel's mean and deviation as the teacher's", run_calibrate},
     {"local", "codes and requantisers, layer by layer, by least squared error to the teacher", run_local},
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
+    {"votes", "votes on codes from perturbed forward passes; the true fitness accepts", run_votes},
     {"layers", "activation steps, clips, weight steps and offsets of whole layers", run_layers},
     {"requant", "multipliers and offsets of every channel", run_requant},
     {"neighbours", "moves to neighbouring codes, tried by the true fitness", run_neighbours},

@@ -20,6 +20,7 @@
 #include "core/evolve/local.h"
 #include "core/evolve/move_search.h"
 #include "core/evolve/neighbours.h"
+#include "core/evolve/votes.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +32,7 @@ typedef struct qe_evolution_options {
   qe_move_search_options layers, requant;
   qe_neighbours_options neighbours;
   qe_eda_options eda;
+  qe_votes_options votes;
 } qe_evolution_options;
 
 typedef struct qe_stage {
