@@ -15,11 +15,13 @@ typedef struct qe_philox {
 
 /* Streams: the third counter word says what a draw is for, so that no two purposes share one. */
 enum {
-  QE_STREAM_INIT = 1,    /* initial weights */
-  QE_STREAM_SHUFFLE = 2, /* order of the images in an epoch */
-  QE_STREAM_AUGMENT = 3, /* crop and flip of an image */
-  QE_STREAM_SPLIT = 4,   /* held-out images */
-  QE_STREAM_TEST = 9     /* drawn cases of the tests */
+  QE_STREAM_INIT = 1,      /* initial weights */
+  QE_STREAM_SHUFFLE = 2,   /* order of the images in an epoch */
+  QE_STREAM_AUGMENT = 3,   /* crop and flip of an image */
+  QE_STREAM_SPLIT = 4,     /* held-out images */
+  QE_STREAM_TEST = 9,      /* drawn cases of the tests */
+  QE_STREAM_COUNTERS = 32, /* start and rounding of counters */
+  QE_STREAM_SCRATCH = 33   /* noise and directions of a training from scratch */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
