@@ -52,6 +52,15 @@ typedef struct qk_params_pack {
   qk_int bits, low, spacing;
 } qk_params_pack;
 
+/* Noise on codes; parts: draws, or pairs of them, of an image; words: blocks of 8 noise values of one such part. */
+typedef struct qk_params_perturb {
+  qk_long count, words; /* count: of noise values and copied codes, of all parts */
+  qk_int height, width, channels, noisy;
+  qk_int block_h, block_w;
+  qk_int parts, antithetic, chance, size;
+  qk_int low, high, is_signed;
+} qk_params_perturb;
+
 typedef struct qk_params_concat {
   qk_long rows;
   qk_int a_channels, b_channels;

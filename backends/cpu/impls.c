@@ -56,6 +56,7 @@ static const struct impl_list {
     [QE_OP_int_conv2d] = LIST(int_conv),
     [QE_OP_int_requant] = LIST(rows),
     [QE_OP_int_requant_add] = LIST(rows),
+    [QE_OP_int_perturb] = LIST(rows),
     [QE_OP_int_pack] = LIST(rows),
     [QE_OP_int_unpack] = LIST(rows),
 };

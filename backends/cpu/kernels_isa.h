@@ -50,6 +50,7 @@
   X(augment)                                                                                                           \
   X(int_requant)                                                                                                       \
   X(int_requant_add)                                                                                                   \
+  X(int_perturb)                                                                                                       \
   X(int_pack)                                                                                                          \
   X(int_unpack)
 

@@ -91,6 +91,10 @@ char *qe_call_text(const qe_call *call, char *text) {
     append(&to, " codes=%d..%d odd=%d up=%d shift=%d per_channel=%d rule=%d grad_scale=%g", attrs->quant.low,
            attrs->quant.high, attrs->quant.odd, attrs->quant.round_up, attrs->quant.step_shift,
            attrs->quant.per_channel, (int)attrs->quant.step_grad, (double)attrs->quant.grad_scale);
+  if (info->shape_class == QE_CLASS_PERTURB)
+    append(&to, " draws=%d antithetic=%d chance=%d size=%d block=%dx%d channels=%d codes=%d..%d", attrs->noise.draws,
+           attrs->noise.antithetic, attrs->noise.chance, attrs->noise.size, attrs->noise.block[0],
+           attrs->noise.block[1], attrs->noise.channels, attrs->noise.low, attrs->noise.high);
   if (info->shape_class == QE_CLASS_PACK)
     append(&to, " bits=%d codes=%d..%d spacing=%d", attrs->grid.bits, attrs->grid.low, attrs->grid.high,
            attrs->grid.spacing);

@@ -40,6 +40,7 @@ typedef enum qe_shape_class {
   QE_CLASS_INT_AUGMENT,   /* u8; as QE_CLASS_AUGMENT */
   QE_CLASS_INT_ERROR,     /* integer logits: s32, H = W = 1; attrs.requant.shift: fraction bits of the error, 0...7 */
   QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */
+  QE_CLASS_PERTURB,       /* codes; attrs.noise */
   QE_CLASS_PACK,          /* s8 codes, [P, ...]; attrs.grid */
   QE_CLASSES
 } qe_shape_class;
@@ -77,6 +78,7 @@ typedef enum qe_kind {
   QE_KIND_CHANNEL_SUMS,    /* s64, [1,1,1,1,C] */
   QE_KIND_INT_ROW,         /* s32, [P,N,1,1,1] */
   QE_KIND_PACKED,          /* u8, [P,1,1,1,bytes of the packed codes of one candidate] */
+  QE_KIND_NOISE,           /* s8, [1,N * draws or pairs of draws,H,W,attrs.noise.channels] */
   QE_KINDS
 } qe_kind;
 
@@ -135,12 +137,24 @@ typedef struct qe_requant {
   qe_dtype to;    /* type of the result */
 } qe_requant;
 
+/* Noise on codes; see cpu_ref/perturb.c. */
+typedef struct qe_noise {
+  int32_t draws;      /* results of an image; even where they are antithetic */
+  int32_t antithetic; /* 1: draws come in pairs, the second with the first one's noise negated */
+  int32_t chance;     /* 0...256: of 256 values as many are not zero, in the mean */
+  int32_t size;       /* 1...255: what a value of 1 adds to the code */
+  int32_t block[2];   /* rows and columns that share a value */
+  int32_t channels;   /* with noise, the first ones; the others are copied */
+  int32_t low, high;  /* clamp of the codes with noise */
+} qe_noise;
+
 /* The union of all attributes; an op reads those that its class and its reference name, the rest stay 0. */
 typedef struct qe_attrs {
   qe_window window;
   qe_quant quant;
   qe_requant requant;
   qe_code_grid grid;       /* packing */
+  qe_noise noise;          /* int_perturb */
   int32_t population;      /* integer ops: candidates; 0 means 1 */
   int32_t other;           /* concat: channels of the second map */
   int32_t pad_channels[2]; /* subsample: zero channels before and after */

@@ -209,6 +209,26 @@ static qe_status derive_pack(const char *op, const qe_attrs *attrs, const qe_des
   return QE_OK;
 }
 
+static qe_status derive_perturb(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  const qe_noise *noise = &attrs->noise;
+  int32_t least = map->dtype == QE_U8 ? 0 : -128, most = map->dtype == QE_U8 ? 255 : 127;
+  if (!is_codes(map) || map->dim[QE_P] != 1) return refuse(op, map, "needs codes, u8 or s8, and a population of 1");
+  if (noise->draws < 1 || noise->draws > INT32_MAX / map->dim[QE_N] || (noise->antithetic && noise->draws % 2))
+    return refuse(op, map, "needs at least one draw, an even number of them where they are antithetic");
+  if (noise->channels < 1 || noise->channels > map->dim[QE_C] || noise->block[0] < 1 || noise->block[1] < 1)
+    return refuse(op, map, "noise needs channels of the map and blocks of at least one pixel");
+  if (noise->chance < 0 || noise->chance > 256 || noise->size < 1 || noise->size > 255)
+    return refuse(op, map, "the chance must be in 0...256, the size in 1...255");
+  if (noise->low > noise->high || noise->low < least || noise->high > most)
+    return refuse(op, map, "the clamp's range is empty, or outside the codes' type");
+  to->result = to->other = *map;
+  to->result.dim[QE_N] *= noise->draws;
+  to->other.dtype = QE_S8;
+  to->other.dim[QE_N] *= noise->antithetic ? noise->draws / 2 : noise->draws;
+  to->other.dim[QE_C] = noise->channels;
+  return QE_OK;
+}
+
 static bool is_integer_class(qe_shape_class shape_class) {
   return shape_class >= QE_CLASS_INT_CONV;
 }
@@ -257,6 +277,8 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     if (map->dtype != QE_S32 || map->dim[QE_H] != 1 || map->dim[QE_W] != 1)
       return refuse(op, map, "logits must be s32 with H = W = 1");
     return QE_OK;
+  case QE_CLASS_PERTURB:
+    return derive_perturb(op, attrs, map, to);
   case QE_CLASS_PACK:
     return derive_pack(op, attrs, map, to);
   case QE_CLASS_LOSS:
@@ -321,6 +343,7 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_OFFSET:
     return (qe_desc){QE_S64, {from->result.dim[QE_P], 1, 1, 1, map->dim[QE_C]}};
   case QE_KIND_PACKED:
+  case QE_KIND_NOISE:
     return from->other;
   case QE_KIND_ERROR:
     return from->result;

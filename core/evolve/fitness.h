@@ -48,11 +48,17 @@ QE_CHECKED qe_status qe_fitness_new(qe_device *const *device, int devices, const
                                     const qe_fitness_options *options, qe_fitness **fitness);
 void qe_fitness_free(qe_fitness *fitness); /* NULL is fine */
 
+/* From now on candidates are genomes of this layout over this network, or the network has other values than before:
+ * images, teacher and the count of what was spent stay. Both must outlive the fitness or its next qe_fitness_use; after
+ * a failure only qe_fitness_free and qe_fitness_use may follow. */
+QE_CHECKED qe_status qe_fitness_use(qe_fitness *fitness, const qe_network *network, const qe_genome_layout *layout);
+
 /* Images of a part. */
 int32_t qe_fitness_images(const qe_fitness *fitness, qe_fitness_part part);
 
 /* Losses (sum over the batch, Q16 bits) and right answers of `candidates` genomes, [candidates] each; hits may be NULL.
- * parent (or NULL) and bound as in qe_population_call; a dropped candidate has loss QE_DROPPED. */
+ * genomes NULL: the network as it is, one candidate. parent (or NULL) and bound as in qe_population_call; a dropped
+ * candidate has loss QE_DROPPED and 0 hits. */
 QE_CHECKED qe_status qe_fitness_run(qe_fitness *fitness, const qe_fitness_batch *batch, const void *genomes,
                                     int32_t candidates, const void *parent, int64_t bound, int64_t *loss,
                                     int64_t *hits);

@@ -21,11 +21,10 @@ typedef enum qe_error_source {
 
 /* Numbers of one channel kept over the steps, and what they make of a requantiser. */
 typedef struct qe_norm {
-  int64_t *mean, *square; /* [C] of the sums and their squares, running means; in units of 2^-QE_NORM_BITS */
-  int32_t spread;         /* output codes that one standard deviation becomes; 0: the logits' rule */
+  int64_t *mean, *square; /* [C] of the sums and their squares: running means, in units of 2^-QE_NORM_BITS */
+  int32_t spread;         /* output codes that one standard deviation becomes */
   int32_t centre;         /* output code of the mean where no bias has moved it */
-  int32_t largest;        /* of a multiplier */
-  int32_t frozen;         /* logits: the multiplier, found by the first calibration; 0: not yet */
+  int32_t frozen;         /* logits: the multiplier of all classes, found by the first calibration; 0: not yet */
 } qe_norm;
 enum { QE_NORM_BITS = 8 };
 
@@ -63,7 +62,6 @@ typedef struct qe_unit {
   qe_error_maker error, wide; /* of its sums; of its output codes where a skip connection needs them (inputs 0: not) */
   size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
   size_t votes;               /* bytes into the results: s64 */
-  qe_counters *none;
 } qe_unit;
 
 typedef struct qe_plan {
@@ -78,5 +76,18 @@ typedef struct qe_plan {
  * has no rule. */
 QE_CHECKED qe_status qe_plan_new(const qe_network *network, const qe_scratch_options *options, qe_plan **plan);
 void qe_plan_free(qe_plan *plan); /* NULL is fine */
+
+/* Whether the unit gives logits. */
+bool qe_unit_is_logits(const qe_plan *plan, const qe_unit *unit);
+
+/* Memory for the unit's means, its spread and the shift of its requantiser, which stays, from the grid of its codes and
+ * what random weights will give; multipliers as if the means were as expected. */
+QE_CHECKED qe_status qe_norm_new(qe_plan *plan, qe_unit *unit);
+/* Sums over `count` values a channel and sums of squares, [C] each, enter the running means: they are taken as they are
+ * the first time (`first`), else by 1/8. */
+void qe_norm_take(qe_norm *norm, const int64_t *sums, const int64_t *squares, int32_t channels, int64_t count,
+                  bool first);
+/* Multipliers and offsets of the unit's requantiser from means and biases. */
+void qe_norm_apply(const qe_plan *plan, qe_unit *unit);
 
 #endif

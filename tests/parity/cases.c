@@ -458,6 +458,21 @@ static void draw_pack(parity_draws *draws, parity_case *drawn) {
   grid->high = grid->low + reach;
 }
 
+static void draw_perturb(parity_draws *draws, parity_case *drawn) {
+  qe_noise *noise = &drawn->attrs.noise;
+  drawn->principal = parity_map_draw(draws, drawn->seed, 20000);
+  drawn->principal.dtype = draw_code_type(draws);
+  int32_t least = drawn->principal.dtype == QE_U8 ? 0 : -128, channels = drawn->principal.dim[QE_C];
+  noise->antithetic = parity_chance(draws, 50);
+  noise->draws = (1 + noise->antithetic) * parity_range(draws, 1, 3);
+  noise->chance = parity_chance(draws, 30) ? 256 : parity_range(draws, 0, 255);
+  noise->size = parity_chance(draws, 50) ? 1 : parity_range(draws, 2, 255);
+  for (int axis = 0; axis < 2; axis++) noise->block[axis] = parity_chance(draws, 50) ? 1 : parity_range(draws, 2, 9);
+  noise->channels = parity_chance(draws, 50) ? channels : parity_range(draws, 1, channels);
+  noise->low = parity_chance(draws, 50) ? least : parity_range(draws, least, least + 255);
+  noise->high = parity_chance(draws, 50) ? least + 255 : parity_range(draws, noise->low, least + 255);
+}
+
 static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_ELEMENT] = draw_map_class,
     [QE_CLASS_CHANNEL] = draw_map_class,
@@ -481,10 +496,11 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_INT_AUGMENT] = draw_int_augment,
     [QE_CLASS_INT_ERROR] = draw_int_error,
     [QE_CLASS_INT_LOSS] = draw_int_loss,
+    [QE_CLASS_PERTURB] = draw_perturb,
     [QE_CLASS_PACK] = draw_pack,
 };
 
-_Static_assert(QE_CLASSES == 23, "a new shape class needs a generator above");
+_Static_assert(QE_CLASSES == 24, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,
