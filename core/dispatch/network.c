@@ -46,8 +46,7 @@ static qe_status copy_layer(const qe_network_layer *from, qe_network *to) {
   bool failed = false;
   layer.name = copy_of(from->name, strlen(from->name) + 1, &failed);
   layer.weight = copy_of(from->weight, qe_bytes(&from->weight_desc), &failed);
-  for (int b = 0; b < 2; b++)
-    layer.multiplier[b] = copy_of(from->multiplier[b], channels * sizeof(int32_t), &failed);
+  for (int b = 0; b < 2; b++) layer.multiplier[b] = copy_of(from->multiplier[b], channels * sizeof(int32_t), &failed);
   layer.offset = copy_of(from->offset, channels * sizeof(int64_t), &failed);
   qe_status status = failed ? QE_NO_MEMORY : qe_network_add(to, &layer);
   if (status != QE_OK) qe_network_layer_clear(&layer);

@@ -1,5 +1,5 @@
-/* Training a low-bit integer network from random codes, with integers only: votes, sums of low-bit errors times the codes
- * that a layer reads, move integer counters behind the codes; every requantiser is calibrated anew each step.
+/* Training a low-bit integer network from random codes, with integers only: votes, sums of low-bit errors times the
+ * codes that a layer reads, move integer counters behind the codes; every requantiser is calibrated anew each step.
  * Where the errors come from is an option. */
 #ifndef QE_EVOLVE_SCRATCH_H
 #define QE_EVOLVE_SCRATCH_H

@@ -1,35 +1,26 @@
-/* Requantisers of a training from scratch: z = (sum - mean) * spread / deviation + bias, from integer running means. Where
- * a skip connection of depth k meets the sums both are scaled, by sqrt(k / (k + 1)) and sqrt(1 / (k + 1)), so that the
- * stream keeps its range however many blocks there are. */
+/* Requantisers of a training from scratch: z = (sum - mean) * spread / deviation + bias, from integer running means.
+ * Where a skip connection of depth k meets the sums both are scaled, by sqrt(k / (k + 1)) and sqrt(1 / (k + 1)), so
+ * that the stream keeps its range however many blocks there are. */
 #include "core/base/alloc.h"
 #include "core/evolve/scratch_parts.h"
 
 enum {
-  MULTIPLIER_BITS = 11,          /* of the multipliers that are expected */
-  MOST_MULTIPLIER = 1 << 13,     /* so that sums of 4-bit layers fit 32 bits */
-  SKIP_SHIFT = 14,               /* at most where a skip connection's multiplier must fit 16 bits */
-  SHARE_BITS = 14,               /* fraction bits of the shares of skip and sums */
-  LOGIT_SPREAD = 185,            /* half a nat in units of 2^-8 bits */
-  BIAS_UNITS = 5 * 256,          /* of the spread */
-  IMAGE_SQUARE = 64 * 64         /* mean square of an image's codes */
+  MULTIPLIER_BITS = 11,  /* of the multipliers that are expected */
+  SKIP_SHIFT = 14,       /* at most where a skip connection's multiplier must fit 16 bits */
+  SHARE_BITS = 14,       /* fraction bits of the shares of skip and sums */
+  LOGIT_SPREAD = 185,    /* half a nat in units of 2^-8 bits */
+  BIAS_UNITS = 5 * 256,  /* of the spread */
+  IMAGE_SQUARE = 64 * 64 /* mean square of an image's codes */
 };
 
-/* Largest r with r * r <= x. */
-static uint64_t root_of(uint64_t x) {
-  uint64_t root = 0;
-  for (uint64_t bit = UINT64_C(1) << 31; bit; bit >>= 1)
-    if ((root | bit) * (root | bit) <= x) root |= bit;
-  return root;
-}
-
-bool qe_unit_is_logits(const qe_plan *plan, const qe_unit *unit) {
+bool qe_unit_is_logits(const qe_scratch_plan *plan, const qe_scratch_unit *unit) {
   return plan->network->layer[unit->requant].output.dtype == QE_S32;
 }
 
 /* ---- spread and shift ---- */
 
 /* The shift of the coarser code that is made of a unit's output; 0: none is made. `high`: its largest code. */
-static int32_t coarser_of(const qe_plan *plan, const qe_unit *unit, int32_t *high) {
+static int32_t coarser_of(const qe_scratch_plan *plan, const qe_scratch_unit *unit, int32_t *high) {
   for (size_t i = 0; i < plan->own; i++) {
     const qe_network_layer *layer = &plan->network->layer[i];
     if (layer->op != QE_OP_int_requant || layer->input[0] != unit->requant) continue;
@@ -39,7 +30,7 @@ static int32_t coarser_of(const qe_plan *plan, const qe_unit *unit, int32_t *hig
   return 0;
 }
 
-static int32_t spread_of(const qe_plan *plan, const qe_unit *unit) {
+static int32_t spread_of(const qe_scratch_plan *plan, const qe_scratch_unit *unit) {
   int32_t high = plan->network->layer[unit->requant].attrs.requant.high;
   if (qe_unit_is_logits(plan, unit)) return LOGIT_SPREAD;
   if (unit->conv == QE_NONE) return high / 6 > 0 ? high / 6 : 1;
@@ -49,7 +40,7 @@ static int32_t spread_of(const qe_plan *plan, const qe_unit *unit) {
 }
 
 /* Mean square of the codes that a layer reads, as they are expected: rectified around 0. */
-static int64_t square_of(const qe_plan *plan, int32_t tensor) {
+static int64_t square_of(const qe_scratch_plan *plan, int32_t tensor) {
   int32_t unit = plan->unit_of[tensor];
   if (unit == QE_NONE) return IMAGE_SQUARE;
   const qe_requant *requant = &plan->network->layer[tensor].attrs.requant;
@@ -58,20 +49,20 @@ static int64_t square_of(const qe_plan *plan, int32_t tensor) {
   return spread * spread / 2 + 1;
 }
 
-static int64_t expected_deviation(const qe_plan *plan, const qe_unit *unit) {
+static int64_t expected_deviation(const qe_scratch_plan *plan, const qe_scratch_unit *unit) {
   const qe_network_layer *sums = &plan->network->layer[unit->sums];
   int64_t square = square_of(plan, sums->input[0]);
-  if (unit->conv == QE_NONE) return (int64_t)sums->attrs.window.kernel[0] * sums->attrs.window.kernel[1] *
-                                    (int64_t)root_of((uint64_t)square) / 3 + 1;
+  if (unit->conv == QE_NONE)
+    return (int64_t)sums->attrs.window.kernel[0] * sums->attrs.window.kernel[1] * qe_integer_root(square) / 3 + 1;
   int64_t weights = qe_count(&sums->weight_desc), total = 0;
   for (int64_t i = 0; i < weights; i++) total += sums->weight[i] * sums->weight[i];
-  return (int64_t)root_of((uint64_t)(total / sums->weight_desc.dim[QE_N] * square)) + 1;
+  return qe_integer_root(total / sums->weight_desc.dim[QE_N] * square) + 1;
 }
 
-qe_status qe_norm_new(qe_plan *plan, qe_unit *unit) {
+qe_status qe_norm_new(qe_scratch_plan *plan, qe_scratch_unit *unit) {
   qe_network_layer *layer = &plan->network->layer[unit->requant];
   int32_t channels = layer->output.dim[QE_C];
-  qe_norm *norm = &unit->norm;
+  qe_scratch_norm *norm = &unit->norm;
   norm->spread = spread_of(plan, unit);
   norm->centre = unit->conv == QE_NONE ? norm->spread : 0;
   norm->mean = QE_NEW_ARRAY(int64_t, channels);
@@ -89,10 +80,10 @@ qe_status qe_norm_new(qe_plan *plan, qe_unit *unit) {
 /* ---- means ---- */
 
 static int64_t mean_of(int64_t sum, int64_t count) {
-  return (int64_t)((__int128)sum * (1 << QE_NORM_BITS) / count);
+  return (int64_t)((qe_s128)sum * (1 << QE_NORM_BITS) / count);
 }
 
-void qe_norm_take(qe_norm *norm, const int64_t *sums, const int64_t *squares, int32_t channels, int64_t count,
+void qe_norm_take(qe_scratch_norm *norm, const int64_t *sums, const int64_t *squares, int32_t channels, int64_t count,
                   bool first) {
   for (int32_t c = 0; c < channels; c++) {
     int64_t mean = mean_of(sums[c], count), square = mean_of(squares[c], count);
@@ -102,25 +93,25 @@ void qe_norm_take(qe_norm *norm, const int64_t *sums, const int64_t *squares, in
 }
 
 /* Standard deviation in units of 2^-QE_NORM_BITS, at least 1. */
-static int64_t deviation_of(const qe_norm *norm, int32_t c) {
-  __int128 square = (__int128)norm->mean[c] * norm->mean[c];
-  __int128 variance = ((__int128)norm->square[c] << QE_NORM_BITS) - square;
+static int64_t deviation_of(const qe_scratch_norm *norm, int32_t c) {
+  qe_s128 square = (qe_s128)norm->mean[c] * norm->mean[c];
+  qe_s128 variance = ((qe_s128)norm->square[c] << QE_NORM_BITS) - square;
   if (variance <= 0) return 1;
-  uint64_t root = variance >> 64 ? UINT64_MAX >> 32 : root_of((uint64_t)variance);
-  return root > 0 ? (int64_t)root : 1;
+  int64_t root = qe_integer_root(variance);
+  return root > 0 ? root : 1;
 }
 
 /* ---- constants ---- */
 
 /* spread * 2^shift / deviation, times the share of the sums. */
-static int32_t multiplier_of(const qe_unit *unit, int64_t deviation, int32_t shift, int64_t share) {
-  __int128 scaled = ((__int128)unit->norm.spread * share) << (shift + QE_NORM_BITS - SHARE_BITS + 8);
+static int32_t multiplier_of(const qe_scratch_unit *unit, int64_t deviation, int32_t shift, int64_t share) {
+  qe_s128 scaled = ((qe_s128)unit->norm.spread * share) << (shift + QE_NORM_BITS - SHARE_BITS + 8);
   int64_t multiplier = (int64_t)((scaled / deviation + 128) >> 8);
-  return multiplier < 1 ? 1 : multiplier > MOST_MULTIPLIER ? MOST_MULTIPLIER : (int32_t)multiplier;
+  return multiplier < 1 ? 1 : multiplier > QE_MOST_MULTIPLIER ? QE_MOST_MULTIPLIER : (int32_t)multiplier;
 }
 
 /* Logits keep the scale of the first calibration: how sure the network is may grow with the weights. */
-static void freeze_logits(const qe_plan *plan, qe_unit *unit) {
+static void freeze_logits(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
   const qe_network_layer *layer = &plan->network->layer[unit->requant];
   int64_t total = 0;
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) total += deviation_of(&unit->norm, c);
@@ -128,20 +119,20 @@ static void freeze_logits(const qe_plan *plan, qe_unit *unit) {
       multiplier_of(unit, total / layer->output.dim[QE_C] + 1, layer->attrs.requant.shift, 1 << SHARE_BITS);
 }
 
-void qe_norm_apply(const qe_plan *plan, qe_unit *unit) {
+void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
   qe_network_layer *layer = &plan->network->layer[unit->requant];
   int32_t shift = layer->attrs.requant.shift, depth = unit->depth;
   int64_t one = INT64_C(1) << shift, half = shift > 0 ? one >> 1 : 0;
   uint64_t share = (UINT64_C(1) << 2 * SHARE_BITS) / (uint64_t)(depth + 1);
-  int64_t of_sums = depth ? (int64_t)root_of(share) : 1 << SHARE_BITS, of_skip = (int64_t)root_of(share * depth);
+  int64_t of_sums = depth ? qe_integer_root(share) : 1 << SHARE_BITS,
+          of_skip = qe_integer_root(share * depth);
   bool logits = qe_unit_is_logits(plan, unit);
   if (logits && !unit->norm.frozen) freeze_logits(plan, unit);
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
     int32_t m = logits ? unit->norm.frozen : multiplier_of(unit, deviation_of(&unit->norm, c), shift, of_sums);
     int64_t bias = unit->bias.value ? unit->bias.value[c] : 0;
     layer->multiplier[unit->branch][c] = m;
-    if (unit->skip != QE_NONE)
-      layer->multiplier[1 - unit->branch][c] = (int32_t)(of_skip * one >> SHARE_BITS);
+    if (unit->skip != QE_NONE) layer->multiplier[1 - unit->branch][c] = (int32_t)(of_skip * one >> SHARE_BITS);
     layer->offset[c] = half + unit->norm.centre * one + bias * unit->norm.spread * one / BIAS_UNITS -
                        (unit->norm.mean[c] * m >> QE_NORM_BITS);
   }

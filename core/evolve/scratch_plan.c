@@ -6,7 +6,7 @@
 
 /* ---- units ---- */
 
-static bool is_sums(const qe_plan *plan, int32_t layer) {
+static bool is_sums(const qe_scratch_plan *plan, int32_t layer) {
   return plan->network->layer[layer].output.dtype == QE_S32;
 }
 
@@ -14,9 +14,9 @@ static qe_status refuse(const qe_network_layer *layer, const char *why) {
   return qe_fail(QE_REFUSED, "training from scratch, layer %.80s: %s", layer->name, why);
 }
 
-static qe_status add_unit(qe_plan *plan, int32_t at) {
+static qe_status add_unit(qe_scratch_plan *plan, int32_t at) {
   const qe_network_layer *layer = &plan->network->layer[at];
-  qe_unit unit = {.requant = at, .skip = QE_NONE, .local = (size_t)at >= plan->own};
+  qe_scratch_unit unit = {.requant = at, .skip = QE_NONE, .local = (size_t)at >= plan->own};
   if (layer->inputs == 2) {
     if (is_sums(plan, layer->input[0]) == is_sums(plan, layer->input[1]))
       return refuse(layer, "sums must meet codes there, not other sums; use shortcut A");
@@ -34,7 +34,7 @@ static qe_status add_unit(qe_plan *plan, int32_t at) {
   return QE_OK;
 }
 
-static qe_status take_layer(qe_plan *plan, int32_t at) {
+static qe_status take_layer(qe_scratch_plan *plan, int32_t at) {
   const qe_network_layer *layer = &plan->network->layer[at];
   plan->unit_of[at] = layer->inputs ? plan->unit_of[layer->input[0]] : QE_NONE;
   switch (layer->op) {
@@ -56,9 +56,9 @@ static qe_status take_layer(qe_plan *plan, int32_t at) {
 
 /* ---- boundaries and heads ---- */
 
-static bool passed_by(const qe_plan *plan, const qe_unit *unit) {
+static bool passed_by(const qe_scratch_plan *plan, const qe_scratch_unit *unit) {
   for (size_t i = 0; i < plan->units; i++) {
-    const qe_unit *other = &plan->unit[i];
+    const qe_scratch_unit *other = &plan->unit[i];
     if (other->skip == QE_NONE || other->requant <= unit->requant) continue;
     int32_t from = plan->unit_of[other->skip];
     if (from == QE_NONE || plan->unit[from].requant < unit->requant) return true;
@@ -67,14 +67,15 @@ static bool passed_by(const qe_plan *plan, const qe_unit *unit) {
 }
 
 /* The last unit with weights before the logits that is a boundary: the network's own classifier is its head. */
-static size_t last_boundary(const qe_plan *plan) {
+static size_t last_boundary(const qe_scratch_plan *plan) {
   size_t last = plan->units;
   for (size_t i = 0; i + 1 < plan->units; i++)
     if (plan->unit[i].boundary && plan->unit[i].conv != QE_NONE) last = i;
   return last;
 }
 
-static qe_status add_layer(qe_plan *plan, const qe_unit *unit, const char *part, qe_network_layer *layer) {
+static qe_status add_layer(qe_scratch_plan *plan, const qe_scratch_unit *unit, const char *part,
+                           qe_network_layer *layer) {
   int32_t channels = layer->output.dim[QE_C];
   layer->name = qe_format("head.%s.%s", plan->network->layer[unit->requant].name, part);
   bool failed = !layer->name;
@@ -89,7 +90,7 @@ static qe_status add_layer(qe_plan *plan, const qe_unit *unit, const char *part,
 }
 
 /* Mean of each cell of the map, a requantiser, a linear layer, logits. */
-static qe_status add_head(qe_plan *plan, const qe_unit *unit, int32_t cells, int32_t classes) {
+static qe_status add_head(qe_scratch_plan *plan, const qe_scratch_unit *unit, int32_t cells, int32_t classes) {
   const qe_network_layer *from = &plan->network->layer[unit->requant];
   int32_t next = (int32_t)plan->network->layers, height = from->output.dim[QE_H], width = from->output.dim[QE_W];
   int32_t channels = from->output.dim[QE_C], rows = height % cells ? 1 : cells, columns = width % cells ? 1 : cells;
@@ -98,8 +99,7 @@ static qe_status add_head(qe_plan *plan, const qe_unit *unit, int32_t cells, int
                     .dilation = {1, 1},
                     .groups = 1,
                     .channels = channels};
-  qe_window whole = {
-      .kernel = {rows, columns}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .channels = classes};
+  qe_window whole = {.kernel = {rows, columns}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .channels = classes};
   qe_requant codes = {.high = UINT8_MAX, .from = QE_S32, .to = QE_U8};
   qe_requant logits = {.low = -(1 << 24), .high = 1 << 24, .from = QE_S32, .to = QE_S32};
   qe_network_layer pool = {.op = QE_OP_int_sum_pool, .inputs = 1, .input = {unit->requant}, .attrs = {.window = cell}};
@@ -117,11 +117,11 @@ static qe_status add_head(qe_plan *plan, const qe_unit *unit, int32_t cells, int
   return add_layer(plan, unit, "logits", &last);
 }
 
-static qe_status add_heads(qe_plan *plan, int32_t cells) {
+static qe_status add_heads(qe_scratch_plan *plan, int32_t cells) {
   size_t last = last_boundary(plan), own = plan->units;
   int32_t classes = plan->network->layer[plan->own - 1].output.dim[QE_C];
   for (size_t i = 0; i + 1 < own; i++) {
-    qe_unit *unit = &plan->unit[i];
+    qe_scratch_unit *unit = &plan->unit[i];
     if (!unit->boundary || unit->conv == QE_NONE || i == last) continue;
     unit->headed = true;
     QE_TRY(add_head(plan, unit, cells, classes));
@@ -136,10 +136,10 @@ static qe_status add_heads(qe_plan *plan, int32_t cells) {
 
 /* ---- sources of errors ---- */
 
-static void choose_sources(qe_plan *plan, qe_votes_from from) {
+static void choose_sources(qe_scratch_plan *plan, qe_votes_from from) {
   size_t last = last_boundary(plan);
   for (size_t i = 0; i < plan->units; i++) {
-    qe_unit *unit = &plan->unit[i];
+    qe_scratch_unit *unit = &plan->unit[i];
     bool logits = plan->network->layer[unit->requant].output.dtype == QE_S32;
     bool hidden = !unit->local && unit->conv != QE_NONE && !logits;
     unit->source = logits ? QE_ERROR_LOSS : QE_ERROR_ABOVE;
@@ -149,7 +149,7 @@ static void choose_sources(qe_plan *plan, qe_votes_from from) {
   }
 }
 
-static qe_status fill_plan(qe_plan *plan, const qe_network *network, const qe_scratch_options *options) {
+static qe_status fill_plan(qe_scratch_plan *plan, const qe_network *network, const qe_scratch_options *options) {
   QE_TRY(qe_network_copy(network, &plan->network));
   plan->own = network->layers;
   plan->unit_of = qe_realloc(NULL, plan->own, sizeof *plan->unit_of);
@@ -161,20 +161,20 @@ static qe_status fill_plan(qe_plan *plan, const qe_network *network, const qe_sc
   return QE_OK;
 }
 
-qe_status qe_plan_new(const qe_network *network, const qe_scratch_options *options, qe_plan **out) {
-  qe_plan *plan = QE_NEW(qe_plan);
+qe_status qe_scratch_plan_new(const qe_network *network, const qe_scratch_options *options, qe_scratch_plan **out) {
+  qe_scratch_plan *plan = QE_NEW(qe_scratch_plan);
   qe_status status = plan ? fill_plan(plan, network, options) : QE_NO_MEMORY;
   if (status == QE_OK)
     *out = plan;
   else
-    qe_plan_free(plan);
+    qe_scratch_plan_free(plan);
   return status;
 }
 
-void qe_plan_free(qe_plan *plan) {
+void qe_scratch_plan_free(qe_scratch_plan *plan) {
   if (!plan) return;
   for (size_t i = 0; i < plan->units; i++) {
-    qe_unit *unit = &plan->unit[i];
+    qe_scratch_unit *unit = &plan->unit[i];
     qe_free(unit->norm.mean);
     qe_free(unit->norm.square);
     qe_counters_free(&unit->weights);
