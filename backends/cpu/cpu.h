@@ -45,12 +45,19 @@ void cpu_model_name(char *text, size_t bytes);
 /* impls.c: implementations of an op, best first. */
 const qe_impl *const *cpu_impls(const qe_device *device, qe_op op, int *count);
 
-extern const qe_impl cpu_impl_conv;      /* conv.c */
-extern const qe_impl cpu_impl_linear;    /* conv.c */
-extern const qe_impl cpu_impl_int_conv;  /* int_conv.c */
-extern const qe_impl cpu_impl_tiles;     /* tiles.c */
-extern const qe_impl cpu_impl_rows;      /* rows.c */
-extern const qe_impl cpu_impl_tanh;      /* tanh.c */
-extern const qe_fusion cpu_fusion_tiles; /* fusion.c */
+extern const qe_impl cpu_impl_conv;     /* conv.c */
+extern const qe_impl cpu_impl_linear;   /* conv.c */
+extern const qe_impl cpu_impl_int_conv; /* int_conv.c */
+/* outer.c; `sums` lie in the queue's scratch memory. */
+QE_CHECKED qe_status cpu_outer_run(cpu_queue *queue, const cpu_outer *outer, cpu_outer_sums *sums);
+/* Bytes of the sums. */
+size_t cpu_outer_sum_bytes(int64_t units, int64_t a_channels, int64_t b_channels);
+
+extern const qe_impl cpu_impl_int_gram;   /* int_gram.c */
+extern const qe_impl cpu_impl_int_grad_w; /* int_grad_w.c */
+extern const qe_impl cpu_impl_tiles;      /* tiles.c */
+extern const qe_impl cpu_impl_rows;       /* rows.c */
+extern const qe_impl cpu_impl_tanh;       /* tanh.c */
+extern const qe_fusion cpu_fusion_tiles;  /* fusion.c */
 
 #endif

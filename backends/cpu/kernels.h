@@ -8,6 +8,7 @@
 
 #include "backends/cpu/int_conv.h"
 #include "backends/cpu/lanes.h"
+#include "backends/cpu/outer.h"
 #include "core/base/op.h"
 
 enum { CPU_WORK_VECTORS = 4, CPU_PACK_BLOCK = 2048 /* codes: whole words of any number of bits */ };
@@ -32,6 +33,7 @@ typedef struct cpu_kernels {
   const cpu_tile_kernel *tile; /* QE_OPS entries; NULL: the op has no tile kernel */
   const cpu_rows_kernel *rows; /* QE_OPS entries; NULL: the op has no kernel by rows */
   cpu_int_conv_kernel int_conv;
+  const cpu_outer_kernels *outer;
   float (*largest)(const float *x, int64_t count); /* largest |x|, NaN passed over; 0 when there is none */
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */
   /* dx = dy * (1 - tanh(x)^2) * factor */

@@ -21,6 +21,7 @@ const cpu_kernels CPU_NAME(kernels) = {
     .tile = tile_table,
     .rows = rows_table,
     .int_conv = CPU_NAME(int_conv),
+    .outer = &CPU_NAME(outer_kernels),
     .largest = CPU_NAME(largest),
     .tanh = CPU_NAME(tanh),
     .tanh_grad = CPU_NAME(tanh_grad),
