@@ -22,6 +22,7 @@ const cpu_kernels CPU_NAME(kernels) = {
     .rows = rows_table,
     .int_conv = CPU_NAME(int_conv),
     .outer = &CPU_NAME(outer_kernels),
+    .grad_x = CPU_NAME(grad_x),
     .largest = CPU_NAME(largest),
     .tanh = CPU_NAME(tanh),
     .tanh_grad = CPU_NAME(tanh_grad),
