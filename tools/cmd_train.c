@@ -2,7 +2,8 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/methods/method.h"
-#include "tools/progress.h"
+#include "tools/search_options.h"
+#include "tools/search_progress.h"
 #include "tools/setup.h"
 
 #include <signal.h>
@@ -32,6 +33,7 @@ static void catch_signals(void) {
 typedef struct watch {
   qe_progress progress;
   int64_t batch;
+  bool hash;
 } watch;
 
 static qe_status on_progress(void *context, const char *phase, const qe_train_progress *at) {
@@ -53,6 +55,12 @@ static void on_epoch(void *context, const qe_epoch_report *report) {
   qe_progress_point point = {report->epoch,        report->epochs,     report->train.images,
                              report->train.images, report->train.loss, report->train.top1};
   qe_progress_epoch(&w->progress, &point, result);
+}
+
+static qe_status on_generation(void *context, const qe_search_report *report) {
+  watch *w = context;
+  qe_search_progress(&w->progress, report, w->hash);
+  return stops ? qe_fail(QE_INTERRUPTED, "interrupted") : QE_OK;
 }
 
 static void on_note(void *context, const char *text) {
@@ -138,15 +146,37 @@ static qe_status read_setting(const qe_options *options, qe_setting *setting) {
   setting->float_options = setting->options;
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
+  QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
 
 /* ---- running ---- */
 
+static void print_search(const qe_result *result) {
+  if (result->held_out.images)
+    printf("held out (%lld training images): %.2f %% top-1, loss %.4f; at the start %.2f %%, %.4f\n",
+           (long long)result->held_out.images, result->held_out.top1, result->held_out.loss,
+           result->start_held_out.top1, result->start_held_out.loss);
+  printf("%lld candidate-images in %.0f s\n", (long long)result->candidate_images, result->seconds);
+}
+
+static void write_search(qe_json *json, const qe_result *result) {
+  if (result->held_out.images) {
+    qe_json_real(json, "held_out_top1", result->held_out.top1);
+    qe_json_real(json, "held_out_loss", result->held_out.loss);
+    qe_json_int(json, "held_out_images", result->held_out.images);
+    qe_json_real(json, "start_held_out_top1", result->start_held_out.top1);
+    qe_json_real(json, "start_held_out_loss", result->start_held_out.loss);
+  }
+  qe_json_int(json, "candidate_images", result->candidate_images);
+  qe_json_real(json, "seconds", result->seconds);
+}
+
 static qe_status print_result(const qe_options *options, const qe_setup *setup, const qe_result *result) {
   if (!qe_option_flag(options, "json")) {
     if (result->start.images)
       printf("before training: %.2f %% top-1, loss %.4f\n", result->start.top1, result->start.loss);
+    if (result->searched) print_search(result);
     printf("test accuracy: %.2f %% top-1, loss %.4f, %lld images (%s, seed %lld, backend %s)\n", result->final.top1,
            result->final.loss, (long long)result->final.images, setup->data->source,
            (long long)qe_option_int(options, "seed"), setup->device->backend->name);
@@ -161,6 +191,8 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
     qe_json_real(&json, "start_top1", result->start.top1);
     qe_json_real(&json, "start_loss", result->start.loss);
   }
+  if (result->searched) write_search(&json, result);
+  qe_json_int(&json, "seed", qe_option_int(options, "seed"));
   qe_json_text(&json, "backend", setup->device->backend->name);
   qe_json_text(&json, "data", setup->data->source);
   qe_json_text(&json, "out", qe_option_text(options, "out"));
@@ -185,10 +217,11 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, &setting));
   if (qe_option_flag(options, "dry-run")) return dry_run(options, &setting, config);
-  watch w = {.progress = {.file = stderr}, .batch = setting.options.batch};
+  watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
   qe_run_events events = {.context = &w,
                           .progress = on_progress,
                           .epoch = on_epoch,
+                          .generation = on_generation,
                           .note = on_note,
                           .explain = qe_option_flag(options, "explain") ? stderr : NULL};
   qe_run_options run = {.folder = qe_option_text(options, "out"),
@@ -232,8 +265,9 @@ qe_status qe_cmd_train(qe_options *options) {
   QE_TRY(load_run_config(options));
   qe_setup setup;
   QE_TRY(qe_setup_open(options, &setup));
-  char *config = qe_options_dump(options);
-  qe_status status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
+  qe_status status = method->searches ? qe_search_defaults(options, setup.data) : QE_OK;
+  char *config = status == QE_OK ? qe_options_dump(options) : NULL;
+  if (status == QE_OK) status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
   qe_free(config);
   qe_setup_close(&setup);
   return status;

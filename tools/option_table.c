@@ -2,12 +2,14 @@
 #include "tools/command.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define GENERAL "general"
 #define DEVICE "where it runs"
 #define DATA "data"
 #define MODEL "model and bits"
 #define TRAINING "training"
+#define SEARCH "search without gradients"
 #define RUN "run"
 #define MEASUREMENT "measurement"
 
@@ -61,7 +63,7 @@ const qe_option qe_option_table[] = {
      .help = "bits of the codes on a skip connection"},
     {.name = "layer-bits", .type = QE_OPTION_TEXT, .initial = "", .metavar = "LAYER=wNaN,…", .group = MODEL, .commands = "train",
      .help = "bits of single layers, as in stage1.0.conv1=w3a4,fc=w8"},
-    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|max", .metavar = "RULE", .group = MODEL, .commands = "train",
+    {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|l2-odd|max", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the weights is found"},
     {.name = "act-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|pact|dorefa|l2", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the activations is found"},
@@ -107,14 +109,38 @@ const qe_option qe_option_table[] = {
     {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
 
+    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
+     .help = "coevolution: what is done, in this order; a wrong name lists them"},
+    {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train",
+     .help = "what the stages that evaluate candidates may change: weights, requantisers"},
+    {.name = "teacher", .type = QE_OPTION_PATH, .metavar = "FILE", .group = SEARCH, .commands = "train",
+     .help = "model or integer network to learn from; else the float model of --init at 8 bits"},
+    {.name = "fitness", .type = QE_OPTION_CHOICE, .initial = "labels", .words = "labels|teacher|both", .metavar = "LOSS", .group = SEARCH, .commands = "train",
+     .help = "cross-entropy with the labels, with the teacher's answers, or their sum"},
+    {.name = "augment", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train",
+     .help = "candidates are evaluated on augmented images (--pad, --flip)"},
+    {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
+     .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
+#define QE_EDA_INT(field, text, value, least, most, says) \
+    {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+#define QE_EDA_FLAG(field, text, value, says) \
+    {.name = "eda-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+    {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
+     .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
+    {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
+     .help = "print a hash of the network every generation: the same on every backend"},
+
     {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train",
-     .help = "start from this model (.safetensors) rather than from random weights"},
+     .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
     {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export", .transient = true,
      .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file"},
     {.name = "resume", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "go on from the run folder's last checkpoint"},
     {.name = "save-every", .type = QE_OPTION_INT, .initial = "1", .range = {0, 1000000}, .metavar = "EPOCHS", .group = RUN, .commands = "train",
-     .help = "epochs between checkpoints; 0: only at the end"},
+     .help = "epochs (of a search: generations) between checkpoints; 0: only at the end"},
     {.name = "log-every", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000000}, .metavar = "STEPS", .group = RUN, .commands = "train",
      .help = "steps between lines of metrics.jsonl; 0: a line an epoch"},
     {.name = "integer", .type = QE_OPTION_FLAG, .group = RUN, .commands = "eval",
@@ -138,8 +164,8 @@ const qe_option qe_option_table[] = {
      .help = "bench population: candidates, each with weights of its own"},
     {.name = "images", .type = QE_OPTION_INT, .initial = "512", .range = {1, 65536}, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "bench population: images that each candidate is evaluated on"},
-    {.name = "memory", .type = QE_OPTION_INT, .initial = "1024", .range = {1, 16777216}, .metavar = "MIB", .group = MEASUREMENT, .commands = "bench", .transient = true,
-     .help = "bench population: MiB that an evaluation may take beside the images; more candidates run in turns"},
+    {.name = "memory", .type = QE_OPTION_INT, .initial = "1024", .range = {1, 16777216}, .metavar = "MIB", .group = MEASUREMENT, .commands = "train bench", .transient = true,
+     .help = "MiB that the evaluation of candidates may take beside the images; more candidates run in turns"},
     {.name = "chart", .type = QE_OPTION_PATH, .metavar = "FILE", .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "write the rows as an HTML file with bars as well"},
     {.name = "peers", .type = QE_OPTION_PATH, .metavar = "FILE", .group = MEASUREMENT, .commands = "bench", .transient = true,

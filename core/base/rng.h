@@ -15,17 +15,20 @@ typedef struct qe_philox {
 
 /* Streams: the third counter word says what a draw is for, so that no two purposes share one. */
 enum {
-  QE_STREAM_INIT = 1,      /* initial weights */
-  QE_STREAM_SHUFFLE = 2,   /* order of the images in an epoch */
-  QE_STREAM_AUGMENT = 3,   /* crop and flip of an image */
-  QE_STREAM_SPLIT = 4,     /* held-out images */
-  QE_STREAM_TEST = 9,      /* drawn cases of the tests */
-  QE_STREAM_BATCH = 40,    /* fitness batches: + qe_fitness_part */
-  QE_STREAM_GENES = 44,    /* changes of genes that the gene stages propose */
-  QE_STREAM_PERTURB = 72,  /* noise on codes (int_perturb) */
-  QE_STREAM_VOTES = 73,    /* what the stage votes draws */
-  QE_STREAM_COUNTERS = 80, /* start and rounding of counters */
-  QE_STREAM_SCRATCH = 81   /* noise and directions of a training from scratch */
+  QE_STREAM_INIT = 1,        /* initial weights */
+  QE_STREAM_SHUFFLE = 2,     /* order of the images in an epoch */
+  QE_STREAM_AUGMENT = 3,     /* crop and flip of an image */
+  QE_STREAM_SPLIT = 4,       /* held-out images */
+  QE_STREAM_TEST = 9,        /* drawn cases of the tests */
+  QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */
+  QE_STREAM_GENES = 44,      /* changes of genes that the gene stages propose */
+  QE_STREAM_EDA_SAMPLE = 48, /* candidates of a generation's individuals */
+  QE_STREAM_EDA_ORDER = 49,  /* order of equally confident variables */
+  QE_STREAM_EDA_GROUP = 50,  /* order of a cycle's variables in its groups */
+  QE_STREAM_PERTURB = 72,    /* noise on codes (int_perturb) */
+  QE_STREAM_VOTES = 73,      /* what the stage votes draws */
+  QE_STREAM_COUNTERS = 80,   /* start and rounding of counters */
+  QE_STREAM_SCRATCH = 81     /* noise and directions of a training from scratch */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {

@@ -51,6 +51,11 @@ QE_CHECKED qe_status qe_tensors_read(const char *path, qe_tensors **list);
 /* Replace `path` atomically. The same list gives the same bytes; every tensor starts at a multiple of its element. */
 QE_CHECKED qe_status qe_tensors_write(const qe_tensors *list, const char *path);
 
+/* Append the tensors and metadata of another list, "PREFIX." before their names; and a new list of those that have it,
+ * the prefix taken off. */
+QE_CHECKED qe_status qe_tensors_put(qe_tensors *list, const char *prefix, const qe_tensors *other);
+QE_CHECKED qe_status qe_tensors_pick(const qe_tensors *list, const char *prefix, qe_tensors **other);
+
 /* Elements of a shape times element size; false when a size is negative, the rank bad or the product overflows. */
 bool qe_tensor_bytes(qe_dtype dtype, int rank, const int64_t *shape, size_t *bytes);
 /* The format's name of a type ("F32"); the type with that name, or QE_DTYPES. */

@@ -149,7 +149,7 @@ static qe_status give_constants(qe_tensors *tensors, const qe_network_layer *lay
   return layer->offset ? give_tensor(tensors, layer, at, "offset", QE_S64, channels, layer->offset) : QE_OK;
 }
 
-static qe_status give_network(const qe_network *network, qe_tensors *tensors) {
+qe_status qe_network_give(const qe_network *network, qe_tensors *tensors) {
   QE_TRY(qe_tensors_set_meta(tensors, "format", format));
   QE_TRY(give_layers(network, tensors));
   for (size_t i = 0; i < network->layers; i++) QE_TRY(give_constants(tensors, &network->layer[i], i));
@@ -159,7 +159,7 @@ static qe_status give_network(const qe_network *network, qe_tensors *tensors) {
 qe_status qe_network_write(const qe_network *network, const char *path) {
   QE_TRY(qe_network_check(network));
   qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? give_network(network, tensors) : QE_NO_MEMORY;
+  qe_status status = tensors ? qe_network_give(network, tensors) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_tensors_write(tensors, path);
   qe_tensors_free(tensors);
   return status;

@@ -15,6 +15,8 @@ extern "C" {
 
 /* Replaces `path` atomically. The same network gives the same bytes. */
 QE_CHECKED qe_status qe_network_write(const qe_network *network, const char *path);
+/* What such a file holds, added to a list of tensors. */
+QE_CHECKED qe_status qe_network_give(const qe_network *network, qe_tensors *tensors);
 /* A network that qe_network_check passes, its ranges proven anew; QE_FORMAT with the file, the layer and the reason. */
 QE_CHECKED qe_status qe_network_read(const char *path, qe_network **network);
 

@@ -23,6 +23,7 @@ enum { QE_FLOAT_BITS = 32, QE_MAX_INPUTS = 2, QE_MAX_NODE_PARAMS = 6 };
   X(PACT, "pact", "learned clip (Choi et al. 2018); for weights the same as max")                                      \
   X(DOREFA, "dorefa", "DoReFa (Zhou et al. 2016): tanh-normalised weights, activations clipped at 1")                  \
   X(L2, "l2", "fixed step of least squared error (Shin et al. 2020)")                                                  \
+  X(L2_ODD, "l2-odd", "the same on the odd codes: all 2^b of them, none of them 0")                                    \
   X(MAX, "max", "fixed step from the largest magnitude")
 
 typedef enum qe_rule {

@@ -139,11 +139,9 @@ const qe_layer qe_layer_clamp = {.name = "clamp",
 /* ---- activation quantiser ---- */
 
 qe_attrs qe_quant_attrs(const qe_quantizer *quantizer, const qe_desc *desc) {
-  static const qe_step_grad gradient_of[QE_RULES] = {[QE_RULE_LSQ] = QE_STEP_LSQ,
-                                                     [QE_RULE_PACT] = QE_STEP_PACT,
-                                                     [QE_RULE_DOREFA] = QE_STEP_FIXED,
-                                                     [QE_RULE_L2] = QE_STEP_FIXED,
-                                                     [QE_RULE_MAX] = QE_STEP_FIXED};
+  static const qe_step_grad gradient_of[QE_RULES] = {
+      [QE_RULE_LSQ] = QE_STEP_LSQ,  [QE_RULE_PACT] = QE_STEP_PACT,    [QE_RULE_DOREFA] = QE_STEP_FIXED,
+      [QE_RULE_L2] = QE_STEP_FIXED, [QE_RULE_L2_ODD] = QE_STEP_FIXED, [QE_RULE_MAX] = QE_STEP_FIXED};
   qe_attrs attrs = {.quant = {.odd = quantizer->grid == QE_GRID_ODD,
                               .round_up = quantizer->round_up,
                               .step_shift = quantizer->step_shift,

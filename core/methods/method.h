@@ -2,11 +2,23 @@
 #ifndef QE_METHODS_METHOD_H
 #define QE_METHODS_METHOD_H
 
+#include "core/evolve/stages.h"
 #include "core/train/run.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Of the methods that search in integers. */
+typedef struct qe_search_setting {
+  const char *stages;           /* their names, in order, with commas between */
+  const char *evolve;           /* what evolves: "weights", "requantisers", or both with a comma between */
+  const char *teacher;          /* model or integer network file; NULL: the float model to start from, if it is one */
+  qe_evolution_options options; /* of the stages */
+  qe_fitness_options fitness;   /* teacher and seed are filled in by the method */
+  int64_t budget;               /* candidate-images; 0: no bound */
+  int32_t save_every;           /* generations between checkpoints; 0: when a stage ends or the run is stopped */
+} qe_search_setting;
 
 typedef struct qe_setting {
   qe_device *device;
@@ -14,7 +26,8 @@ typedef struct qe_setting {
   qe_model_spec spec;
   qe_train_options options;       /* of the method's own phase */
   qe_train_options float_options; /* of full-precision pre-training */
-  const char *init;               /* model file to start from; NULL: random weights */
+  qe_search_setting search;
+  const char *init; /* model file to start from; NULL: random weights */
   qe_run *run;
 } qe_setting;
 
@@ -22,10 +35,17 @@ typedef struct qe_result {
   qe_score start; /* the network at the method's own bits before training; images 0: there was none to speak of */
   qe_score final; /* after it, on the test images */
   bool quantized;
+  /* Of searches: the same two networks on the held-out training images, whose images are 0 when there are none, what
+   * the search spent, and how long it took. */
+  qe_score start_held_out, held_out;
+  bool searched;
+  int64_t candidate_images;
+  double seconds;
 } qe_result;
 
 typedef struct qe_method {
   const char *name, *summary;
+  bool searches; /* integer networks, without gradients: takes setting->search */
   qe_status (*run)(const qe_setting *setting, qe_result *result);
 } qe_method;
 
@@ -34,6 +54,13 @@ const qe_method *qe_method_find(const char *name);
 /* By number; NULL past the last. */
 const qe_method *qe_method_get(int index);
 
+/* Whether anything of a network with these bits is quantised. */
+bool qe_method_quantizes(const qe_bits *bits);
+/* Parameters of setting->init into the model; steps of other bits or rules are forgotten, to be fitted anew. QE_USAGE
+ * when it is another model's file. */
+QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *model);
+
+qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
 
 #ifdef __cplusplus

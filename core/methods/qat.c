@@ -1,45 +1,9 @@
 /* Quantisation-aware training: full-precision pre-training (or a model to start from), steps fitted to weights and
  * activations, then gradient training through fake quantisers. */
 #include "core/base/alloc.h"
-#include "core/graph/layers.h"
 #include "core/methods/method.h"
 
 #include <string.h>
-
-static bool is_quantized(const qe_model_spec *spec) {
-  return spec->bits.weights != QE_FLOAT_BITS || spec->bits.activations != QE_FLOAT_BITS || spec->bits.layers;
-}
-
-static bool same_bits(const qe_bits *a, const qe_bits *b) {
-  return a->weights == b->weights && a->activations == b->activations && a->edges == b->edges &&
-         a->residual == b->residual && a->weight_rule == b->weight_rule && a->activation_rule == b->activation_rule &&
-         strcmp(a->layers ? a->layers : "", b->layers ? b->layers : "") == 0;
-}
-
-/* A step belongs to its bits and rule: those of a network quantised otherwise are fitted anew. */
-static void forget_steps(qe_model *model) {
-  for (size_t i = 0; i < model->graph->nodes; i++) {
-    const qe_node_info *node = &model->graph->node[i];
-    bool weighted = node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
-    int step = weighted ? node->param[QE_CONV_STEP] : node->layer == &qe_layer_quant ? node->param[QE_QUANT_STEP] : -1;
-    if (step >= 0) model->graph->param[step].initialised = false;
-  }
-}
-
-static qe_status take_init(const qe_setting *setting, qe_model *model) {
-  qe_tensors *tensors = NULL;
-  qe_model_spec spec;
-  QE_TRY(qe_tensors_read(setting->init, &tensors));
-  qe_status status = qe_model_read_spec(tensors, setting->init, &spec);
-  if (status == QE_OK && (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
-    status =
-        qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
-                setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
-  if (status == QE_OK) status = qe_model_take(model, tensors, setting->init);
-  if (status == QE_OK && !same_bits(&spec.bits, &model->spec.bits)) forget_steps(model);
-  qe_tensors_free(tensors);
-  return status;
-}
 
 static qe_status run_phase(const qe_setting *setting, qe_model *model, const qe_train_options *options,
                            const char *phase, qe_score *final) {
@@ -76,9 +40,9 @@ static qe_status train_quantized(const qe_setting *setting, qe_model *model, qe_
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
   qe_model *model = NULL;
   memset(result, 0, sizeof *result);
-  result->quantized = is_quantized(&setting->spec);
+  result->quantized = qe_method_quantizes(&setting->spec.bits);
   QE_TRY(qe_model_new(&setting->spec, setting->options.seed, &model));
-  qe_status status = setting->init ? take_init(setting, model) : QE_OK;
+  qe_status status = setting->init ? qe_method_take_init(setting, model) : QE_OK;
   if (status == QE_OK && result->quantized) status = train_quantized(setting, model, result);
   if (status == QE_OK && !result->quantized)
     status = run_phase(setting, model, &setting->options, "float", &result->final);

@@ -21,7 +21,7 @@ static void close_evaluation(evaluation *e) {
   qe_free(e->index);
 }
 
-static qe_status check_images(const qe_network *network, const qe_dataset *data) {
+qe_status qe_network_fits(const qe_network *network, const qe_dataset *data) {
   QE_TRY(qe_network_check(network));
   const int32_t *image = network->layer[0].output.dim;
   int32_t classes = network->layer[network->layers - 1].output.dim[QE_C];
@@ -36,7 +36,7 @@ static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_netw
                                  int32_t batch) {
   const size_t ample = SIZE_MAX / 2; /* one network needs little, but that for each thread */
   qe_population_options options = {.memory = ample, .batch = batch > 0 ? batch : INTEGER_BATCH};
-  QE_TRY(check_images(network, data));
+  QE_TRY(qe_network_fits(network, data));
   QE_TRY(qe_queue_new(device, &e->queue));
   QE_TRY(qe_image_store_new(e->queue, data, true, &e->store));
   e->index = QE_NEW_ARRAY(int32_t, data->test_images);

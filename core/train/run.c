@@ -1,24 +1,26 @@
 /* Runs: the folder, the metrics, the checkpoints, the loop over epochs. */
-#include "core/train/run.h"
+#include "core/train/run_parts.h"
 
 #include "core/base/alloc.h"
 #include "core/base/file.h"
-#include "core/base/json.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
-struct qe_run {
-  qe_run_options options;
-  qe_run_events events;
-  char *metrics, *checkpoint; /* paths; NULL without a folder */
-  qe_tensors *resumed;        /* NULL: starts anew, or used up */
-  const char *phase;          /* running */
-  double best;                /* held-out loss of the best model so far; below 0: none */
-  qe_train_progress newest;
-};
+/* What was appended to the metrics after the checkpoint will be appended again. */
+static qe_status rewind_metrics(const qe_run *run) {
+  const char *text = qe_tensors_get_meta(run->resumed, "metrics_bytes");
+  long long bytes = 0;
+  struct stat now;
+  if (!text || sscanf(text, "%lld", &bytes) != 1 || bytes < 0) return QE_OK;
+  if (stat(run->metrics, &now) != 0 || now.st_size <= bytes) return QE_OK;
+  if (truncate(run->metrics, (off_t)bytes) == 0) return QE_OK;
+  return qe_fail(QE_IO, "cannot shorten %s to where its checkpoint stands: is it read-only?", run->metrics);
+}
 
 static qe_status open_folder(qe_run *run) {
   const qe_run_options *options = &run->options;
@@ -34,6 +36,7 @@ static qe_status open_folder(qe_run *run) {
     status = qe_tensors_read(run->checkpoint, &run->resumed);
     if (status == QE_NOT_FOUND)
       status = qe_fail(QE_NOT_FOUND, "%s has no checkpoint to resume from; start without --resume", options->folder);
+    if (status == QE_OK) status = rewind_metrics(run);
   }
   if (status == QE_OK && options->config && !options->resume)
     status = qe_file_write(config, options->config, strlen(options->config));
@@ -79,14 +82,6 @@ void qe_run_note(qe_run *run, const char *format, ...) {
   run->events.note(run->events.context, text);
 }
 
-static qe_status append(qe_run *run, qe_json *json) {
-  char *line = NULL;
-  qe_status status = qe_json_finish(json, &line, NULL);
-  if (status == QE_OK) status = qe_file_append_line(run->metrics, line);
-  qe_free(line);
-  return status;
-}
-
 static void write_score(qe_json *json, const char *name, const qe_score *score) {
   if (score->images == 0) return;
   char key[64];
@@ -111,7 +106,7 @@ static qe_status log_epoch(qe_run *run, const qe_epoch_report *report) {
   qe_json_real(&json, "images_per_second", report->images_per_second);
   qe_json_real(&json, "seconds", report->seconds);
   qe_json_close(&json);
-  return append(run, &json);
+  return qe_run_append(run, &json);
 }
 
 static qe_status log_step(qe_run *run, const qe_train_progress *progress) {
@@ -124,7 +119,7 @@ static qe_status log_step(qe_run *run, const qe_train_progress *progress) {
   qe_json_real(&json, "rate", progress->rate);
   qe_json_real(&json, "gradient_norm", progress->gradient_norm);
   qe_json_close(&json);
-  return append(run, &json);
+  return qe_run_append(run, &json);
 }
 
 static qe_status on_progress(void *context, const qe_train_progress *progress) {
@@ -208,8 +203,7 @@ static qe_status take_checkpoint(qe_run *run, qe_trainer *trainer) {
   qe_status status = qe_trainer_take(trainer, run->resumed, run->checkpoint);
   const char *best = qe_tensors_get_meta(run->resumed, "best");
   if (best && sscanf(best, "%la", &run->best) != 1) run->best = -1;
-  qe_tensors_free(run->resumed);
-  run->resumed = NULL;
+  qe_run_drop_resumed(run);
   if (status == QE_OK) qe_run_note(run, "resumed after epoch %d of %s", qe_trainer_epochs_done(trainer), run->phase);
   return status;
 }

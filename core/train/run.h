@@ -5,6 +5,7 @@
 #ifndef QE_TRAIN_RUN_H
 #define QE_TRAIN_RUN_H
 
+#include "core/base/json.h"
 #include "core/train/trainer.h"
 
 #ifdef __cplusplus
@@ -18,12 +19,28 @@ typedef struct qe_epoch_report {
   double rate, gradient_norm, images_per_second, seconds;
 } qe_epoch_report;
 
+/* Where a search without gradients stands, after a generation. */
+typedef struct qe_search_report {
+  const char *stage;
+  int64_t generation;          /* of the stage, from 1 */
+  int64_t spent, budget;       /* candidate-images; budget 0: none */
+  double best, mean, held_out; /* losses an image in nats; below 0: not evaluated */
+  double confident;            /* per cent of the variables; below 0: the stage has no confidence */
+  int64_t changed;             /* values of the network that are new */
+  bool accepted;               /* there is a new best network */
+  double images_per_second;    /* candidate-images, over the last generations */
+  double seconds;              /* of the whole search */
+  uint64_t hash;               /* of the network's weights, multipliers and offsets */
+} qe_search_report;
+
 /* What a run tells its caller; any function may be NULL. */
 typedef struct qe_run_events {
   void *context;
   /* After each batch; QE_INTERRUPTED saves a checkpoint and ends the run. */
   qe_status (*progress)(void *context, const char *phase, const qe_train_progress *progress);
   void (*epoch)(void *context, const qe_epoch_report *report);
+  /* After each generation of a search; QE_INTERRUPTED saves a checkpoint and ends the run. */
+  qe_status (*generation)(void *context, const qe_search_report *report);
   void (*note)(void *context, const char *text);
   FILE *explain; /* the plans of the programs; NULL: nowhere */
 } qe_run_events;
@@ -57,6 +74,22 @@ QE_CHECKED qe_status qe_run_phase(qe_run *run, qe_trainer *trainer, qe_model *mo
 /* Write the model with facts about how it was made: pairs of key and value, NULL past the last. */
 QE_CHECKED qe_status qe_run_save_model(const qe_run *run, const qe_model *model, const char *file,
                                        const char *const *facts);
+
+/* ---- for methods that have a loop of their own ---- */
+
+/* Tell whoever watches about a generation; returns what they want: QE_OK or QE_INTERRUPTED. */
+QE_CHECKED qe_status qe_run_generation(qe_run *run, const qe_search_report *report);
+/* Finish the JSON and append it to metrics.jsonl; without a folder it is dropped. */
+QE_CHECKED qe_status qe_run_append(qe_run *run, qe_json *json);
+/* Replace the checkpoint by the tensors, with `phase` and the length of metrics.jsonl added to their metadata: a
+ * resumed run cuts off what was appended later. */
+QE_CHECKED qe_status qe_run_save_state(qe_run *run, qe_tensors *tensors, const char *phase);
+/* The checkpoint to resume from, or NULL; and drop it once it was taken over. */
+const qe_tensors *qe_run_resumed(const qe_run *run);
+void qe_run_drop_resumed(qe_run *run);
+/* New text (qe_free): the path of a file in the folder; *path is NULL without a folder. */
+QE_CHECKED qe_status qe_run_path(const qe_run *run, const char *file, char **path);
+QE_CHECKED qe_status qe_run_save_network(const qe_run *run, const qe_network *network, const char *file);
 
 #ifdef __cplusplus
 }

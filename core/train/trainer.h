@@ -100,6 +100,9 @@ QE_CHECKED qe_status qe_evaluate_integer(qe_device *device, const qe_model *mode
 QE_CHECKED qe_status qe_evaluate_network(qe_device *device, const qe_network *network, const qe_dataset *data,
                                          int32_t batch, FILE *explain, qe_score *score);
 
+/* QE_FORMAT when the network is not sound, QE_SHAPE when the data are not of its image size and classes. */
+QE_CHECKED qe_status qe_network_fits(const qe_network *network, const qe_dataset *data);
+
 typedef struct qe_twins {
   qe_score real, integer; /* the float network with fake quantisers, and its integer network */
   double agreement;       /* per cent of the test images for which both predict the same class */

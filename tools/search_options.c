@@ -1,0 +1,60 @@
+/* Options of the methods that search in integers: the common ones here, those of each stage in a function of its own.
+ */
+#include "tools/search_options.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static qe_status set_default(qe_options *options, const char *name, const char *value) {
+  if (qe_option_source(options, name) != QE_FROM_DEFAULT) return QE_OK;
+  return qe_option_set(options, name, value, QE_FROM_DEFAULT, name, "default of the method");
+}
+
+qe_status qe_search_defaults(qe_options *options, const qe_dataset *data) {
+  char held_out[32];
+  snprintf(held_out, sizeof held_out, "%d", data->train_images / 10);
+  QE_TRY(set_default(options, "per-channel", "true"));
+  QE_TRY(set_default(options, "save-every", "10"));
+  return set_default(options, "held-out", held_out);
+}
+
+static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {
+  static const char *const names[] = {
+      [QE_FITNESS_LABELS] = "labels", [QE_FITNESS_TEACHER] = "teacher", [QE_FITNESS_BOTH] = "both"};
+  for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+    if (qe_option_is(options, "fitness", names[i])) {
+      *loss = (qe_fitness_loss)i;
+      return QE_OK;
+    }
+  return qe_fail(QE_USAGE, "--fitness %s: not known", qe_option_text(options, "fitness"));
+}
+
+static qe_status read_fitness(const qe_options *options, qe_fitness_options *fitness) {
+  *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
+                                  .pad = (int32_t)qe_option_int(options, "pad"),
+                                  .flip = qe_option_flag(options, "flip"),
+                                  .memory = (size_t)qe_option_int(options, "memory") << 20};
+  return read_loss(options, &fitness->loss);
+}
+
+static qe_eda_options read_eda(const qe_options *options) {
+  return (qe_eda_options){
+#define QE_EDA_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "eda-" name),
+#define QE_EDA_FLAG(field, name, initial, help) .field = qe_option_flag(options, "eda-" name),
+#include "core/evolve/eda_options.def"
+#undef QE_EDA_INT
+#undef QE_EDA_FLAG
+      .group_by = qe_eda_grouping_find(qe_option_text(options, "eda-group-by")),
+      .augmented = qe_option_flag(options, "augment")};
+}
+
+qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
+  *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
+                                .evolve = qe_option_text(options, "evolve"),
+                                .teacher = qe_option_text(options, "teacher"),
+                                .budget = qe_option_int(options, "budget"),
+                                .save_every = (int32_t)qe_option_int(options, "save-every")};
+  search->options.augmented = qe_option_flag(options, "augment");
+  search->options.eda = read_eda(options);
+  return read_fitness(options, &search->fitness);
+}
