@@ -58,6 +58,13 @@ void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate,
   }
 }
 
+bool qe_counters_sound(const qe_counters *counters) {
+  int32_t low = counters->grid.low * (1 << counters->fraction), high = counters->grid.high * (1 << counters->fraction);
+  for (int64_t i = 0; i < counters->count; i++)
+    if (counters->value[i] < low || counters->value[i] > high) return false;
+  return true;
+}
+
 /* Place of a counter on the grid, in units, from the lower edge of code `low`; and the units between two codes. */
 static int32_t place_of(const qe_counters *counters, int64_t i, int32_t spacing) {
   return counters->value[i] - counters->grid.low * (1 << counters->fraction) + spacing / 2;

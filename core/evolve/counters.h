@@ -34,6 +34,9 @@ void qe_counters_free(qe_counters *counters);
  * the mean is kept; then it is clamped to the grid. `step` numbers the draws. */
 void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate, uint64_t seed, uint64_t step);
 
+/* Whether all lie on their grid. */
+bool qe_counters_sound(const qe_counters *counters);
+
 /* code = the grid's code nearest to counter / 2^fraction, halves up; codes [count]. */
 void qe_counters_codes(const qe_counters *counters, int8_t *codes);
 /* How many lie at least a quarter of a spacing from the edge to the next code. */

@@ -4,10 +4,7 @@
 #ifndef QE_EVOLVE_SCRATCH_H
 #define QE_EVOLVE_SCRATCH_H
 
-#include "core/base/safetensors.h"
-#include "core/data/dataset.h"
-#include "core/dispatch/dispatch.h"
-#include "core/dispatch/network.h"
+#include "core/evolve/evolution.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,16 +24,22 @@ typedef enum qe_votes_from {
       QE_VOTES_SOURCES
 } qe_votes_from;
 
+/* scratch_options.def says what each is. */
 typedef struct qe_scratch_options {
+#define QE_SCRATCH_INT(field, name, initial, least, most, help) int64_t field;
+#include "core/evolve/scratch_options.def"
+#undef QE_SCRATCH_INT
   qe_votes_from votes_from;
-  int32_t batch;      /* images a step */
-  int32_t rate;       /* units of a counter a step at the start, times 256; it falls linearly to 0 over the budget */
-  int32_t error_bits; /* 2...8 */
-  int32_t span;       /* random codes spread over span / 256 of their grid */
-  int32_t cells;      /* local heads see the map as cells x cells means */
-  int32_t pad;        /* augmentation */
+  int32_t pad; /* augmentation */
   bool flip;
 } qe_scratch_options;
+
+/* By name, QE_VOTES_SOURCES when there is none. */
+qe_votes_from qe_votes_from_find(const char *name);
+
+/* Trains a network of the context's layers and grids from random codes; augmentation by evolution->measure. Needs a
+ * budget. QE_REFUSED names a layer that has no rule. */
+QE_CHECKED qe_status qe_scratch_run(qe_evolution *evolution, const qe_scratch_options *options);
 
 #ifdef __cplusplus
 }

@@ -124,8 +124,7 @@ void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
   int32_t shift = layer->attrs.requant.shift, depth = unit->depth;
   int64_t one = INT64_C(1) << shift, half = shift > 0 ? one >> 1 : 0;
   uint64_t share = (UINT64_C(1) << 2 * SHARE_BITS) / (uint64_t)(depth + 1);
-  int64_t of_sums = depth ? qe_integer_root(share) : 1 << SHARE_BITS,
-          of_skip = qe_integer_root(share * depth);
+  int64_t of_sums = depth ? qe_integer_root(share) : 1 << SHARE_BITS, of_skip = qe_integer_root(share * depth);
   bool logits = qe_unit_is_logits(plan, unit);
   if (logits && !unit->norm.frozen) freeze_logits(plan, unit);
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {

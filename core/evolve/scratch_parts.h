@@ -137,7 +137,7 @@ typedef struct qe_scratch {
   int64_t cost;  /* candidate-images a step */
   int64_t step;  /* steps made, the warm ones (before votes count) included */
   int64_t warm;  /* of these */
-  int64_t spent; /* candidate-images */
+  int64_t start; /* candidate-images of the whole search when the stage began */
 } qe_scratch;
 
 /* Builds and plans the program; fills the places of units, makers and blocks. */
@@ -159,10 +159,12 @@ void qe_scratch_free(qe_scratch *trainer); /* NULL is fine */
 QE_CHECKED qe_status qe_scratch_step(qe_scratch *trainer, int32_t rate, qe_scratch_score *score);
 /* The network's present codes, multipliers, offsets and shifts into `network`, which is of the same layers. */
 void qe_scratch_give_network(const qe_scratch *trainer, qe_network *network);
+/* Codes and constants of a unit from its counters, means and biases. */
+void qe_scratch_refresh(const qe_scratch *trainer, qe_scratch_unit *unit);
 /* Confident codes of 10,000. */
 int32_t qe_scratch_confident(const qe_scratch *trainer);
 /* All that is needed to go on, and back. QE_FORMAT when it is of another training. */
-QE_CHECKED qe_status qe_scratch_save(const qe_scratch *trainer, qe_tensors *state);
+QE_CHECKED qe_status qe_scratch_save(const void *trainer, qe_tensors *state);
 QE_CHECKED qe_status qe_scratch_load(qe_scratch *trainer, const qe_tensors *state);
 
 #endif

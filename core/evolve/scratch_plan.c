@@ -156,7 +156,7 @@ static qe_status fill_plan(qe_scratch_plan *plan, const qe_network *network, con
   if (!plan->unit_of) return QE_NO_MEMORY;
   for (size_t i = 0; i < plan->own; i++) QE_TRY(take_layer(plan, (int32_t)i));
   for (size_t i = 0; i < plan->units; i++) plan->unit[i].boundary = !passed_by(plan, &plan->unit[i]);
-  if (options->votes_from == QE_VOTES_HEADS) QE_TRY(add_heads(plan, options->cells));
+  if (options->votes_from == QE_VOTES_HEADS) QE_TRY(add_heads(plan, (int32_t)options->cells));
   choose_sources(plan, options->votes_from);
   return QE_OK;
 }

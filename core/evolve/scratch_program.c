@@ -154,7 +154,7 @@ static qe_status call_maker(const builder *b, const qe_error_maker *maker, const
 static qe_status call_images(builder *b) {
   const qe_scratch *t = b->trainer;
   const qe_dataset *data = t->data;
-  int32_t batch = t->options.batch;
+  int32_t batch = (int32_t)t->options.batch;
   qe_desc map = qe_map(QE_U8, batch, data->height, data->width, data->channels), codes = map, store = map;
   qe_desc row = qe_map(QE_S32, batch, 1, 1, 1);
   qe_attrs augment = {.images = data->train_images, .pad = t->options.pad, .flip = t->options.flip};
@@ -198,7 +198,7 @@ static qe_status call_network(builder *b) {
                           .start = 1,
                           .stop = (int32_t)layers,
                           .population = 1,
-                          .batch = t->options.batch,
+                          .batch = (int32_t)t->options.batch,
                           .varies = varies,
                           .narrow = narrow,
                           .shared = t->constants.buffer,
@@ -217,7 +217,7 @@ static qe_status call_network(builder *b) {
 
 static qe_status call_loss(builder *b) {
   const qe_scratch *t = b->trainer;
-  qe_desc row = qe_map(QE_S32, t->options.batch, 1, 1, 1);
+  qe_desc row = qe_map(QE_S32, (int32_t)t->options.batch, 1, 1, 1);
   qe_value loss, hits;
   qe_attrs attrs = {0};
   QE_TRY(bind_block(b, "loss", row, &t->results, t->loss, &loss));
@@ -313,7 +313,7 @@ static qe_status call_subsample_back(builder *b, const qe_network_layer *moved, 
   qe_value weight;
   QE_TRY(bind_block(b, "moved", qe_map(QE_S8, outputs, 1, 1, inputs), &b->trainer->errors,
                     b->trainer->moves[moved - b->plan->network->layer], &weight));
-  input.dim[QE_N] = b->trainer->options.batch;
+  input.dim[QE_N] = (int32_t)b->trainer->options.batch;
   return call_back(b, error, &window, weight, input, sums);
 }
 

@@ -18,7 +18,7 @@ static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first
   if (unit->conv != QE_NONE) {
     qe_network_layer *conv = &plan->network->layer[unit->conv];
     int64_t count = qe_count(&conv->weight_desc);
-    int32_t span = logits ? t->options.span / 4 : t->options.span;
+    int32_t span = logits ? (int32_t)t->options.span / 4 : (int32_t)t->options.span;
     QE_TRY(qe_counters_new(&conv->grid, count, *first, t->seed, span, &unit->weights));
     qe_counters_codes(&unit->weights, conv->weight);
     *first += (uint64_t)count;
@@ -31,7 +31,7 @@ static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first
   }
   const qe_desc *output = &plan->network->layer[unit->requant].output;
   unit->error.count = unit->wide.count = qe_count(output) * t->options.batch;
-  unit->error.bits = unit->conv == QE_NONE || logits ? 8 : t->options.error_bits;
+  unit->error.bits = unit->conv == QE_NONE || logits ? 8 : (int32_t)t->options.error_bits;
   unit->wide.bits = 8;
   return qe_norm_new(plan, unit);
 }
@@ -95,7 +95,7 @@ void qe_scratch_free(qe_scratch *t) {
 
 /* Images of the step: the epochs' orders one after the other. */
 static void choose_images(qe_scratch *t) {
-  int32_t batch = t->options.batch;
+  int32_t batch = (int32_t)t->options.batch;
   int32_t *index = (int32_t *)(void *)(t->batch.host + t->index);
   int32_t *labels = (int32_t *)(void *)(t->batch.host + t->labels);
   int64_t position = t->step * batch;
@@ -152,11 +152,17 @@ static void adapt(const qe_scratch *t, qe_error_maker *maker, bool fast) {
 }
 
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
-  if (unit->conv != QE_NONE) {
+  if (unit->conv != QE_NONE)
     qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
-    qe_counters_codes(&unit->weights, t->plan->network->layer[unit->conv].weight);
-  }
   if (unit->bias.value) qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), rate, t->seed, (uint64_t)t->step);
+}
+
+void qe_scratch_refresh(const qe_scratch *t, qe_scratch_unit *unit) {
+  if (unit->conv != QE_NONE) qe_counters_codes(&unit->weights, t->plan->network->layer[unit->conv].weight);
+  qe_norm_apply(t->plan, unit);
+  if (unit->source != QE_ERROR_LOSS) return;
+  int32_t shift = t->plan->network->layer[unit->requant].attrs.requant.shift;
+  unit->error.step = ((uint64_t)unit->norm.frozen << QE_STEP_BITS) >> shift;
 }
 
 static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
@@ -169,11 +175,7 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   adapt(t, &unit->error, rate == 0);
   if (rate > 0 && unit->source != QE_ERROR_NONE) vote(t, unit, rate);
   if (rate == 0) unit->norm.frozen = 0;
-  qe_norm_apply(t->plan, unit);
-  if (unit->source == QE_ERROR_LOSS) {
-    int32_t shift = t->plan->network->layer[unit->requant].attrs.requant.shift;
-    unit->error.step = ((uint64_t)unit->norm.frozen << QE_STEP_BITS) >> shift;
-  }
+  qe_scratch_refresh(t, unit);
 }
 
 static void read_score(const qe_scratch *t, qe_scratch_score *score) {
@@ -191,7 +193,6 @@ qe_status qe_scratch_step(qe_scratch *t, int32_t rate, qe_scratch_score *score) 
   for (size_t i = 0; i < t->plan->units; i++) move_unit(t, &t->plan->unit[i], rate);
   read_score(t, score);
   t->step++;
-  t->spent += t->cost;
   return QE_OK;
 }
 

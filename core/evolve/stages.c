@@ -10,8 +10,13 @@ static qe_status run_eda(qe_evolution *evolution, const qe_evolution_options *op
   return qe_eda_run(evolution, &options->eda);
 }
 
+static qe_status run_scratch(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_scratch_run(evolution, &options->scratch);
+}
+
 static const qe_stage stages[] = {
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
+    {"scratch", "training from random codes: votes of low-bit errors move integer counters", run_scratch},
     {NULL, NULL, NULL}, /* the end */
 };
 

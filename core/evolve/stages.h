@@ -17,6 +17,7 @@
 
 #include "core/evolve/eda.h"
 #include "core/evolve/evolution.h"
+#include "core/evolve/scratch.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,7 @@ extern "C" {
 typedef struct qe_evolution_options {
   bool augmented; /* fitness batches are augmented images */
   qe_eda_options eda;
+  qe_scratch_options scratch;
 } qe_evolution_options;
 
 typedef struct qe_stage {
