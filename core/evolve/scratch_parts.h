@@ -66,6 +66,11 @@ typedef struct qe_scratch_unit {
   qe_error_maker error, wide; /* of its sums; of its output codes where a skip connection needs them (inputs 0: not) */
   size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
   size_t votes;               /* bytes into the results: s64 */
+  int32_t *feedback;          /* [classes, C], feedback only */
+  int64_t feedback_count;
+  size_t feedback_codes; /* bytes into errors */
+  size_t noise;          /* bytes into the results: s32 [batch, C], sums over the map */
+  size_t counter;        /* of its noise: bytes into the batch */
 } qe_scratch_unit;
 
 typedef struct qe_scratch_plan {
@@ -74,6 +79,7 @@ typedef struct qe_scratch_plan {
   int32_t *unit_of;    /* [layers]: the unit whose requantiser makes the tensor, also through coarser codes and moves */
   qe_scratch_unit *unit;
   size_t units, capacity;
+  size_t own_logits; /* the unit of the network's own logits */
 } qe_scratch_plan;
 
 /* Cuts the network into units and appends the heads that `options` ask for. QE_REFUSED with the layer's name for what
@@ -131,8 +137,11 @@ typedef struct qe_scratch {
   qe_block errors;                     /* constants of the makers of errors */
   qe_block results;                    /* statistics and votes */
   size_t index, iota, labels, counter; /* bytes into batch */
-  size_t loss, hits;                   /* bytes into results */
-  size_t *moves;                       /* [layers]: of subsamples, bytes into errors */
+  size_t loss, hits;                   /* bytes into results; with noise: */
+  size_t noisy_loss, noisy_hits;
+  size_t softmax;               /* bytes into results: s8 [batch, classes], error of the own logits */
+  size_t one, minus_one, zeros; /* bytes into errors: constants */
+  size_t *moves;                /* [layers]: of subsamples, bytes into errors */
   qe_program *program;
   int64_t cost;  /* candidate-images a step */
   int64_t step;  /* steps made, the warm ones (before votes count) included */
@@ -140,8 +149,21 @@ typedef struct qe_scratch {
   int64_t start; /* candidate-images of the whole search when the stage began */
 } qe_scratch;
 
+/* Room in a block that is not allocated yet. */
+size_t qe_block_place(qe_block *block, size_t bytes);
 /* Builds and plans the program; fills the places of units, makers and blocks. */
 QE_CHECKED qe_status qe_scratch_build(qe_scratch *trainer);
+
+/* ---- noise ---- */
+
+/* Places in the blocks: a unit's, where it has noise; the trainer's. */
+void qe_scratch_place_noise(qe_scratch *trainer, qe_scratch_unit *unit);
+void qe_scratch_place_signs(qe_scratch *trainer);
+/* Constants and counters of the step's noise; a feedback matrix's codes: to the blocks' mirrors. */
+void qe_scratch_fill_noise(const qe_scratch *trainer);
+void qe_scratch_fill_feedback(const qe_scratch *trainer, const qe_scratch_unit *unit);
+/* After a step: the matrix takes up what the noise has told. */
+void qe_scratch_learn_feedback(const qe_scratch *trainer, qe_scratch_unit *unit);
 
 /* ---- the trainer ---- */
 

@@ -155,6 +155,7 @@ static qe_status fill_plan(qe_scratch_plan *plan, const qe_network *network, con
   plan->unit_of = qe_realloc(NULL, plan->own, sizeof *plan->unit_of);
   if (!plan->unit_of) return QE_NO_MEMORY;
   for (size_t i = 0; i < plan->own; i++) QE_TRY(take_layer(plan, (int32_t)i));
+  plan->own_logits = plan->units - 1;
   for (size_t i = 0; i < plan->units; i++) plan->unit[i].boundary = !passed_by(plan, &plan->unit[i]);
   if (options->votes_from == QE_VOTES_HEADS) QE_TRY(add_heads(plan, (int32_t)options->cells));
   choose_sources(plan, options->votes_from);
@@ -177,6 +178,7 @@ void qe_scratch_plan_free(qe_scratch_plan *plan) {
     qe_scratch_unit *unit = &plan->unit[i];
     qe_free(unit->norm.mean);
     qe_free(unit->norm.square);
+    qe_free(unit->feedback);
     qe_counters_free(&unit->weights);
     qe_counters_free(&unit->bias);
   }

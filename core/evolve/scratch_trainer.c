@@ -29,6 +29,11 @@ static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first
     memset(unit->bias.value, 0, (size_t)channels * sizeof *unit->bias.value);
     *first += (uint64_t)channels;
   }
+  if (unit->source == QE_ERROR_FEEDBACK) {
+    unit->feedback_count = (int64_t)channels * plan->network->layer[plan->own - 1].output.dim[QE_C];
+    unit->feedback = QE_NEW_ARRAY(int32_t, unit->feedback_count);
+    if (!unit->feedback) return QE_NO_MEMORY;
+  }
   const qe_desc *output = &plan->network->layer[unit->requant].output;
   unit->error.count = unit->wide.count = qe_count(output) * t->options.batch;
   unit->error.bits = unit->conv == QE_NONE || logits ? 8 : (int32_t)t->options.error_bits;
@@ -124,6 +129,7 @@ static void fill_errors(const qe_scratch *t) {
     const qe_scratch_unit *unit = &t->plan->unit[i];
     if (unit->wide.inputs) qe_error_fill(t->plan, unit, &unit->wide, t->errors.host);
     if (unit->error.inputs) qe_error_fill(t->plan, unit, &unit->error, t->errors.host);
+    if (unit->feedback) qe_scratch_fill_feedback(t, unit);
   }
 }
 
@@ -135,6 +141,7 @@ static qe_status run_step(qe_scratch *t) {
   choose_images(t);
   fill_constants(t);
   fill_errors(t);
+  qe_scratch_fill_noise(t);
   QE_TRY(send(t, &t->batch));
   QE_TRY(send(t, &t->constants));
   QE_TRY(send(t, &t->errors));
@@ -171,6 +178,7 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   const int64_t *stats = result_at(t, unit->stats);
   qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
                rate == 0);
+  if (unit->feedback) qe_scratch_learn_feedback(t, unit);
   adapt(t, &unit->wide, rate == 0);
   adapt(t, &unit->error, rate == 0);
   if (rate > 0 && unit->source != QE_ERROR_NONE) vote(t, unit, rate);
