@@ -44,6 +44,7 @@ typedef struct qk_params_requant {
 typedef struct qk_params_int_loss {
   qk_long rows; /* candidates * images */
   qk_int op, images, classes;
+  qk_int shift; /* int_softmax_error: fraction bits of the error */
 } qk_params_int_loss;
 
 /* Packed codes; each, bytes: of a candidate. A word is eight codes. */
@@ -110,6 +111,25 @@ typedef struct qk_params_parts {
   qk_long count;
   qk_int parts, add;
 } qk_params_parts;
+
+/* Sums over the pixels of y of rows times the codes of x's patch: of the patch itself, or of errors dy. */
+typedef struct qk_params_outer {
+  qk_long pixels, slice; /* of y; of one part */
+  qk_int parts;
+  qk_int rows, columns; /* of the result: codes of a patch or channels of dy; codes of a patch */
+  qk_int channels, x_height, x_width, y_height, y_width;
+  qk_int kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+  qk_int x_type, x_fours; /* fours: four codes are a word, at a multiple of 4 bytes */
+  qk_int dy_type, dy_fours;
+} qk_params_outer;
+
+/* Two values of one shape. */
+typedef struct qk_params_pair {
+  qk_long count, slice; /* values; pixels of one part */
+  qk_int channels, parts;
+  qk_int a_type, b_type;
+  qk_int low, high;
+} qk_params_pair;
 
 /* ---- stages of whole networks; backends/portable/engine.h says what slots, units and the two layouts are ---- */
 

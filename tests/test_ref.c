@@ -321,13 +321,13 @@ static void test_quant_grad(void **state) {
 
 /* ---- in place ---- */
 
-/* Every op marked INPLACE gives the same bits when its output is operand 0's memory. */
+/* Every float op marked INPLACE gives the same bits when its output is operand 0's memory. */
 static void test_in_place(void **state) {
   (void)state;
   int checked = 0;
   for (int op = 0; op < QE_OPS; op++) {
     const qe_op_info *info = qe_op_get_info((qe_op)op);
-    if (!(info->flags & QE_FLAG_INPLACE)) continue;
+    if (!(info->flags & QE_FLAG_INPLACE) || strncmp(info->name, "int_", 4) == 0) continue;
     op_case given = new_case();
     given.attrs.low = -0.25f;
     given.attrs.high = 0.25f;

@@ -53,12 +53,13 @@ QE_CHECKED qe_status cpu_outer_run(cpu_queue *queue, const cpu_outer *outer, cpu
 /* Bytes of the sums. */
 size_t cpu_outer_sum_bytes(int64_t units, int64_t a_channels, int64_t b_channels);
 
-extern const qe_impl cpu_impl_int_gram;   /* int_gram.c */
-extern const qe_impl cpu_impl_int_grad_w; /* int_grad_w.c */
-extern const qe_impl cpu_impl_int_grad_x; /* int_grad_x.c */
-extern const qe_impl cpu_impl_tiles;      /* tiles.c */
-extern const qe_impl cpu_impl_rows;       /* rows.c */
-extern const qe_impl cpu_impl_tanh;       /* tanh.c */
-extern const qe_fusion cpu_fusion_tiles;  /* fusion.c */
+extern const qe_impl cpu_impl_int_gram;     /* int_gram.c */
+extern const qe_impl cpu_impl_int_grad_w;   /* int_grad_w.c */
+extern const qe_impl cpu_impl_int_grad_x;   /* int_grad_x.c */
+extern const qe_impl cpu_impl_channel_sums; /* channel_sums.c */
+extern const qe_impl cpu_impl_tiles;        /* tiles.c */
+extern const qe_impl cpu_impl_rows;         /* rows.c */
+extern const qe_impl cpu_impl_tanh;         /* tanh.c */
+extern const qe_fusion cpu_fusion_tiles;    /* fusion.c */
 
 #endif

@@ -11,10 +11,10 @@ typedef struct cpu_grad_x {
   int64_t pairs;          /* of output channels */
   int64_t padded;         /* input channels, a multiple of CPU_GRAD_X_PADDING */
   int64_t left, line;     /* packed errors: zero pixels before a line, pixels of a line with its zeros around it */
-  const int32_t *weights; /* [tap][pairs][padded] */
+  const int16_t *weights; /* [tap][pairs][padded][2] */
 } cpu_grad_x;
 
-/* Image `image` of dx; `room` takes the packed errors of an image, [OH][line][pairs]. */
-typedef void (*cpu_grad_x_kernel)(const qe_call *call, const cpu_grad_x *plan, int64_t image, int32_t *room);
+/* Image `image` of dx; `room` takes the packed errors of an image, [OH][line][pairs][2]. */
+typedef void (*cpu_grad_x_kernel)(const qe_call *call, const cpu_grad_x *plan, int64_t image, int16_t *room);
 
 #endif

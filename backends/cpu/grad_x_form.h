@@ -11,15 +11,15 @@ TARGET CPU_INLINE void FORM_JOIN(block, FORM)(const run_of_pixels *run, int64_t 
 #pragma GCC unroll 16
   for (int k = 0; k < BLOCK * vectors; k++) sum[k] = vec_zero();
   for (int t = 0; t < run->taps; t++) {
-    const int32_t *w = run->tap[t].weights + channel, *dy = run->tap[t].errors + first * plan->pairs;
+    const int16_t *w = run->tap[t].weights + 2 * channel, *dy = run->tap[t].errors + 2 * first * plan->pairs;
 #pragma GCC unroll 1
-    for (int64_t pair = 0; pair < plan->pairs; pair++, w += plan->padded, dy++) {
+    for (int64_t pair = 0; pair < plan->pairs; pair++, w += 2 * plan->padded, dy += 2) {
       vec right[MOST_VECTORS];
 #pragma GCC unroll 4
-      for (int v = 0; v < vectors; v++) right[v] = vec_load(w + v * WORDS);
+      for (int v = 0; v < vectors; v++) right[v] = vec_load(w + 2 * v * WORDS);
 #pragma GCC unroll 8
       for (int q = 0; q < BLOCK; q++) {
-        vec value = vec_broadcast32(dy + q * plan->pairs);
+        vec value = vec_broadcast32(dy + 2 * q * plan->pairs);
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) sum[q * vectors + v] = MADD(sum[q * vectors + v], value, right[v]);
       }

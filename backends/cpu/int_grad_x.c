@@ -8,17 +8,15 @@ static int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 
-/* w [O, taps, C] s8 -> [tap][pair][padded] words, zeros in the padding. */
-static void pack_weights(const qe_call *call, const cpu_grad_x *plan, int32_t *words) {
+/* w [O, taps, C] s8 -> [tap][pair][padded][2], zeros in the padding. */
+static void pack_weights(const qe_call *call, const cpu_grad_x *plan, int16_t *to) {
   const int32_t *kernel = call->operand[1].desc.dim;
   const int8_t *w = call->operand[1].data;
   int64_t taps = (int64_t)kernel[QE_H] * kernel[QE_W], channels = kernel[QE_C];
-  memset(words, 0, (size_t)(taps * plan->pairs * plan->padded) * sizeof *words);
+  memset(to, 0, (size_t)(2 * taps * plan->pairs * plan->padded) * sizeof *to);
   for (int64_t o = 0; o < kernel[QE_N]; o++)
-    for (int64_t tap = 0; tap < taps; tap++, w += channels) {
-      int32_t *to = words + (tap * plan->pairs + o / 2) * plan->padded;
-      for (int64_t c = 0; c < channels; c++) to[c] |= (int32_t)(o % 2 ? (uint32_t)w[c] << 16 : (uint32_t)w[c] & 0xffff);
-    }
+    for (int64_t tap = 0; tap < taps; tap++, w += channels)
+      for (int64_t c = 0; c < channels; c++) to[((tap * plan->pairs + o / 2) * plan->padded + c) * 2 + o % 2] = w[c];
 }
 
 /* Errors before and after a line that the taps of some pixel of dx reach, a block of pixels beyond the last included.
@@ -36,14 +34,14 @@ typedef struct images_run {
   const qe_call *call;
   const cpu_grad_x *plan;
   cpu_grad_x_kernel kernel;
-  int32_t *room;
-  int64_t room_words;
+  int16_t *room;
+  int64_t room_values; /* of a thread */
 } images_run;
 
 static void run_images(void *context, int64_t first, int64_t last, int thread) {
   const images_run *run = context;
   for (int64_t image = first; image < last; image++)
-    run->kernel(run->call, run->plan, image, run->room + thread * run->room_words);
+    run->kernel(run->call, run->plan, image, run->room + thread * run->room_values);
 }
 
 static qe_status grad_x_run(qe_queue *queue, const qe_call *call, void *state) {
@@ -53,13 +51,13 @@ static qe_status grad_x_run(qe_queue *queue, const qe_call *call, void *state) {
   (void)state;
   plan.padded = (kernel[QE_C] + CPU_GRAD_X_PADDING - 1) / CPU_GRAD_X_PADDING * CPU_GRAD_X_PADDING;
   plan_lines(call, &plan);
-  int64_t weights = (int64_t)kernel[QE_H] * kernel[QE_W] * plan.pairs * plan.padded;
-  int64_t room = (out[QE_H] * plan.line * plan.pairs + 15) / 16 * 16;
+  int64_t weights = 2 * (int64_t)kernel[QE_H] * kernel[QE_W] * plan.pairs * plan.padded;
+  int64_t room = (2 * out[QE_H] * plan.line * plan.pairs + 31) / 32 * 32;
   void *scratch;
-  QE_TRY(cpu_queue_scratch((cpu_queue *)queue, (size_t)(weights + device->threads * room) * sizeof(int32_t), &scratch));
+  QE_TRY(cpu_queue_scratch((cpu_queue *)queue, (size_t)(weights + device->threads * room) * sizeof(int16_t), &scratch));
   pack_weights(call, &plan, scratch);
   plan.weights = scratch;
-  images_run run = {call, &plan, device->kernels->grad_x, (int32_t *)scratch + weights, room};
+  images_run run = {call, &plan, device->kernels->grad_x, (int16_t *)scratch + weights, room};
   int64_t work = qe_count(&call->operand[0].desc) * kernel[QE_H] * kernel[QE_W] * kernel[QE_C];
   cpu_parallel(device, out[QE_N], 1, work, run_images, &run);
   return QE_OK;

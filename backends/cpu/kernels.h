@@ -29,6 +29,9 @@ typedef void (*cpu_tile_kernel)(const cpu_tile *tile);
 /* Rows first...last-1 of a call; rows.c says what a row of each op is. */
 typedef void (*cpu_rows_kernel)(const qe_call *call, int64_t first, int64_t last);
 
+/* Pixels first...last-1 (products of bytes: so few that they fit s32) added to sums over channels, modulo 2^64. */
+typedef void (*cpu_sums_kernel)(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product);
+
 typedef struct cpu_kernels {
   const char *name;
   const cpu_tile_kernel *tile; /* QE_OPS entries; NULL: the op has no tile kernel */
@@ -36,6 +39,7 @@ typedef struct cpu_kernels {
   cpu_int_conv_kernel int_conv;
   const cpu_outer_kernels *outer;
   cpu_grad_x_kernel grad_x;
+  cpu_sums_kernel channel_sums;
   float (*largest)(const float *x, int64_t count); /* largest |x|, NaN passed over; 0 when there is none */
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */
   /* dx = dy * (1 - tanh(x)^2) * factor */

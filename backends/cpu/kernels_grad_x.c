@@ -15,7 +15,7 @@ typedef struct run_of_pixels {
   const cpu_grad_x *plan;
   int taps;
   struct {
-    const int32_t *weights, *errors; /* the tap's; of the run's first pixel, a packed pixel on for the next */
+    const int16_t *weights, *errors; /* the tap's; of the run's first pixel, a packed pixel on for the next */
   } tap[MOST_TAPS];
   int64_t count, step, channels; /* pixels; values of dx from one to the next */
   int32_t *target;               /* the first pixel */
@@ -58,21 +58,30 @@ static void run_pixels(const run_of_pixels *run) {
 }
 #endif
 
-/* s8 errors of one image into words, zeros around the lines. */
-static void pack_errors(const qe_call *call, const cpu_grad_x *plan, int64_t image, int32_t *room) {
+/* `pixels` of s8 errors, widened; an odd channel is followed by a zero. */
+static int16_t *widen(const int8_t *dy, int64_t pixels, int64_t channels, int16_t *to) {
+  if (channels % 2 == 0) {
+    CPU_SIMD for (int64_t k = 0; k < pixels * channels; k++) to[k] = dy[k];
+    return to + pixels * channels;
+  }
+  for (int64_t pixel = 0; pixel < pixels; pixel++, dy += channels, to += channels + 1) {
+    CPU_SIMD for (int64_t k = 0; k < channels; k++) to[k] = dy[k];
+    to[channels] = 0;
+  }
+  return to;
+}
+
+/* The errors of one image, with zeros around the lines. */
+static void pack_errors(const qe_call *call, const cpu_grad_x *plan, int64_t image, int16_t *room) {
   const int32_t *out = call->operand[0].desc.dim;
-  int64_t channels = out[QE_C], rest = plan->line - plan->left - out[QE_W];
+  int64_t channels = out[QE_C], before = 2 * plan->left * plan->pairs;
+  int64_t after = 2 * (plan->line - plan->left - out[QE_W]) * plan->pairs;
   const int8_t *dy = (const int8_t *)call->operand[0].data + image * out[QE_H] * out[QE_W] * channels;
-  for (int64_t i = 0; i < out[QE_H]; i++) {
-    memset(room, 0, (size_t)(plan->left * plan->pairs) * sizeof *room);
-    room += plan->left * plan->pairs;
-    for (int64_t j = 0; j < out[QE_W]; j++, dy += channels, room += plan->pairs) {
-      CPU_SIMD for (int64_t k = 0; k < channels / 2; k++) room[k] =
-          (int32_t)((uint32_t)dy[2 * k] & 0xffff) | (int32_t)((uint32_t)dy[2 * k + 1] << 16);
-      if (channels % 2) room[channels / 2] = (int32_t)((uint32_t)dy[channels - 1] & 0xffff);
-    }
-    memset(room, 0, (size_t)(rest * plan->pairs) * sizeof *room);
-    room += rest * plan->pairs;
+  for (int64_t i = 0; i < out[QE_H]; i++, dy += out[QE_W] * channels) {
+    memset(room, 0, (size_t)before * sizeof *room);
+    room = widen(dy, out[QE_W], channels, room + before);
+    memset(room, 0, (size_t)after * sizeof *room);
+    room += after;
   }
 }
 
@@ -86,7 +95,7 @@ CPU_INLINE bool output_of(const qe_window *window, int axis, int64_t in, int64_t
 }
 
 /* Pixels column, column + stride, ... of line h. */
-static void run_line(const qe_call *call, run_of_pixels *run, int64_t h, int64_t column, const int32_t *room) {
+static void run_line(const qe_call *call, run_of_pixels *run, int64_t h, int64_t column, const int16_t *room) {
   const qe_window *window = &call->attrs.window;
   const cpu_grad_x *plan = run->plan;
   run->taps = 0;
@@ -101,13 +110,13 @@ static void run_line(const qe_call *call, run_of_pixels *run, int64_t h, int64_t
         run->taps = 0;
         run->more = true;
       }
-      run->tap[run->taps].weights = plan->weights + (kh * window->kernel[1] + kw) * plan->pairs * plan->padded;
-      run->tap[run->taps++].errors = room + (i * plan->line + plan->left + j) * plan->pairs;
+      run->tap[run->taps].weights = plan->weights + 2 * (kh * window->kernel[1] + kw) * plan->pairs * plan->padded;
+      run->tap[run->taps++].errors = room + 2 * (i * plan->line + plan->left + j) * plan->pairs;
     }
   run_pixels(run);
 }
 
-void CPU_NAME(grad_x)(const qe_call *call, const cpu_grad_x *plan, int64_t image, int32_t *room) {
+void CPU_NAME(grad_x)(const qe_call *call, const cpu_grad_x *plan, int64_t image, int16_t *room) {
   const int32_t *in = call->operand[2].desc.dim;
   int64_t stride = call->attrs.window.stride[1], channels = in[QE_C];
   int32_t *dx = (int32_t *)call->operand[2].data + image * in[QE_H] * in[QE_W] * channels;

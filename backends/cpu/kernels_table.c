@@ -23,6 +23,7 @@ const cpu_kernels CPU_NAME(kernels) = {
     .int_conv = CPU_NAME(int_conv),
     .outer = &CPU_NAME(outer_kernels),
     .grad_x = CPU_NAME(grad_x),
+    .channel_sums = CPU_NAME(channel_sums),
     .largest = CPU_NAME(largest),
     .tanh = CPU_NAME(tanh),
     .tanh_grad = CPU_NAME(tanh_grad),

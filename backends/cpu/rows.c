@@ -71,6 +71,9 @@ static const struct rows_op {
     [QE_OP_int_requant] = {population_pixels, 3, NULL},
     [QE_OP_int_requant_add] = {population_pixels, 5, NULL},
     [QE_OP_int_perturb] = {images, 3, NULL},
+    [QE_OP_int_augment] = {images, 3, check_indices},
+    [QE_OP_int_softmax_error] = {images, 0, check_labels},
+    [QE_OP_int_gate] = {pixels, 0, NULL},
     [QE_OP_int_pack] = {code_blocks, 0, NULL},
     [QE_OP_int_unpack] = {code_blocks, 1, NULL},
 };

@@ -11,7 +11,7 @@ static const struct conv_roles {
     [QE_OP_conv2d] = {0, 1, 2, false},        [QE_OP_linear] = {0, 1, 2, true},
     [QE_OP_conv2d_grad_x] = {2, 1, 0, false}, [QE_OP_linear_grad_x] = {2, 1, 0, true},
     [QE_OP_conv2d_grad_w] = {1, 2, 0, false}, [QE_OP_linear_grad_w] = {1, 2, 0, true},
-    [QE_OP_int_conv2d] = {0, 1, 2, false},
+    [QE_OP_int_conv2d] = {0, 1, 2, false},    [QE_OP_int_conv2d_grad_x] = {2, 1, 0, false},
 };
 
 qk_params_conv portable_conv_params(const qe_call *call) {

@@ -1,11 +1,6 @@
 /* The integer network's plain ops on the portable kernels: gather, requantisers, loss, packing. */
 #include "backends/portable/portable.h"
 
-/* A code's type as kernels name it. */
-static qk_int type_of(const qe_operand *operand) {
-  return operand->desc.dtype == QE_U8 ? QK_TYPE_U8 : operand->desc.dtype == QE_S8 ? QK_TYPE_S8 : QK_TYPE_S32;
-}
-
 /* Four values at a time where an image or candidate has a multiple of it and all operands lie on such places. */
 static qk_int unit_of(const qe_call *call, int64_t each) {
   if (each % 4) return 1;
@@ -37,9 +32,9 @@ static qe_status run_requant(qe_queue *queue, const qe_call *call, qk_kernel ker
                               .each = each,
                               .channels = y->desc.dim[QE_C],
                               .unit = unit_of(call, each),
-                              .v_type = type_of(v),
-                              .u_type = u ? type_of(u) : 0,
-                              .y_type = type_of(y),
+                              .v_type = portable_code_type(v),
+                              .u_type = u ? portable_code_type(u) : 0,
+                              .y_type = portable_code_type(y),
                               .v_shared = v->desc.dim[QE_P] == 1,
                               .u_shared = u && u->desc.dim[QE_P] == 1,
                               .shift = requant->shift,
@@ -61,16 +56,25 @@ qe_status portable_int_requant_add(qe_queue *queue, const qe_call *call) {
 
 /* ---- loss ---- */
 
-qe_status portable_int_loss(qe_queue *queue, const qe_call *call) {
+static qe_status run_loss(qe_queue *queue, const qe_call *call, qk_kernel kernel) {
   const qe_desc *logits = &call->operand[0].desc;
   qk_params_int_loss params = {.rows = (int64_t)logits->dim[QE_P] * logits->dim[QE_N],
                                .op = call->op,
                                .images = logits->dim[QE_N],
-                               .classes = logits->dim[QE_C]};
-  portable_launch launch = portable_launch_of(call, QK_qk_int_loss, &params, sizeof params);
+                               .classes = logits->dim[QE_C],
+                               .shift = call->attrs.requant.shift};
+  portable_launch launch = portable_launch_of(call, kernel, &params, sizeof params);
   portable_flat(queue->device, &launch, params.rows);
   portable_watch(queue, &launch);
   return portable_run(queue, &launch);
+}
+
+qe_status portable_int_loss(qe_queue *queue, const qe_call *call) {
+  return run_loss(queue, call, QK_qk_int_loss);
+}
+
+qe_status portable_int_softmax_error(qe_queue *queue, const qe_call *call) {
+  return run_loss(queue, call, QK_qk_int_softmax_error);
 }
 
 /* ---- packing ---- */

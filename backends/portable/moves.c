@@ -48,7 +48,7 @@ qe_status portable_subsample_grad(qe_queue *queue, const qe_call *call) {
   return run_subsample(queue, call, QK_qk_subsample_grad, &call->operand[1].desc, &call->operand[0].desc);
 }
 
-qe_status portable_augment(qe_queue *queue, const qe_call *call) {
+static qe_status run_augment(qe_queue *queue, const qe_call *call, qk_kernel kernel) {
   const qe_desc *x = &call->operand[3].desc;
   int64_t group = portable_device_of(queue)->limits.group;
   qk_params_images params = {.each = qe_count(x) / x->dim[QE_N],
@@ -60,8 +60,16 @@ qe_status portable_augment(qe_queue *queue, const qe_call *call) {
                              .channels = x->dim[QE_C],
                              .pad = call->attrs.pad,
                              .flip = call->attrs.flip};
-  portable_launch launch = portable_launch_of(call, QK_qk_augment, &params, sizeof params);
+  portable_launch launch = portable_launch_of(call, kernel, &params, sizeof params);
   portable_flat(queue->device, &launch, params.count * group); /* a work-group an image */
   portable_watch(queue, &launch);
   return portable_run(queue, &launch);
+}
+
+qe_status portable_augment(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_augment);
+}
+
+qe_status portable_int_augment(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_int_augment);
 }

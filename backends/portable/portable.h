@@ -125,6 +125,11 @@ qe_status portable_measure(qe_queue *queue, qe_limit limit, double *per_second);
   .stride_h = (window)->stride[0], .stride_w = (window)->stride[1], .pad_top = (window)->pad[0],                       \
   .pad_left = (window)->pad[1]
 
+/* The type of codes or sums as kernels name it. */
+static inline qk_int portable_code_type(const qe_operand *operand) {
+  return operand->desc.dtype == QE_U8 ? QK_TYPE_U8 : operand->desc.dtype == QE_S8 ? QK_TYPE_S8 : QK_TYPE_S32;
+}
+
 /* Operands of the call in their order, then the parameters. */
 portable_launch portable_launch_of(const qe_call *call, qk_kernel kernel, const void *params, size_t params_bytes);
 /* groups = as many plain work-groups as `items` work-items need, but no more than keep the device busy. */

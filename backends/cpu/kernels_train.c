@@ -1,0 +1,129 @@
+/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, crops, errors of the
+ * loss. Compiled once an instruction set. */
+#include "backends/cpu/kernels_isa.h"
+#include "core/base/fixed.h"
+#include "core/base/rng.h"
+
+enum { TILE = 16 /* channels whose sums stay in registers */ };
+
+/* ---- int_gate ---- */
+
+#define GATE(name, error, code)                                                                                        \
+  CPU_INLINE void name(const qe_call *call, int64_t first, int64_t last) {                                             \
+    const error *e = call->operand[0].data;                                                                            \
+    const code *y = call->operand[1].data;                                                                             \
+    error *to = call->operand[2].data;                                                                                 \
+    int32_t low = call->attrs.requant.low, high = call->attrs.requant.high;                                            \
+    CPU_SIMD for (int64_t k = first; k < last; k++) to[k] = (error)(y[k] > low && y[k] < high ? e[k] : 0);             \
+  }
+GATE(gate_bytes_u8, uint8_t, uint8_t)
+GATE(gate_bytes_s8, uint8_t, int8_t)
+GATE(gate_bytes_s32, uint8_t, int32_t)
+GATE(gate_words_u8, int32_t, uint8_t)
+GATE(gate_words_s8, int32_t, int8_t)
+GATE(gate_words_s32, int32_t, int32_t)
+
+void CPU_NAME(int_gate_rows)(const qe_call *call, int64_t first, int64_t last) {
+  qe_dtype code = call->operand[1].desc.dtype;
+  bool words = call->operand[0].desc.dtype == QE_S32;
+  int64_t channels = call->operand[0].desc.dim[QE_C];
+  first *= channels, last *= channels;
+  if (code == QE_U8)
+    words ? gate_words_u8(call, first, last) : gate_bytes_u8(call, first, last);
+  else if (code == QE_S8)
+    words ? gate_words_s8(call, first, last) : gate_bytes_s8(call, first, last);
+  else
+    words ? gate_words_s32(call, first, last) : gate_bytes_s32(call, first, last);
+}
+
+/* ---- int_channel_sums ---- */
+
+/* `count` channels of `pixels` pixels: a and b at the first one. `part` holds the sums of so many pixels that they fit:
+ * s32 for products of bytes, else s64. */
+#define SUMS(name, left, right, part)                                                                                  \
+  CPU_INLINE void name##_tile(const left *a, const right *b, int64_t pixels, int64_t channels, const int count,        \
+                              uint64_t *sum, uint64_t *product) {                                                      \
+    part s[TILE] = {0}, p[TILE] = {0};                                                                                 \
+    for (int64_t i = 0; i < pixels; i++, a += channels, b += channels) CPU_SIMD for (int k = 0; k < count; k++) {      \
+        s[k] += (part)a[k];                                                                                            \
+        p[k] += (part)a[k] * (part)b[k];                                                                               \
+      }                                                                                                                \
+    for (int k = 0; k < count; k++) sum[k] += (uint64_t)(int64_t)s[k], product[k] += (uint64_t)(int64_t)p[k];          \
+  }                                                                                                                    \
+  static void name(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product) {               \
+    int64_t channels = call->operand[0].desc.dim[QE_C];                                                                \
+    const left *a = (const left *)call->operand[0].data + first * channels;                                            \
+    const right *b = (const right *)call->operand[1].data + first * channels;                                          \
+    for (int64_t c = 0; c < channels; c += TILE) {                                                                     \
+      int64_t count = smaller(TILE, channels - c);                                                                     \
+      if (count == TILE)                                                                                               \
+        name##_tile(a + c, b + c, last - first, channels, TILE, sum + c, product + c);                                 \
+      else                                                                                                             \
+        name##_tile(a + c, b + c, last - first, channels, (int)count, sum + c, product + c);                           \
+    }                                                                                                                  \
+  }
+SUMS(sums_u8_u8, uint8_t, uint8_t, int32_t)
+SUMS(sums_u8_s8, uint8_t, int8_t, int32_t)
+SUMS(sums_s8_u8, int8_t, uint8_t, int32_t)
+SUMS(sums_s8_s8, int8_t, int8_t, int32_t)
+SUMS(sums_u8_s32, uint8_t, int32_t, uint64_t)
+SUMS(sums_s8_s32, int8_t, int32_t, uint64_t)
+SUMS(sums_s32_u8, int32_t, uint8_t, uint64_t)
+SUMS(sums_s32_s8, int32_t, int8_t, uint64_t)
+SUMS(sums_s32_s32, int32_t, int32_t, uint64_t)
+
+void CPU_NAME(channel_sums)(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product) {
+  static const cpu_sums_kernel table[QE_DTYPES][QE_DTYPES] = {
+      [QE_U8] = {[QE_U8] = sums_u8_u8, [QE_S8] = sums_u8_s8, [QE_S32] = sums_u8_s32},
+      [QE_S8] = {[QE_U8] = sums_s8_u8, [QE_S8] = sums_s8_s8, [QE_S32] = sums_s8_s32},
+      [QE_S32] = {[QE_U8] = sums_s32_u8, [QE_S8] = sums_s32_s8, [QE_S32] = sums_s32_s32}};
+  table[call->operand[0].desc.dtype][call->operand[1].desc.dtype](call, first, last, sum, product);
+}
+
+/* ---- int_augment ---- */
+
+void CPU_NAME(int_augment_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const int32_t *index = call->operand[1].data, *counter = call->operand[2].data, *to = call->operand[3].desc.dim;
+  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
+  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
+  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
+  int64_t height = to[QE_H], width = to[QE_W], channels = to[QE_C], each = height * width * channels;
+  for (int64_t n = first; n < last; n++) {
+    const uint8_t *from = (const uint8_t *)call->operand[0].data + index[n] * each;
+    uint8_t *x = (uint8_t *)call->operand[3].data + n * each;
+    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
+    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
+    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
+    bool flip = call->attrs.flip && (draw.word[2] & 1);
+    memset(x, 128, (size_t)each);
+    /* Columns of the image that are seen, and where they begin. */
+    int64_t start = left > 0 ? left : 0, count = smaller(width, width + left) - start;
+    for (int64_t r = 0; r < height && count > 0; r++) {
+      if (top + r < 0 || top + r >= height) continue;
+      const uint8_t *line = from + ((top + r) * width + start) * channels;
+      uint8_t *target = x + (r * width + (flip ? width - 1 - (start - left) : start - left)) * channels;
+      if (!flip) memcpy(target, line, (size_t)(count * channels));
+      for (int64_t c = 0; flip && c < count; c++)
+        for (int64_t k = 0; k < channels; k++) target[k - c * channels] = line[c * channels + k];
+    }
+  }
+}
+
+/* ---- int_softmax_error ---- */
+
+void CPU_NAME(int_softmax_error_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const int32_t *label = call->operand[1].data;
+  int64_t classes = call->operand[0].desc.dim[QE_C], shift = call->attrs.requant.shift;
+  for (int64_t n = first; n < last; n++) {
+    const int32_t *z = (const int32_t *)call->operand[0].data + n * classes;
+    int8_t *error = (int8_t *)call->operand[2].data + n * classes;
+    int64_t top = z[0], sum = 0;
+    for (int64_t j = 1; j < classes; j++) top = z[j] > top ? z[j] : top;
+    for (int64_t j = 0; j < classes; j++) sum += qe_exp2_negative(top - z[j]);
+    for (int64_t j = 0; j < classes; j++) {
+      int64_t part = qe_exp2_negative(top - z[j]) << shift;
+      int64_t rounded = (2 * part + sum) / (2 * sum) - (j == label[n] ? INT64_C(1) << shift : 0);
+      error[j] = (int8_t)(rounded > 127 ? 127 : rounded);
+    }
+  }
+}
