@@ -55,7 +55,7 @@ size_t cpu_outer_sum_bytes(int64_t units, int64_t a_channels, int64_t b_channels
 
 extern const qe_impl cpu_impl_int_gram;     /* int_gram.c */
 extern const qe_impl cpu_impl_int_grad_w;   /* int_grad_w.c */
-extern const qe_impl cpu_impl_int_grad_x;   /* int_grad_x.c */
+extern const qe_impl cpu_impl_dots;         /* dots.c */
 extern const qe_impl cpu_impl_channel_sums; /* channel_sums.c */
 extern const qe_impl cpu_impl_tiles;        /* tiles.c */
 extern const qe_impl cpu_impl_rows;         /* rows.c */

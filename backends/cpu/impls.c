@@ -3,10 +3,10 @@
 
 static const qe_impl *const conv[] = {&cpu_impl_conv};
 static const qe_impl *const linear[] = {&cpu_impl_linear};
-static const qe_impl *const int_conv[] = {&cpu_impl_int_conv};
+static const qe_impl *const int_conv[] = {&cpu_impl_dots, &cpu_impl_int_conv};
 static const qe_impl *const int_gram[] = {&cpu_impl_int_gram};
 static const qe_impl *const int_grad_w[] = {&cpu_impl_int_grad_w};
-static const qe_impl *const int_grad_x[] = {&cpu_impl_int_grad_x};
+static const qe_impl *const dots[] = {&cpu_impl_dots};
 static const qe_impl *const channel_sums[] = {&cpu_impl_channel_sums};
 static const qe_impl *const tiles[] = {&cpu_impl_tiles};
 static const qe_impl *const tiles_or_rows[] = {&cpu_impl_tiles, &cpu_impl_rows};
@@ -63,7 +63,7 @@ static const struct impl_list {
     [QE_OP_int_perturb] = LIST(rows),
     [QE_OP_int_gram] = LIST(int_gram),
     [QE_OP_int_conv2d_grad_w] = LIST(int_grad_w),
-    [QE_OP_int_conv2d_grad_x] = LIST(int_grad_x),
+    [QE_OP_int_conv2d_grad_x] = LIST(dots),
     [QE_OP_int_channel_sums] = LIST(channel_sums),
     [QE_OP_int_augment] = LIST(rows),
     [QE_OP_int_softmax_error] = LIST(rows),

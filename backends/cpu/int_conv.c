@@ -1,4 +1,4 @@
-/* The implementation `plain` of the integer convolution: weights turned to [tap][input][output] in s32, lines of output
+/* The implementation `plain` of the integer convolution, for any groups: weights turned to [tap][input][output] in s32, lines of output
  * shared out over threads, vectorised over output channels. Exact for all codes; a start, not the fast low-bit form. */
 #include "backends/cpu/int_conv.h"
 

@@ -6,7 +6,7 @@
 #ifndef QE_BACKENDS_CPU_KERNELS_H
 #define QE_BACKENDS_CPU_KERNELS_H
 
-#include "backends/cpu/grad_x.h"
+#include "backends/cpu/dots.h"
 #include "backends/cpu/int_conv.h"
 #include "backends/cpu/lanes.h"
 #include "backends/cpu/outer.h"
@@ -38,7 +38,7 @@ typedef struct cpu_kernels {
   const cpu_rows_kernel *rows; /* QE_OPS entries; NULL: the op has no kernel by rows */
   cpu_int_conv_kernel int_conv;
   const cpu_outer_kernels *outer;
-  cpu_grad_x_kernel grad_x;
+  const cpu_dots_kernels *dots;
   cpu_sums_kernel channel_sums;
   float (*largest)(const float *x, int64_t count); /* largest |x|, NaN passed over; 0 when there is none */
   void (*tanh)(const float *x, float *y, float factor, int64_t count); /* y = tanh(x) * factor */

@@ -132,28 +132,53 @@ CPU_INLINE int64_t shared_pixel(const qe_operand *operand, int64_t at, int64_t e
   return operand->desc.dim[QE_P] == 1 ? at % each : at;
 }
 
-/* Pixels first...last-1 of the result [P, N, H, W]. */
-CPU_INLINE void requant_pixels(const qe_call *call, const qe_operand *u, const qe_operand *n, const qe_operand *offset,
-                               const qe_operand *y, int64_t first, int64_t last) {
-  const qe_operand *v = &call->operand[0], *m = &call->operand[1];
+/* Constants of the channels c...c+count-1, repeated for `pixels` pixels. */
+typedef struct requant_constants {
+  int32_t m[BLOCK], n[BLOCK];
+  int64_t offset[BLOCK];
+} requant_constants;
+
+CPU_INLINE void repeat_constants(const qe_operand *m, const qe_operand *n, const qe_operand *offset, int64_t first,
+                                 int64_t count, int64_t pixels, requant_constants *to) {
+  for (int64_t pixel = 0; pixel < pixels; pixel++) {
+    memcpy(to->m + pixel * count, (const int32_t *)m->data + first, (size_t)count * sizeof(int32_t));
+    memcpy(to->offset + pixel * count, (const int64_t *)offset->data + first, (size_t)count * sizeof(int64_t));
+    if (n) memcpy(to->n + pixel * count, (const int32_t *)n->data + first, (size_t)count * sizeof(int32_t));
+  }
+}
+
+/* `pixels` pixels of one candidate from `pixel` on, channels c...c+count-1: all of them unless pixels is 1. */
+CPU_INLINE void requant_some(const qe_call *call, const qe_operand *u, const qe_operand *y, int64_t pixel, int64_t c,
+                             int64_t pixels, int64_t count, const requant_constants *constants) {
+  const qe_operand *v = &call->operand[0];
   const qe_requant *requant = &call->attrs.requant;
   const int32_t *dim = y->desc.dim;
+  int64_t channels = dim[QE_C], each = (int64_t)dim[QE_N] * dim[QE_H] * dim[QE_W], values = pixels * count;
+  int32_t first[BLOCK], second[BLOCK];
+  load(v, shared_pixel(v, pixel, each) * channels + c, values, first);
+  if (u) load(u, shared_pixel(u, pixel, each) * channels + c, values, second);
+  if (requant->narrow)
+    requant_narrow(requant, first, constants->m, u ? second : NULL, constants->n, constants->offset, values);
+  else
+    requant_wide(requant, first, constants->m, u ? second : NULL, constants->n, constants->offset, values);
+  store(y, pixel * channels + c, values, first);
+}
+
+/* Pixels first...last-1 of the result [P, N, H, W]: several at a time where a block takes them. */
+CPU_INLINE void requant_pixels(const qe_call *call, const qe_operand *u, const qe_operand *n, const qe_operand *offset,
+                               const qe_operand *y, int64_t first, int64_t last) {
+  const qe_operand *m = &call->operand[1];
+  const int32_t *dim = y->desc.dim;
   int64_t channels = dim[QE_C], each = (int64_t)dim[QE_N] * dim[QE_H] * dim[QE_W];
-  int32_t values[BLOCK], others[BLOCK];
-  for (int64_t pixel = first; pixel < last; pixel++) {
-    int64_t constants = pixel / each * channels;
+  int64_t together = channels < BLOCK ? BLOCK / channels : 1;
+  requant_constants constants;
+  for (int64_t start = first, end; start < last; start = end) { /* a candidate's */
+    end = smaller(last, (start / each + 1) * each);
     for (int64_t c = 0; c < channels; c += BLOCK) {
-      int64_t count = smaller(BLOCK, channels - c), k = constants + c;
-      load(v, shared_pixel(v, pixel, each) * channels + c, count, values);
-      if (u) load(u, shared_pixel(u, pixel, each) * channels + c, count, others);
-      const int32_t *second = u ? others : NULL, *by = n ? (const int32_t *)n->data + k : NULL;
-      if (requant->narrow)
-        requant_narrow(requant, values, (const int32_t *)m->data + k, second, by, (const int64_t *)offset->data + k,
-                       count);
-      else
-        requant_wide(requant, values, (const int32_t *)m->data + k, second, by, (const int64_t *)offset->data + k,
-                     count);
-      store(y, pixel * channels + c, count, values);
+      int64_t count = smaller(BLOCK, channels - c);
+      repeat_constants(m, n, offset, start / each * channels + c, count, smaller(together, end - start), &constants);
+      for (int64_t pixel = start; pixel < end; pixel += together)
+        requant_some(call, u, y, pixel, c, smaller(together, end - pixel), count, &constants);
     }
   }
 }

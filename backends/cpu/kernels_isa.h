@@ -66,7 +66,7 @@ CPU_ROWS_OPS(X)
 #undef X
 void CPU_NAME(int_conv)(const qe_call *call, const cpu_int_conv *conv, int64_t first, int64_t last);
 extern const cpu_outer_kernels CPU_NAME(outer_kernels);
-void CPU_NAME(grad_x)(const qe_call *call, const cpu_grad_x *plan, int64_t image, int16_t *room);
+extern const cpu_dots_kernels CPU_NAME(dots_kernels);
 void CPU_NAME(channel_sums)(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product);
 float CPU_NAME(largest)(const float *x, int64_t count);
 void CPU_NAME(tanh)(const float *x, float *y, float factor, int64_t count);
