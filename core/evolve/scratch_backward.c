@@ -153,6 +153,7 @@ static qe_status call_votes(qe_scratch_builder *b, size_t at) {
   qe_value x, votes;
   desc.dtype = QE_S64;
   QE_TRY(qe_scratch_conv_input(b, conv, &x));
+  QE_TRY(qe_scratch_sums(b, x, unit->inputs));
   QE_TRY(qe_scratch_bind_block(b, "votes", desc, &b->trainer->results, unit->votes, &votes));
   b->macs += qe_network_macs(b->plan->network, (size_t)unit->conv);
   return qe_program_call(b->program, QE_OP_int_conv2d_grad_w, &attrs, (qe_value[]){b->target[at].error, x, votes});
@@ -167,7 +168,7 @@ qe_status qe_scratch_errors(qe_scratch_builder *b, size_t at) {
   QE_TRY(qe_scratch_sums(b, b->tensor[unit->sums], unit->stats));
   if (unit->source == QE_ERROR_NONE) return QE_OK;
   QE_TRY(error_of[unit->source](b, at));
-  if (unit->source != QE_ERROR_LOSS) QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums));
+  QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums));
   if (unit->skip != QE_NONE) QE_TRY(push_skip(b, at));
   if (unit->conv == QE_NONE) return push_pool(b, at);
   QE_TRY(push_conv(b, at));

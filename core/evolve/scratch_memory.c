@@ -76,6 +76,7 @@ static void place_all(qe_scratch *trainer) {
       place_maker(trainer, &unit->wide, channels);
     if (unit->conv == QE_NONE) continue;
     const qe_desc *weight = &plan->network->layer[unit->conv].weight_desc;
+    unit->inputs = qe_block_place(&trainer->results, 2 * (size_t)weight->dim[QE_C] * sizeof(int64_t));
     unit->votes = qe_block_place(&trainer->results, (size_t)qe_count(weight) * sizeof(int64_t));
   }
   trainer->constants.bytes = qe_network_place_constants(plan->network, 1, trainer->place);

@@ -8,7 +8,7 @@ enum {
   MULTIPLIER_BITS = 11,  /* of the multipliers that are expected */
   SKIP_SHIFT = 14,       /* at most where a skip connection's multiplier must fit 16 bits */
   SHARE_BITS = 14,       /* fraction bits of the shares of skip and sums */
-  LOGIT_SPREAD = 185,    /* half a nat in units of 2^-8 bits */
+  LOGIT_SPREAD = 512,    /* two bits, in units of 2^-8 bits */
   BIAS_UNITS = 5 * 256,  /* of the spread */
   IMAGE_SQUARE = 64 * 64 /* mean square of an image's codes */
 };
@@ -110,13 +110,12 @@ static int32_t multiplier_of(const qe_scratch_unit *unit, int64_t deviation, int
   return multiplier < 1 ? 1 : multiplier > QE_MOST_MULTIPLIER ? QE_MOST_MULTIPLIER : (int32_t)multiplier;
 }
 
-/* Logits keep the scale of the first calibration: how sure the network is may grow with the weights. */
-static void freeze_logits(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
-  const qe_network_layer *layer = &plan->network->layer[unit->requant];
+/* Logits have one multiplier for all classes: by their mean deviation, so that the network can be sure, and not without
+ * bound. */
+static int32_t logit_multiplier(const qe_scratch_unit *unit, int32_t classes, int32_t shift) {
   int64_t total = 0;
-  for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) total += deviation_of(&unit->norm, c);
-  unit->norm.frozen =
-      multiplier_of(unit, total / layer->output.dim[QE_C] + 1, layer->attrs.requant.shift, 1 << SHARE_BITS);
+  for (int32_t c = 0; c < classes; c++) total += deviation_of(&unit->norm, c);
+  return multiplier_of(unit, total / classes + 1, shift, 1 << SHARE_BITS);
 }
 
 void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
@@ -126,9 +125,9 @@ void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit) {
   uint64_t share = (UINT64_C(1) << 2 * SHARE_BITS) / (uint64_t)(depth + 1);
   int64_t of_sums = depth ? qe_integer_root(share) : 1 << SHARE_BITS, of_skip = qe_integer_root(share * depth);
   bool logits = qe_unit_is_logits(plan, unit);
-  if (logits && !unit->norm.frozen) freeze_logits(plan, unit);
+  int32_t of_logits = logits ? logit_multiplier(unit, layer->output.dim[QE_C], shift) : 0;
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
-    int32_t m = logits ? unit->norm.frozen : multiplier_of(unit, deviation_of(&unit->norm, c), shift, of_sums);
+    int32_t m = logits ? of_logits : multiplier_of(unit, deviation_of(&unit->norm, c), shift, of_sums);
     int64_t bias = unit->bias.value ? unit->bias.value[c] : 0;
     layer->multiplier[unit->branch][c] = m;
     if (unit->skip != QE_NONE) layer->multiplier[1 - unit->branch][c] = (int32_t)(of_skip * one >> SHARE_BITS);

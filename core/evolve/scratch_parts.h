@@ -27,7 +27,6 @@ typedef struct qe_scratch_norm {
   int64_t *mean, *square; /* [C] of the sums and their squares: running means, in units of 2^-QE_NORM_BITS */
   int32_t spread;         /* output codes that one standard deviation becomes */
   int32_t centre;         /* output code of the mean where no bias has moved it */
-  int32_t frozen;         /* logits: the multiplier of all classes, found by the first calibration; 0: not yet */
 } qe_scratch_norm;
 enum { QE_NORM_BITS = 8 };
 
@@ -66,6 +65,7 @@ typedef struct qe_scratch_unit {
   qe_error_maker error, wide; /* of its sums; of its output codes where a skip connection needs them (inputs 0: not) */
   size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
   size_t votes;               /* bytes into the results: s64 */
+  size_t inputs;              /* bytes into the results: sums of what conv reads, [inputs of a place], s64 */
   int32_t *feedback;          /* [classes, C], feedback only */
   int64_t feedback_count;
   size_t feedback_codes; /* bytes into errors */

@@ -8,7 +8,7 @@
 /* ---- start ---- */
 
 static const qe_code_grid bias_grid = {.bits = 5, .low = -15, .spacing = 1, .high = 15};
-enum { BIAS_FRACTION = 8 };
+enum { BIAS_FRACTION = 8, BIAS_SLOWER = 4 /* than weights: every image votes on a bias many times */ };
 
 /* Random weights, whatever codes the network had. */
 static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first) {
@@ -158,18 +158,38 @@ static void adapt(const qe_scratch *t, qe_error_maker *maker, bool fast) {
   if (maker->inputs) qe_error_adapt(maker, result_at(t, maker->sums) + maker->channels, fast);
 }
 
+/* The requantiser takes the sums' mean away, and with it the mean of what each weight reads: votes are sums of errors
+ * times the distance of the codes from their mean. Without this the weights of a channel drift together, as nothing
+ * holds them. */
+static void centre_votes(const qe_scratch *t, const qe_scratch_unit *unit) {
+  const qe_network_layer *conv = &t->plan->network->layer[unit->conv];
+  const int32_t *dim = conv->weight_desc.dim;
+  const int64_t *errors = result_at(t, unit->error.sums), *inputs = result_at(t, unit->inputs);
+  int64_t taps = (int64_t)dim[QE_H] * dim[QE_W], channels = dim[QE_C];
+  int64_t count = qe_count(&t->plan->network->layer[conv->input[0]].output) / channels * t->options.batch;
+  int64_t *votes = (int64_t *)(void *)(t->results.host + unit->votes);
+  for (int64_t o = 0; o < dim[QE_N]; o++)
+    for (int64_t c = 0; c < channels; c++) {
+      int64_t mean = (int64_t)((qe_s128)errors[o] * inputs[c] / count);
+      for (int64_t tap = 0; tap < taps; tap++) votes[(o * taps + tap) * channels + c] -= mean;
+    }
+}
+
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
+  if (unit->conv != QE_NONE) centre_votes(t, unit);
   if (unit->conv != QE_NONE)
     qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
-  if (unit->bias.value) qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), rate, t->seed, (uint64_t)t->step);
+  if (unit->bias.value)
+    qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed,
+                     (uint64_t)t->step);
 }
 
 void qe_scratch_refresh(const qe_scratch *t, qe_scratch_unit *unit) {
   if (unit->conv != QE_NONE) qe_counters_codes(&unit->weights, t->plan->network->layer[unit->conv].weight);
   qe_norm_apply(t->plan, unit);
   if (unit->source != QE_ERROR_LOSS) return;
-  int32_t shift = t->plan->network->layer[unit->requant].attrs.requant.shift;
-  unit->error.step = ((uint64_t)unit->norm.frozen << QE_STEP_BITS) >> shift;
+  const qe_network_layer *logits = &t->plan->network->layer[unit->requant];
+  unit->error.step = ((uint64_t)logits->multiplier[0][0] << QE_STEP_BITS) >> logits->attrs.requant.shift;
 }
 
 static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
@@ -182,7 +202,6 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   adapt(t, &unit->wide, rate == 0);
   adapt(t, &unit->error, rate == 0);
   if (rate > 0 && unit->source != QE_ERROR_NONE) vote(t, unit, rate);
-  if (rate == 0) unit->norm.frozen = 0;
   qe_scratch_refresh(t, unit);
 }
 
