@@ -164,3 +164,26 @@ qe_status qe_ref_int_gate(const qe_call *call) {
   }
   return QE_OK;
 }
+
+/* dx = the sum of dy over the windows that hold the place, clamped to the codes' type: the derivative of int_sum_pool.
+ */
+qe_status qe_ref_int_spread(const qe_call *call) {
+  const qe_operand *dy = &call->operand[0], *dx = &call->operand[1];
+  const qe_window *window = &call->attrs.window;
+  const int32_t *out = dy->desc.dim, *in = dx->desc.dim;
+  int64_t least = dx->desc.dtype == QE_U8 ? 0 : INT8_MIN, most = dx->desc.dtype == QE_U8 ? UINT8_MAX : INT8_MAX;
+  int64_t place = 0;
+  for (int64_t n = 0; n < (int64_t)in[QE_P] * in[QE_N]; n++)
+    for (int64_t h = 0; h < in[QE_H]; h++)
+      for (int64_t v = 0; v < in[QE_W]; v++)
+        for (int64_t c = 0; c < in[QE_C]; c++) {
+          int64_t sum = 0;
+          for (int64_t kh = 0; kh < window->kernel[0]; kh++)
+            for (int64_t kw = 0; kw < window->kernel[1]; kw++) {
+              int64_t i = tap_output(window, 0, h, kh, out[QE_H]), j = tap_output(window, 1, v, kw, out[QE_W]);
+              if (i >= 0 && j >= 0) sum += value_at(dy, at(&dy->desc, n, i, j, c));
+            }
+          store_at(dx, place++, sum < least ? least : sum > most ? most : sum);
+        }
+  return QE_OK;
+}

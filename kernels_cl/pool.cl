@@ -133,3 +133,21 @@ KERNEL(qk_int_max_pool)(BUFFER(x), BUFFER(y), const qk_params_pool p) {
     y[i] = (uchar)largest;
   }
 }
+
+/* The windows that hold a place are those of rows first...last and columns likewise. */
+KERNEL(qk_int_spread)(BUFFER(dy), BUFFER(dx), const qk_params_pool p) {
+  OPERAND(const uchar, dy);
+  OPERAND(uchar, dx);
+  int least = p.type == QK_TYPE_U8 ? 0 : -128, most = p.type == QK_TYPE_U8 ? 255 : 127;
+  for (ulong i = flat_start(); i < (ulong)p.count; i += flat_stride()) {
+    qk_place at = qk_place_of(i, p.x_height, p.x_width, p.channels);
+    int top = at.row + p.pad_top, left = at.column + p.pad_left, total = 0;
+    int row = top < p.kernel_h ? 0 : (top - p.kernel_h) / p.stride_h + 1;
+    int start = left < p.kernel_w ? 0 : (left - p.kernel_w) / p.stride_w + 1;
+    for (; row < p.y_height && row * p.stride_h <= top; row++)
+      for (int column = start; column < p.y_width && column * p.stride_w <= left; column++)
+        total += qk_code(dy, p.type, output_of(p, at.image, row, column, at.c));
+    total = total < least ? least : total;
+    dx[i] = (uchar)(total > most ? most : total);
+  }
+}

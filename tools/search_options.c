@@ -86,6 +86,14 @@ static qe_local_options read_local(const qe_options *options) {
   };
 }
 
+static qe_scratch_options read_scratch(const qe_options *options) {
+  return (qe_scratch_options){
+#define QE_SCRATCH_INT(field, name, initial, least, most, help) .field = qe_option_int(options, "scratch-" name),
+#include "core/evolve/scratch_options.def"
+#undef QE_SCRATCH_INT
+      .votes_from = qe_votes_from_find(qe_option_text(options, "votes-from"))};
+}
+
 qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   *search = (qe_search_setting){.stages = qe_option_text(options, "stages"),
                                 .evolve = qe_option_text(options, "evolve"),
@@ -97,5 +105,6 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
   search->options.local = read_local(options);
   search->options.eda = read_eda(options);
   search->options.votes = read_votes(options);
+  search->options.scratch = read_scratch(options);
   return read_fitness(options, &search->fitness);
 }

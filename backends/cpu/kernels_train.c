@@ -36,6 +36,46 @@ void CPU_NAME(int_gate_rows)(const qe_call *call, int64_t first, int64_t last) {
     words ? gate_words_s32(call, first, last) : gate_bytes_s32(call, first, last);
 }
 
+/* ---- int_spread ---- */
+
+/* Windows along an axis that hold coordinate `at` (padding counted): *first...*last. */
+CPU_INLINE void windows_of(const qe_window *window, int axis, int32_t at, int32_t extent, int32_t *first,
+                           int32_t *last) {
+  int32_t kernel = window->kernel[axis], stride = window->stride[axis], end = at / stride;
+  *first = at < kernel ? 0 : (at - kernel) / stride + 1;
+  *last = end < extent ? end : extent - 1;
+}
+
+/* Rows are pixels of dx. */
+void CPU_NAME(int_spread_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const qe_operand *dy = &call->operand[0], *dx = &call->operand[1];
+  const qe_window *window = &call->attrs.window;
+  const int32_t *out = dy->desc.dim, *in = dx->desc.dim;
+  bool is_signed = dx->desc.dtype == QE_S8;
+  int32_t least = is_signed ? INT8_MIN : 0, most = is_signed ? INT8_MAX : UINT8_MAX;
+  int64_t channels = in[QE_C];
+  for (int64_t pixel = first; pixel < last; pixel++) {
+    int32_t column = (int32_t)(pixel % in[QE_W]), row = (int32_t)(pixel / in[QE_W] % in[QE_H]), i0, i1, j0, j1;
+    const uint8_t *image = (const uint8_t *)dy->data + pixel / in[QE_W] / in[QE_H] * out[QE_H] * out[QE_W] * channels;
+    uint8_t *to = (uint8_t *)dx->data + pixel * channels;
+    windows_of(window, 0, row + window->pad[0], out[QE_H], &i0, &i1);
+    windows_of(window, 1, column + window->pad[1], out[QE_W], &j0, &j1);
+    if (i0 == i1 && j0 == j1) {
+      memcpy(to, image + (i0 * out[QE_W] + j0) * channels, (size_t)channels);
+      continue;
+    }
+    for (int64_t c = 0; c < channels; c++) {
+      int32_t sum = 0;
+      for (int32_t i = i0; i <= i1; i++)
+        for (int32_t j = j0; j <= j1; j++) {
+          uint8_t code = image[(i * out[QE_W] + j) * channels + c];
+          sum += is_signed ? (int8_t)code : code;
+        }
+      to[c] = (uint8_t)(sum < least ? least : sum > most ? most : sum);
+    }
+  }
+}
+
 /* ---- int_channel_sums ---- */
 
 /* `count` channels of `pixels` pixels: a and b at the first one. `part` holds the sums of so many pixels that they fit:

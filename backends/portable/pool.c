@@ -5,6 +5,7 @@ static const qk_kernel kernels[QE_OPS] = {
     [QE_OP_max_pool] = QK_qk_max_pool,         [QE_OP_max_pool_grad] = QK_qk_max_pool_grad,
     [QE_OP_avg_pool] = QK_qk_avg_pool,         [QE_OP_avg_pool_grad] = QK_qk_avg_pool_grad,
     [QE_OP_int_sum_pool] = QK_qk_int_sum_pool, [QE_OP_int_max_pool] = QK_qk_int_max_pool,
+    [QE_OP_int_spread] = QK_qk_int_spread,
 };
 
 /* x, y: the window's input and output; `written` counts the work-items. */

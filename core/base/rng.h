@@ -27,7 +27,9 @@ enum {
   QE_STREAM_EDA_ORDER = 49,  /* order of equally confident variables */
   QE_STREAM_EDA_GROUP = 50,  /* order of a cycle's variables in its groups */
   QE_STREAM_PERTURB = 72,    /* noise on codes (int_perturb) */
-  QE_STREAM_VOTES = 73       /* what the stage votes draws */
+  QE_STREAM_VOTES = 73,      /* what the stage votes draws */
+  QE_STREAM_COUNTERS = 80,   /* start and rounding of counters */
+  QE_STREAM_SCRATCH = 81     /* noise and directions of a training from scratch */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {

@@ -30,6 +30,40 @@ void qe_network_free(qe_network *network) {
   qe_free(network);
 }
 
+static void *copy_of(const void *memory, size_t bytes, bool *failed) {
+  if (!memory) return NULL;
+  void *copy = qe_alloc(bytes);
+  if (copy)
+    memcpy(copy, memory, bytes);
+  else
+    *failed = true;
+  return copy;
+}
+
+static qe_status copy_layer(const qe_network_layer *from, qe_network *to) {
+  qe_network_layer layer = *from;
+  size_t channels = (size_t)from->output.dim[QE_C];
+  bool failed = false;
+  layer.name = copy_of(from->name, strlen(from->name) + 1, &failed);
+  layer.weight = copy_of(from->weight, qe_bytes(&from->weight_desc), &failed);
+  for (int b = 0; b < 2; b++) layer.multiplier[b] = copy_of(from->multiplier[b], channels * sizeof(int32_t), &failed);
+  layer.offset = copy_of(from->offset, channels * sizeof(int64_t), &failed);
+  qe_status status = failed ? QE_NO_MEMORY : qe_network_add(to, &layer);
+  if (status != QE_OK) qe_network_layer_clear(&layer);
+  return status;
+}
+
+qe_status qe_network_copy(const qe_network *network, qe_network **copy) {
+  qe_network *made = QE_NEW(qe_network);
+  qe_status status = made ? QE_OK : QE_NO_MEMORY;
+  for (size_t i = 0; status == QE_OK && i < network->layers; i++) status = copy_layer(&network->layer[i], made);
+  if (status == QE_OK)
+    *copy = made;
+  else
+    qe_network_free(made);
+  return status;
+}
+
 /* ---- ranges ---- */
 
 void qe_sum_range(const int8_t *weight, int64_t count, int64_t low, int64_t high, int64_t *least, int64_t *most) {

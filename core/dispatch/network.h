@@ -47,6 +47,8 @@ void qe_network_free(qe_network *network); /* NULL is fine */
 
 /* Append a layer and take over its memory, its name too. When this fails the memory stays the caller's. */
 QE_CHECKED qe_status qe_network_add(qe_network *network, const qe_network_layer *layer);
+/* A copy with memory of its own. */
+QE_CHECKED qe_status qe_network_copy(const qe_network *network, qe_network **copy);
 /* Frees what a layer owns. */
 void qe_network_layer_clear(qe_network_layer *layer);
 

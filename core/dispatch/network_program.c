@@ -124,32 +124,32 @@ static qe_status emit_loss(emitter *e) {
   return qe_program_call(e->program, QE_OP_int_loss, &attrs, (qe_value[]){e->tensor[last], label, loss, hits});
 }
 
-static qe_status emit(emitter *e) {
-  const qe_network_part *part = e->part;
-  for (size_t i = 0; i < part->network->layers; i++) {
-    e->tensor[i] = -1;
-    e->population[i] = 1;
-  }
-  for (int32_t i = part->start; i < part->stop; i++) QE_TRY(emit_layer(e, (size_t)i));
-  return (size_t)part->stop == part->network->layers ? emit_loss(e) : QE_OK;
+qe_status qe_network_program_add(qe_program *program, const qe_network_part *part, qe_value *tensor,
+                                 int32_t *population) {
+  emitter e = {part, program, tensor, population};
+  for (int32_t i = 0; i < part->stop; i++)
+    if (population[i] < 1) population[i] = 1;
+  for (int32_t i = part->start; i < part->stop; i++) QE_TRY(emit_layer(&e, (size_t)i));
+  return (size_t)part->stop == part->network->layers && part->labels ? emit_loss(&e) : QE_OK;
 }
 
 qe_status qe_network_program_new(qe_device *device, const qe_network_part *part, qe_program **program, qe_value *logits,
                                  int32_t *population) {
-  emitter e = {.part = part};
   size_t layers = part->network->layers;
-  e.tensor = QE_NEW_ARRAY(qe_value, layers);
-  e.population = QE_NEW_ARRAY(int32_t, layers);
-  qe_status status = e.tensor && e.population ? qe_program_new(device, "integer network", &e.program) : QE_NO_MEMORY;
-  if (status == QE_OK) status = emit(&e);
+  qe_program *made = NULL;
+  qe_value *tensor = QE_NEW_ARRAY(qe_value, layers);
+  int32_t *made_for = QE_NEW_ARRAY(int32_t, layers);
+  qe_status status = tensor && made_for ? qe_program_new(device, "integer network", &made) : QE_NO_MEMORY;
+  for (size_t i = 0; tensor && i < layers; i++) tensor[i] = -1;
+  if (status == QE_OK) status = qe_network_program_add(made, part, tensor, made_for);
   if (status == QE_OK) {
-    *program = e.program;
-    *population = e.population[part->stop - 1];
-    if (logits) *logits = e.tensor[part->stop - 1];
+    *program = made;
+    *population = made_for[part->stop - 1];
+    if (logits) *logits = tensor[part->stop - 1];
   } else {
-    qe_program_free(e.program);
+    qe_program_free(made);
   }
-  qe_free(e.tensor);
-  qe_free(e.population);
+  qe_free(tensor);
+  qe_free(made_for);
   return status;
 }

@@ -40,8 +40,15 @@ typedef struct qe_network_part {
   const qe_constant_places *shared_place, *own_place;
   /* [layers]: tensors before `start` (P = 1) that are read, and those from there on that are to be kept. */
   const qe_tensor_place *tensor;
-  qe_buffer *labels, *loss, *hits; /* s32 [batch], [population, batch] */
+  qe_buffer *labels, *loss, *hits; /* s32 [batch], [population, batch]; labels NULL: no loss */
 } qe_network_part;
+
+/* Appends the part to a program that is being built. tensor [layers] and population [layers]: values of the layers'
+ * tensors (-1: not there yet) and the number of candidates that they are made for (0: 1); what is there already is
+ * read, and layers start...stop-1 are added. A caller that wants a layer to read something else puts it in between two
+ * calls. */
+QE_CHECKED qe_status qe_network_program_add(qe_program *program, const qe_network_part *part, qe_value *tensor,
+                                            int32_t *population);
 
 /* The program, not planned, and the number of candidates that the last tensor is made for: 1 where nothing before it
  * varies. *logits may be NULL; it is kept. */

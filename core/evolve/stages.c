@@ -34,6 +34,10 @@ static qe_status run_local(qe_evolution *evolution, const qe_evolution_options *
   return qe_local_run(evolution, &options->local);
 }
 
+static qe_status run_scratch(qe_evolution *evolution, const qe_evolution_options *options) {
+  return qe_scratch_run(evolution, &options->scratch);
+}
+
 static const qe_stage stages[] = {
     {"calibrate", "requantisers re-estimated: each channel's mean and deviation as the teacher's", run_calibrate},
     {"local", "codes and requantisers, layer by layer, by least squared error to the teacher", run_local},
@@ -42,6 +46,7 @@ static const qe_stage stages[] = {
     {"layers", "activation steps, clips, weight steps and offsets of whole layers", run_layers},
     {"requant", "multipliers and offsets of every channel", run_requant},
     {"neighbours", "moves to neighbouring codes, tried by the true fitness", run_neighbours},
+    {"scratch", "training from random codes: votes of low-bit errors move integer counters", run_scratch},
     {NULL, NULL, NULL}, /* the end */
 };
 

@@ -21,6 +21,7 @@
 #include "core/evolve/move_search.h"
 #include "core/evolve/neighbours.h"
 #include "core/evolve/votes.h"
+#include "core/evolve/scratch.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,6 +34,7 @@ typedef struct qe_evolution_options {
   qe_neighbours_options neighbours;
   qe_eda_options eda;
   qe_votes_options votes;
+  qe_scratch_options scratch;
 } qe_evolution_options;
 
 typedef struct qe_stage {

@@ -13,9 +13,13 @@ static const struct {
   qe_status (*build)(const qe_builder *builder, int size);
   int size; /* residual blocks a stage; hidden layers */
 } zoo[] = {
-    {"resnet20", qe_build_resnet_cifar, 3},   {"resnet32", qe_build_resnet_cifar, 5},
-    {"resnet44", qe_build_resnet_cifar, 7},   {"resnet56", qe_build_resnet_cifar, 9},
-    {"resnet110", qe_build_resnet_cifar, 18}, {"mlp", qe_build_mlp, 2},
+    {"resnet8", qe_build_resnet_cifar, 1},
+    {"resnet20", qe_build_resnet_cifar, 3},
+    {"resnet32", qe_build_resnet_cifar, 5},
+    {"resnet44", qe_build_resnet_cifar, 7},
+    {"resnet56", qe_build_resnet_cifar, 9},
+    {"resnet110", qe_build_resnet_cifar, 18},
+    {"mlp", qe_build_mlp, 2},
 };
 enum { ZOO = sizeof zoo / sizeof *zoo };
 
