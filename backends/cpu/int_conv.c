@@ -1,5 +1,6 @@
-/* The implementation `plain` of the integer convolution, for any groups: weights turned to [tap][input][output] in s32, lines of output
- * shared out over threads, vectorised over output channels. Exact for all codes; a start, not the fast low-bit form. */
+/* The implementation `plain` of the integer convolution, for any groups: weights turned to [tap][input][output] in s32,
+ * lines of output shared out over threads, vectorised over output channels. Exact for all codes; a start, not the fast
+ * low-bit form. */
 #include "backends/cpu/int_conv.h"
 
 #include "backends/cpu/parallel.h"
