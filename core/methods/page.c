@@ -108,7 +108,8 @@ static void add_number(qe_page *page, double value, double step) {
 
 void qe_plot_axis_x(qe_page *page, const qe_plot *plot, const char *title) {
   double step = tick_step(plot->x0, plot->x1), bottom = plot->top + plot->height;
-  for (double at = ceil(plot->x0 / step) * step; at <= plot->x1 + step * 1e-9; at += step) {
+  for (int i = (int)ceil(plot->x0 / step); i * step <= plot->x1 + step * 1e-9; i++) {
+    double at = i * step;
     qe_page_add(page, "<text class=\"mid faint\" x=\"%.1f\" y=\"%.1f\">", qe_plot_x(plot, at), bottom + 16);
     add_number(page, at, step);
     qe_page_add(page, "</text>");
@@ -119,8 +120,8 @@ void qe_plot_axis_x(qe_page *page, const qe_plot *plot, const char *title) {
 
 void qe_plot_axes(qe_page *page, const qe_plot *plot, const char *x_title, const char *y_title) {
   double step = tick_step(plot->y0, plot->y1);
-  for (double at = ceil(plot->y0 / step) * step; at <= plot->y1 + step * 1e-9; at += step) {
-    double y = qe_plot_y(plot, at);
+  for (int i = (int)ceil(plot->y0 / step); i * step <= plot->y1 + step * 1e-9; i++) {
+    double at = i * step, y = qe_plot_y(plot, at);
     qe_page_add(page, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", QE_PLOT_LEFT,
                 QE_PLOT_WIDTH - QE_PLOT_RIGHT, y, y);
     qe_page_add(page, "<text class=\"end faint\" x=\"%d\" y=\"%.1f\">", QE_PLOT_LEFT - 8, y + 4);
