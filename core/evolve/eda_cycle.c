@@ -6,8 +6,12 @@
 
 #include <string.h>
 
+uint64_t qe_eda_seed(const qe_eda_search *s) {
+  return s->evolution->seed ^ (uint64_t)s->evolution->stages_done << 48;
+}
+
 static qe_eda_draw draw_of(const qe_eda_search *s, uint32_t stream) {
-  return (qe_eda_draw){s->evolution->seed, stream, (uint32_t)s->position.cycle};
+  return (qe_eda_draw){qe_eda_seed(s), stream, (uint32_t)s->position.cycle};
 }
 
 /* Of the variables by confidence, order [count], those that a cycle takes up are the first so many. */

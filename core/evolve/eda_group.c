@@ -73,9 +73,10 @@ static qe_status rank_runners(qe_eda_search *s, int32_t count) {
 /* What a batch is for, but for races: these have the numbers before. */
 enum { FOR_ACCEPTANCE, FOR_CHOICE, PURPOSES };
 
-/* Numbered so that no two batches of the stage are the same. */
+/* Numbered so that no two batches of a stage, or of this stage run twice, are the same. */
 static uint64_t batch_number(const qe_eda_search *s, int32_t use) {
-  return (uint64_t)s->position.generation * (uint64_t)(s->options.races + PURPOSES) + (uint64_t)use;
+  return ((uint64_t)s->evolution->stages_done << 48) +
+         (uint64_t)s->position.generation * (uint64_t)(s->options.races + PURPOSES) + (uint64_t)use;
 }
 
 static qe_status race(qe_eda_search *s, int32_t number) {
@@ -135,7 +136,7 @@ qe_status qe_eda_generation(qe_eda_search *s, qe_evolution_report *report) {
   size_t count = (size_t)s->position.count;
   s->position.generation++;
   s->position.inside++;
-  qe_eda_draw draw = {s->evolution->seed, QE_STREAM_EDA_SAMPLE, (uint32_t)s->position.generation};
+  qe_eda_draw draw = {qe_eda_seed(s), QE_STREAM_EDA_SAMPLE, (uint32_t)s->position.generation};
   qe_eda_sample(s->distribution, &draw, group_of(s), (int64_t)count, s->options.individuals, s->choice);
   if (s->options.mirror) mirror(s);
   if (s->options.elitism) {

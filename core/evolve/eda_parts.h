@@ -70,6 +70,8 @@ int32_t qe_eda_proposals(const qe_eda_options *options);
 int64_t qe_eda_generation_cost(const qe_eda_search *s);
 int64_t qe_eda_acceptance_cost(const qe_eda_search *s);
 
+/* Seed of all draws: another one where the stage runs again in a search. */
+uint64_t qe_eda_seed(const qe_eda_search *s);
 /* Chooses the variables of the next cycle and their order. None: chosen is 0. */
 QE_CHECKED qe_status qe_eda_begin_cycle(qe_eda_search *s);
 /* Cuts the next group. */
