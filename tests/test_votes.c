@@ -200,6 +200,7 @@ static void check_source(qe_votes_source source) {
   trial t = {.options = few(source), .device = fixture_fast()};
   watcher once = run(&t, 0, before, after);
   assert_int_equal(once.generations, 9);
+  assert_true(once.accepted > 0);
   assert_true(after[0] < before[0] && after[1] < before[1]);
   watcher broken = run(&t, 3, before, then);
   assert_true(broken.hash == once.hash && then[0] == after[0]);

@@ -180,8 +180,8 @@ static qe_status proposals_new(const vote_stage *s, const qe_gene *gene, proposa
   return qe_genome_codes(gene, evolution->genome, p->round.codes);
 }
 
-/* Proposal k's codes: the strongest flips, half as many, as many, twice, four times as many as are wanted; in turn with
- * them, where the Gram matrix is known, those of the quadratic form, likewise in STRENGTHS steps; then random halves of
+/* Proposal k's codes: the strongest flips, a quarter of what is wanted, as many, four times, sixteen times as many; in
+ * turn with them, where the Gram matrix is known, those of the quadratic form in as many steps; then random halves of
  * more flips. */
 static qe_status propose(const vote_layer *layer, const proposals *p, int32_t k, int8_t *codes, int64_t *moved) {
   const qe_code_grid *grid = &layer->gene->grid;
@@ -193,7 +193,7 @@ static qe_status propose(const vote_layer *layer, const proposals *p, int32_t k,
     qe_flips_curve curve = {rows, p->answer.gram, p->scale, p->round.options->sure};
     return qe_flips_descend(sums, grid, &curve, (layer->flips + 3) / 4, step, codes, moved);
   }
-  qe_flips_choice choice = {.flips = ((int64_t)layer->flips << step) / 2,
+  qe_flips_choice choice = {.flips = ((int64_t)layer->flips << 2 * step) / 4,
                             .seed = qe_votes_seed(&p->round),
                             .variant = (uint64_t)(turn * kinds + (turn > 0 ? k % kinds : 0))};
   if (choice.flips < 1) choice.flips = 1;

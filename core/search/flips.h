@@ -46,7 +46,7 @@ typedef struct qe_flips_curve {
 } qe_flips_curve;
 
 /* Moves codes to a local minimum of this form (quadratic.h). The pull is such that about `flips` codes would gain by a
- * move of their own, and less from step to step: by sqrt(2) each. *moved: codes that changed; 0 where sums do not fit.
+ * move of their own, and doubles from step to step. *moved: codes that changed; 0 where sums do not fit.
  */
 QE_CHECKED qe_status qe_flips_descend(const qe_vote_sums *sums, const qe_code_grid *grid, const qe_flips_curve *curve,
                                       int64_t flips, int32_t step, int8_t *codes, int64_t *moved);

@@ -64,9 +64,8 @@ qe_status qe_flips_descend(const qe_vote_sums *sums, const qe_code_grid *grid, c
   *moved = 0;
   if (status == QE_OK) {
     for (int64_t i = 0; i < sums->count; i++) pull[i] = pull_of(sums, curve, i);
-    int32_t exponent = find_exponent(sums, grid, curve, pull, flips, codes) + step / 2;
-    for (int64_t i = 0; i < sums->count; i++)
-      residual[i] = step % 2 ? scaled(pull[i], exponent) / 2 * 3 : scaled(pull[i], exponent);
+    int32_t exponent = find_exponent(sums, grid, curve, pull, flips, codes) + step;
+    for (int64_t i = 0; i < sums->count; i++) residual[i] = scaled(pull[i], exponent);
     status = descend(sums, grid, curve, residual, codes, moved);
   }
   qe_free(pull);
