@@ -103,7 +103,7 @@ static qe_eda_options quick(bool beyond) {
     options.group_by = QE_EDA_BY_LAYER;
     options.races = 2;
     options.ladder = 4;
-    options.elitism = options.restart = options.recentre = options.adapt = options.augmented = true;
+    options.mirror = options.elitism = options.restart = options.recentre = options.adapt = options.augmented = true;
   }
   return options;
 }

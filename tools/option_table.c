@@ -109,7 +109,7 @@ const qe_option qe_option_table[] = {
     {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
 
-    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
+    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},
     {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train",
      .help = "what the stages that evaluate candidates may change: weights, requantisers"},

@@ -10,9 +10,16 @@ static qe_status set_default(qe_options *options, const char *name, const char *
   return qe_option_set(options, name, value, QE_FROM_DEFAULT, name, "default of the method");
 }
 
+/* Of the grids of so many bits the one from which nearest rounding with a step a channel starts best
+ * (docs/coevolution.md has the figures). */
+static const char *best_rule(int64_t bits) {
+  return bits <= 2 || bits == 4 ? "l2-odd" : bits == 3 ? "l2" : "lsq";
+}
+
 qe_status qe_search_defaults(qe_options *options, const qe_dataset *data) {
   char held_out[32];
   snprintf(held_out, sizeof held_out, "%d", data->train_images / 10);
+  QE_TRY(set_default(options, "weight-quantizer", best_rule(qe_option_int(options, "weight-bits"))));
   QE_TRY(set_default(options, "per-channel", "true"));
   QE_TRY(set_default(options, "save-every", "10"));
   return set_default(options, "held-out", held_out);

@@ -31,7 +31,7 @@ static void add(line *l, const char *format, ...) {
 
 static void add_course(line *l, const qe_search_report *report) {
   char left[32];
-  if (report->images_per_second <= 0) return;
+  if (report->images_per_second <= 0 || report->best < 0) return;
   add(l, "  %.0f img/s", report->images_per_second);
   if (report->budget > report->spent)
     add(l, "  left %s", qe_duration_text((double)(report->budget - report->spent) / report->images_per_second, left));
@@ -46,6 +46,7 @@ char *qe_search_line(const qe_search_report *report, bool hash, int width, char 
   if (report->mean >= 0) add(&l, "  mean %.4f", report->mean);
   if (report->held_out >= 0) add(&l, "  held out %.4f", report->held_out);
   if (report->confident >= 0) add(&l, "  confident %.1f%%", report->confident);
+  if (report->best < 0) add(&l, "  changed %lld", (long long)report->changed);
   if (hash) add(&l, "  hash %016llx", (unsigned long long)report->hash);
   add_course(&l, report);
   if (width > 0 && width < QE_PROGRESS_LINE && (int)strlen(text) >= width) text[width - 1] = 0;

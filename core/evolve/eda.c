@@ -135,7 +135,7 @@ static void close_search(qe_eda_search *s) {
   qe_free(s->elite);
   qe_free(s->order);
   qe_free(s->choice);
-  qe_free(s->effect);
+  qe_free(s->slope);
   qe_free(s->genomes);
   qe_free(s->loss);
   qe_free(s->partial);

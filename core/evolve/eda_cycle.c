@@ -57,6 +57,6 @@ qe_status qe_eda_begin_group(qe_eda_search *s) {
     count++;
   position->count = count;
   position->elite = 0;
-  QE_TRY(qe_eda_begin_effects(s));
+  QE_TRY(qe_eda_begin_slopes(s));
   return qe_reserve(&s->choice, &s->choices, (size_t)(count * s->options.individuals), 1);
 }

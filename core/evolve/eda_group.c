@@ -14,6 +14,11 @@ static uint8_t *genome_at(const qe_eda_search *s, int32_t number) {
   return s->genomes + (size_t)number * s->evolution->layout->bytes;
 }
 
+int32_t qe_eda_context_candidate(const qe_eda_search *s, int64_t j) {
+  int32_t variable = group_of(s)[j];
+  return s->context[variable] - s->distribution->first[variable];
+}
+
 int64_t qe_eda_write(const qe_eda_search *s, const uint8_t *candidate, uint8_t *genome) {
   const int32_t *group = group_of(s);
   int64_t differ = 0;
@@ -82,7 +87,7 @@ static qe_status race(qe_eda_search *s, int32_t number) {
   for (int32_t i = 0; i < runners; i++) qe_eda_write(s, s->choice + s->rank[i] * s->position.count, genome_at(s, i));
   QE_TRY(qe_fitness_run(s->evolution->fitness, &batch, s->genomes, runners, s->evolution->genome, INT64_MAX, s->partial,
                         NULL));
-  qe_eda_add_effects(s, s->partial, runners);
+  qe_eda_add_slopes(s, s->partial, runners);
   for (int32_t i = 0; i < runners; i++) s->loss[s->rank[i]] += s->partial[i];
   return rank_runners(s, runners);
 }
@@ -110,9 +115,20 @@ static qe_status run_races(qe_eda_search *s, qe_evolution_report *report) {
 
 /* The context as candidates of the group. */
 static void context_choice(const qe_eda_search *s, uint8_t *candidate) {
-  const int32_t *group = group_of(s);
-  for (int64_t j = 0; j < s->position.count; j++)
-    candidate[j] = (uint8_t)(s->context[group[j]] - s->distribution->first[group[j]]);
+  for (int64_t j = 0; j < s->position.count; j++) candidate[j] = (uint8_t)qe_eda_context_candidate(s, j);
+}
+
+/* Makes every second individual the mirror image of the one before: as far on the other side of the context, where the
+ * candidates reach there, else as the context. */
+static void mirror(qe_eda_search *s) {
+  int64_t count = s->position.count;
+  for (int64_t j = 0; j < count; j++) {
+    int32_t context = qe_eda_context_candidate(s, j), most = s->distribution->candidates[group_of(s)[j]] - 1;
+    for (int32_t i = 1; i < s->options.individuals; i += 2) {
+      int32_t other = 2 * context - s->choice[(i - 1) * count + j];
+      s->choice[i * count + j] = (uint8_t)(other < 0 || other > most ? context : other);
+    }
+  }
 }
 
 qe_status qe_eda_generation(qe_eda_search *s, qe_evolution_report *report) {
@@ -121,6 +137,7 @@ qe_status qe_eda_generation(qe_eda_search *s, qe_evolution_report *report) {
   s->position.inside++;
   qe_eda_draw draw = {s->evolution->seed, QE_STREAM_EDA_SAMPLE, (uint32_t)s->position.generation};
   qe_eda_sample(s->distribution, &draw, group_of(s), (int64_t)count, s->options.individuals, s->choice);
+  if (s->options.mirror) mirror(s);
   if (s->options.elitism) {
     context_choice(s, s->choice);
     if (s->position.elite) memcpy(s->choice + count, s->elite, count);
@@ -151,8 +168,8 @@ int32_t qe_eda_proposals(const qe_eda_options *options) {
   return 1 + options->elitism + options->ladder;
 }
 
-/* Genomes of the proposals that differ from the context: the likeliest codes, the best individual, the most helpful
- * changes. */
+/* Genomes of the proposals that differ from the context: the likeliest codes, the best individual, steps down
+ * the slopes. */
 static qe_status propose(qe_eda_search *s, int32_t *proposals) {
   const int32_t *group = group_of(s);
   int32_t rungs = 0;
@@ -161,7 +178,7 @@ static qe_status propose(qe_eda_search *s, int32_t *proposals) {
   if (qe_eda_write(s, s->choice, genome_at(s, 0)) > 0) ++*proposals;
   if (s->options.elitism && qe_eda_write(s, s->elite, genome_at(s, *proposals)) > 0) ++*proposals;
   context_choice(s, s->choice);
-  if (s->options.ladder) QE_TRY(qe_eda_climb(s, s->choice, genome_at(s, *proposals), &rungs));
+  if (s->options.ladder) QE_TRY(qe_eda_descend(s, s->choice, genome_at(s, *proposals), &rungs));
   *proposals += rungs;
   return QE_OK;
 }

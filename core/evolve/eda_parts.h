@@ -52,8 +52,8 @@ typedef struct qe_eda_search {
   uint8_t *choice; /* [individuals, variables of the group] candidates */
   size_t choices;  /* room there */
 
-  int64_t *effect; /* [variables of the group, width of the distribution]; none without options.ladder */
-  size_t effects;  /* room there */
+  int64_t *slope; /* [variables of the group]; none without options.ladder */
+  size_t slopes;  /* room there */
 
   /* of the generation */
   uint8_t *genomes;        /* [individuals, or proposals and the context] */
@@ -79,14 +79,17 @@ QE_CHECKED qe_status qe_eda_generation(qe_eda_search *s, qe_evolution_report *re
 /* The context with the group's variables as these candidates [position.count] say; how many of them differ from it. */
 int64_t qe_eda_write(const qe_eda_search *s, const uint8_t *candidate, uint8_t *genome);
 
-/* Number of effects that the group has: those of all candidates of its variables; 0 where none are kept. */
-size_t qe_eda_effects(const qe_eda_search *s);
-QE_CHECKED qe_status qe_eda_begin_effects(qe_eda_search *s);
+/* The context's value of the group's variable j as a candidate. */
+int32_t qe_eda_context_candidate(const qe_eda_search *s, int64_t j);
+
+/* How many slopes the group has: those of its variables, or 0 where none are kept. */
+size_t qe_eda_slopes(const qe_eda_search *s);
+QE_CHECKED qe_status qe_eda_begin_slopes(qe_eda_search *s);
 /* Of the individuals rank [runners], which have these losses on one batch. */
-void qe_eda_add_effects(qe_eda_search *s, const int64_t *loss, int32_t runners);
-/* Genomes with more and more of the changes that help by their effects, `rungs` of options.ladder at most. `candidate`
- * is the context as candidates of the group, and is changed. */
-QE_CHECKED qe_status qe_eda_climb(const qe_eda_search *s, uint8_t *candidate, void *genomes, int32_t *rungs);
+void qe_eda_add_slopes(qe_eda_search *s, const int64_t *loss, int32_t runners);
+/* Genomes with more and more of the variables a step down their slopes, the steepest first; `rungs` of options.ladder
+ * at most. `candidate` is the context as candidates of the group, and is changed. */
+QE_CHECKED qe_status qe_eda_descend(const qe_eda_search *s, uint8_t *candidate, void *genomes, int32_t *rungs);
 
 /* The end of a group: proposals against the context. */
 QE_CHECKED qe_status qe_eda_conclude(qe_eda_search *s, qe_evolution_report *report);

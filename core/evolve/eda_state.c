@@ -25,7 +25,7 @@ static void list_fields(const qe_eda_search *s, void *position, field list[FIELD
       {"eda.candidates", QE_U8, p->candidates, count},
       {"eda.order", QE_S32, s->order, (size_t)s->position.chosen * sizeof *s->order},
       {"eda.elite", QE_U8, s->elite, elite},
-      {"eda.effects", QE_S64, s->effect, s->position.inside ? qe_eda_effects(s) * sizeof *s->effect : 0},
+      {"eda.slopes", QE_S64, s->slope, s->position.inside ? qe_eda_slopes(s) * sizeof *s->slope : 0},
   };
   memcpy(list, fields, sizeof fields);
 }
@@ -85,7 +85,7 @@ qe_status qe_eda_load(qe_eda_search *s, const qe_tensors *state) {
   list_fields(s, &s->position, list);
   QE_TRY(load_field(state, &list[0]));
   if (!is_sound(s)) return qe_fail(QE_FORMAT, "the checkpoint's tensor eda.position does not fit the network");
-  QE_TRY(qe_eda_begin_effects(s));
+  QE_TRY(qe_eda_begin_slopes(s));
   list_fields(s, &s->position, list);
   for (int i = 1; i < FIELDS; i++) QE_TRY(load_field(state, &list[i]));
   QE_TRY(check(s));

@@ -21,11 +21,11 @@ typedef struct qe_evolution_report {
   int64_t changed;              /* codes (or other genes) of the context that differ from before */
   bool accepted;                /* the context changed */
   /* NULL: not this time. Else, once a cycle, how sure the variables are: of each gene of the layout how many have the
-   * probability of their likeliest value in which tenth; [layout->genes][QE_CONFIDENCE_BINS], a row of 0: none. */
+   * probability of their likeliest value in which hundredth; [layout->genes][QE_CONFIDENCE_BINS], a row of 0: none. */
   const int64_t *confidence;
 } qe_evolution_report;
 
-enum { QE_CONFIDENCE_BINS = 10 };
+enum { QE_CONFIDENCE_BINS = 100 };
 
 typedef struct qe_evolution qe_evolution;
 

@@ -66,15 +66,18 @@ static qe_gain gain_of(const species *s, int32_t o) {
   return s->scales.gain[s->place->branch][o];
 }
 
-/* Sum of (gain w a + offset - q)^2 over the positions, in units of q. */
+/* Sum of (gain w a + offset - q)^2 over the positions, in units of q. Without a fit the moments are not about the
+ * means, and q has lost the offset. */
 static qe_s128 error_of(const species *s, int32_t o) {
   const qe_moments *m = &s->moments;
   channel_sums sums = sums_of(s, o);
   qe_gain gain = gain_of(s, o);
   qe_s128 square = qe_gain_apply(gain, qe_gain_apply(gain, sums.own, QE_TARGET_BITS), QE_TARGET_BITS);
+  square += m->square[o] - 2 * qe_gain_apply(gain, sums.cross, QE_TARGET_BITS);
+  if (!s->options->fit) return square;
   qe_s128 mean = qe_gain_apply(gain, sums.sum, QE_TARGET_BITS) - m->target[o] +
                  qe_gain_apply(s->scales.offset[o], m->count, QE_TARGET_BITS);
-  return square - 2 * qe_gain_apply(gain, sums.cross, QE_TARGET_BITS) + m->square[o] + mean * mean / m->count;
+  return square + mean * mean / m->count;
 }
 
 /* A value, over all channels. */
@@ -142,11 +145,18 @@ static qe_status species_new(species *s, const qe_guided *walk, const qe_guided_
   qe_status status = qe_moments_new(&walk->student, place->conv, q, &s->moments);
   qe_buffer_free(q);
   QE_TRY(status);
-  qe_moments_centre(&s->moments);
   QE_TRY(qe_scales_new(requant->inputs, requant->output.dim[QE_C], &s->scales));
   qe_scales_get(requant, &s->scales);
   s->residual = QE_NEW_ARRAY(int64_t, (int64_t)s->moments.inputs * s->moments.outputs);
-  return s->residual ? QE_OK : QE_NO_MEMORY;
+  if (!s->residual) return QE_NO_MEMORY;
+  if (s->options->fit) {
+    qe_moments_centre(&s->moments);
+    return QE_OK;
+  }
+  for (int32_t o = 0; o < s->moments.outputs; o++)
+    s->residual[o] = (int64_t)qe_gain_apply(s->scales.offset[o], 1, QE_TARGET_BITS);
+  qe_moments_less(&s->moments, s->residual);
+  return QE_OK;
 }
 
 static void species_free(species *s) {

@@ -116,3 +116,11 @@ void qe_moments_centre(qe_moments *m) {
     m->square[o] -= product_over(m->target[o], m->target[o], m->count);
   }
 }
+
+void qe_moments_less(qe_moments *m, const int64_t *constant) {
+  for (int64_t o = 0; o < m->outputs; o++) {
+    for (int64_t k = 0; k < m->inputs; k++) m->cross[o * m->inputs + k] -= constant[o] * m->input[k];
+    m->square[o] += constant[o] * (constant[o] * m->count - 2 * m->target[o]);
+    m->target[o] -= constant[o] * m->count;
+  }
+}

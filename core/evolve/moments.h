@@ -23,6 +23,8 @@ void qe_moments_free(qe_moments *moments); /* of zeros is fine */
 /* Moments about the means, so that an offset is always the best: gram, cross and square lose what the sums explain,
  * rounded to integers; the sums stay. */
 void qe_moments_centre(qe_moments *moments);
+/* The target less a constant in each output [O]. */
+void qe_moments_less(qe_moments *moments, const int64_t *constant);
 
 /* Per-channel sums of values and of their squares: s64 [C] each; value: codes or s32. */
 QE_CHECKED qe_status qe_channel_moments(qe_queue *queue, qe_desc desc, qe_buffer *value, int64_t *sum, int64_t *square);

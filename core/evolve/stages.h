@@ -5,7 +5,8 @@
  * *)`.
  * 2. Here: include it, and add `qe_NAME_options NAME;` to qe_evolution_options.
  * 3. stages.c: a function of the table's type that hands the stage its options, and a row.
- * 4. tools/option_table.c: the options that it reads, "NAME-…", group SEARCH; tools/search_options.c reads them.
+ * 4. core/evolve/NAME_options.def, as eda_options.def is: its options, "NAME-…" in the command; tools/option_table.c
+ * and tools/search_options.c include it.
  *
  * A stage starts from the context (evolution->network, ->genome), and from evolution->state when that is not NULL: what
  * it saved in a run that was stopped. It ends each generation (or layer, or sweep) by qe_evolution_generation, changes

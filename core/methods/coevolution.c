@@ -1,257 +1,15 @@
 /* Cooperative coevolution: an integer network is made, then searched stage by stage (core/evolve/stages.h), and the
  * best of what the stages left, by the held-out images, is the result. After Peng, Liu, Lu, Tang, "Training Quantized
- * Deep Neural Networks via Cooperative Coevolution" (2021). Reported losses are floats; what decides is integers. */
+ * Deep Neural Networks via Cooperative Coevolution" (2021). */
 #include "core/methods/coevolution.h"
-
 #include "core/base/alloc.h"
-#include "core/base/hash.h"
 #include "core/dispatch/network_file.h"
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
-
-static const char phase[] = "coevolution";
-static const char start_file[] = "start.safetensors", teacher_file[] = "teacher.safetensors",
-                  best_file[] = "best.safetensors", last_file[] = "last.safetensors";
-
-typedef struct search {
-  const qe_setting *setting;
-  qe_network *start, *teacher, *best; /* teacher NULL: none */
-  qe_evolution *evolution;
-  int64_t start_loss, start_hits, best_loss, best_hits; /* on all held-out images; 0 when there are none */
-  int64_t stage_loss, stage_hits;                       /* of the context when the last stage ended */
-  double began, before;                                 /* seconds: the clock when it began; of the runs before this */
-  double timed_at, rate;                                /* candidate-images a second since `timed_at` */
-  int64_t timed_spent;
-} search;
-
-static double clock_seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static double seconds_of(const search *s) {
-  return s->before + clock_seconds() - s->began;
-}
-
-/* Nats from Q16 bits; below 0 stays so. */
-static double nats(int64_t q16) {
-  return q16 < 0 ? -1 : (double)q16 * (0.6931471805599453 / 65536);
-}
-
-static uint64_t hash_network(const qe_network *network) {
-  uint64_t hash = QE_HASH_START;
-  for (size_t i = 0; i < network->layers; i++) {
-    const qe_network_layer *layer = &network->layer[i];
-    size_t channels = (size_t)layer->output.dim[QE_C];
-    if (layer->weight) hash = qe_hash(hash, layer->weight, (size_t)qe_count(&layer->weight_desc));
-    for (int b = 0; b < 2; b++)
-      if (layer->multiplier[b]) hash = qe_hash(hash, layer->multiplier[b], channels * sizeof *layer->multiplier[b]);
-    if (layer->offset) hash = qe_hash(hash, layer->offset, channels * sizeof *layer->offset);
-  }
-  return hash;
-}
-
-static qe_status copy_network(const qe_network *network, qe_network **copy) {
-  qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? qe_network_give(network, tensors) : QE_NO_MEMORY;
-  if (status == QE_OK) status = qe_network_take(tensors, "a copy", copy);
-  qe_tensors_free(tensors);
-  return status;
-}
-
-/* ---- held-out images ---- */
-
-static int32_t held_out_images(const search *s) {
-  return s->evolution->measure.held_out > 0 ? qe_fitness_images(s->evolution->fitness, QE_FITNESS_HELD_OUT) : 0;
-}
-
-static qe_score held_out_score(const search *s, int64_t loss, int64_t hits) {
-  int32_t images = held_out_images(s);
-  if (images == 0) return (qe_score){0};
-  return (qe_score){nats(loss) / images, 100.0 * (double)hits / images, images};
-}
-
-static qe_status log_stage(const search *s) {
-  const qe_evolution *evolution = s->evolution;
-  qe_score score = held_out_score(s, s->stage_loss, s->stage_hits);
-  qe_json json = {0};
-  qe_json_open_object(&json, NULL);
-  qe_json_text(&json, "phase", phase);
-  qe_json_text(&json, "ended", evolution->stage ? evolution->stage : "start");
-  if (score.images) {
-    qe_json_real(&json, "held_out_loss", score.loss);
-    qe_json_real(&json, "held_out_top1", score.top1);
-  }
-  qe_json_int(&json, "spent", qe_evolution_spent(evolution));
-  qe_json_real(&json, "seconds", seconds_of(s));
-  qe_json_close(&json);
-  return qe_run_append(s->setting->run, &json);
-}
-
-static void note_stage(const search *s) {
-  qe_score score = held_out_score(s, s->stage_loss, s->stage_hits);
-  const char *name = s->evolution->stage ? s->evolution->stage : "start";
-  if (score.images)
-    qe_run_note(s->setting->run, "%s: held out %.2f %% top-1, loss %.4f, after %" PRId64 " candidate-images, %.0f s",
-                name, score.top1, score.loss, qe_evolution_spent(s->evolution), seconds_of(s));
-  else
-    qe_run_note(s->setting->run, "%s: done after %" PRId64 " candidate-images, %.0f s", name,
-                qe_evolution_spent(s->evolution), seconds_of(s));
-}
-
-/* Before the first stage and after each: the context on all held-out images; the best of these is the result. */
-static qe_status between(void *context, qe_evolution *evolution) {
-  search *s = context;
-  int32_t images = held_out_images(s);
-  if (images > 0) {
-    qe_fitness_batch batch = {.part = QE_FITNESS_HELD_OUT, .count = images};
-    QE_TRY(qe_fitness_run(evolution->fitness, &batch, evolution->genome, 1, NULL, INT64_MAX, &s->stage_loss,
-                          &s->stage_hits));
-  }
-  if (!evolution->stage) {
-    s->start_loss = s->stage_loss;
-    s->start_hits = s->stage_hits;
-  }
-  QE_TRY(log_stage(s));
-  note_stage(s);
-  if (s->best && images > 0 && s->stage_loss >= s->best_loss) return QE_OK;
-  qe_network_free(s->best);
-  s->best = NULL;
-  s->best_loss = s->stage_loss;
-  s->best_hits = s->stage_hits;
-  QE_TRY(copy_network(evolution->network, &s->best));
-  return qe_run_save_network(s->setting->run, s->best, best_file);
-}
-
-/* ---- events ---- */
-
-static void measure_rate(search *s, int64_t spent) {
-  const double least = 0.2; /* seconds: shorter ones say little */
-  double now = clock_seconds();
-  if (now - s->timed_at < least && s->rate > 0) return;
-  if (spent > s->timed_spent && now > s->timed_at) s->rate = (double)(spent - s->timed_spent) / (now - s->timed_at);
-  s->timed_at = now;
-  s->timed_spent = spent;
-}
-
-static void write_confidence(qe_json *json, const qe_evolution *evolution, const int64_t *bins) {
-  if (!bins) return;
-  qe_json_open_object(json, "confidence");
-  for (size_t g = 0; g < evolution->layout->genes; g++, bins += QE_CONFIDENCE_BINS) {
-    const qe_gene *gene = &evolution->layout->gene[g];
-    int64_t count = 0;
-    for (int i = 0; i < QE_CONFIDENCE_BINS; i++) count += bins[i];
-    if (count == 0 || gene->kind != QE_GENE_WEIGHT) continue;
-    qe_json_open_array(json, evolution->network->layer[gene->layer].name);
-    for (int i = 0; i < QE_CONFIDENCE_BINS; i++) qe_json_int(json, NULL, bins[i]);
-    qe_json_close(json);
-  }
-  qe_json_close(json);
-}
-
-static qe_status log_generation(const search *s, const qe_evolution_report *exact, const qe_search_report *report) {
-  char hash[24];
-  snprintf(hash, sizeof hash, "%016" PRIx64, report->hash);
-  qe_json json = {0};
-  qe_json_open_object(&json, NULL);
-  qe_json_text(&json, "phase", phase);
-  qe_json_text(&json, "stage", report->stage);
-  qe_json_int(&json, "generation", report->generation);
-  qe_json_int(&json, "spent", report->spent);
-  if (exact->best >= 0) qe_json_real(&json, "best", report->best);
-  if (exact->best >= 0) qe_json_int(&json, "best_q16", exact->best);
-  if (exact->mean >= 0) qe_json_real(&json, "mean", report->mean);
-  if (exact->held_out >= 0) qe_json_real(&json, "held_out", report->held_out);
-  if (report->confident >= 0) qe_json_real(&json, "confident", report->confident);
-  qe_json_int(&json, "changed", report->changed);
-  qe_json_bool(&json, "accepted", report->accepted);
-  qe_json_text(&json, "hash", hash);
-  qe_json_real(&json, "images_per_second", report->images_per_second);
-  qe_json_real(&json, "seconds", report->seconds);
-  write_confidence(&json, s->evolution, exact->confidence);
-  qe_json_close(&json);
-  return qe_run_append(s->setting->run, &json);
-}
-
-static qe_status on_generation(void *context, const qe_evolution *evolution, const qe_evolution_report *exact) {
-  search *s = context;
-  measure_rate(s, exact->spent);
-  qe_search_report report = {.stage = exact->stage,
-                             .generation = exact->generation,
-                             .spent = exact->spent,
-                             .budget = exact->budget,
-                             .best = nats(exact->best),
-                             .mean = nats(exact->mean),
-                             .held_out = nats(exact->held_out),
-                             .confident =
-                                 exact->confident_per_myriad < 0 ? -1 : (double)exact->confident_per_myriad / 100,
-                             .changed = exact->changed,
-                             .accepted = exact->accepted,
-                             .images_per_second = s->rate,
-                             .seconds = seconds_of(s),
-                             .hash = hash_network(evolution->network)};
-  QE_TRY(log_generation(s, exact, &report));
-  return qe_run_generation(s->setting->run, &report);
-}
-
-static void on_note(void *context, const char *text) {
-  const search *s = context;
-  qe_run_note(s->setting->run, "%s", text);
-}
-
-/* ---- checkpoints ---- */
-
-/* The method's own numbers: one table for both directions. */
-static const struct number {
-  const char *key;
-  size_t at;
-} numbers[] = {{"start_loss", offsetof(search, start_loss)}, {"start_hits", offsetof(search, start_hits)},
-               {"best_loss", offsetof(search, best_loss)},   {"best_hits", offsetof(search, best_hits)},
-               {"stage_loss", offsetof(search, stage_loss)}, {"stage_hits", offsetof(search, stage_hits)}};
-
-enum { NUMBERS = sizeof numbers / sizeof *numbers };
-
-static qe_status give_numbers(const search *s, qe_tensors *tensors) {
-  char text[32];
-  for (int i = 0; i < NUMBERS; i++) {
-    const int64_t *value = (const int64_t *)(const void *)((const char *)s + numbers[i].at);
-    snprintf(text, sizeof text, "%" PRId64, *value);
-    QE_TRY(qe_tensors_set_meta(tensors, numbers[i].key, text));
-  }
-  snprintf(text, sizeof text, "%.3f", seconds_of(s));
-  return qe_tensors_set_meta(tensors, "seconds", text);
-}
-
-static qe_status take_numbers(search *s, const qe_tensors *tensors) {
-  for (int i = 0; i < NUMBERS; i++) {
-    const char *text = qe_tensors_get_meta(tensors, numbers[i].key);
-    int64_t *value = (int64_t *)(void *)((char *)s + numbers[i].at);
-    if (!text || sscanf(text, "%" SCNd64, value) != 1)
-      return qe_fail(QE_FORMAT, "the checkpoint lacks \"%s\"", numbers[i].key);
-  }
-  const char *text = qe_tensors_get_meta(tensors, "seconds");
-  if (!text || sscanf(text, "%lf", &s->before) != 1) s->before = 0;
-  return QE_OK;
-}
-
-static qe_status on_checkpoint(void *context, const qe_evolution *evolution) {
-  search *s = context;
-  qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? qe_evolution_give(evolution, tensors) : QE_NO_MEMORY;
-  if (status == QE_OK) status = give_numbers(s, tensors);
-  if (status == QE_OK) status = qe_run_save_network(s->setting->run, evolution->network, last_file);
-  if (status == QE_OK) status = qe_run_save_state(s->setting->run, tensors, phase);
-  qe_tensors_free(tensors);
-  return status;
-}
-
-/* ---- the whole ---- */
 
 /* A network that the run's folder has; *network NULL where it has none. */
-static qe_status read_kept(const search *s, const char *file, qe_network **network) {
+static qe_status read_kept(const qe_coevolution *s, const char *file, qe_network **network) {
   char *path;
   *network = NULL;
   QE_TRY(qe_run_path(s->setting->run, file, &path));
@@ -261,22 +19,30 @@ static qe_status read_kept(const search *s, const char *file, qe_network **netwo
   return status == QE_NOT_FOUND ? QE_OK : status;
 }
 
+static qe_status check_phase(const qe_run *run) {
+  const char *saved = qe_run_resumed_phase(run);
+  if (saved && strcmp(saved, QE_COEVOLUTION_PHASE) == 0) return QE_OK;
+  return qe_fail(QE_USAGE, "the run to resume was not of the method %s, but of phase %s", QE_COEVOLUTION_PHASE,
+                 saved ? saved : "?");
+}
+
 /* Start and teacher: those of the run when it is resumed, else made and kept. */
-static qe_status make_networks(search *s) {
+static qe_status make_networks(qe_coevolution *s) {
   const qe_setting *setting = s->setting;
   if (qe_run_resumed(setting->run)) {
-    QE_TRY(read_kept(s, start_file, &s->start));
-    QE_TRY(read_kept(s, teacher_file, &s->teacher));
-    QE_TRY(read_kept(s, best_file, &s->best));
+    QE_TRY(check_phase(setting->run));
+    QE_TRY(read_kept(s, QE_START_FILE, &s->start));
+    QE_TRY(read_kept(s, QE_TEACHER_FILE, &s->teacher));
+    QE_TRY(read_kept(s, QE_BEST_FILE, &s->best));
     if (!s->start || !s->best)
       return qe_fail(QE_NOT_FOUND, "the run's folder lacks %s: it cannot be resumed",
-                     s->start ? best_file : start_file);
+                     s->start ? QE_BEST_FILE : QE_START_FILE);
     return QE_OK;
   }
   QE_TRY(qe_coevolution_start(setting, &s->start));
   QE_TRY(qe_coevolution_teacher(setting, &s->teacher));
-  QE_TRY(qe_run_save_network(setting->run, s->start, start_file));
-  return s->teacher ? qe_run_save_network(setting->run, s->teacher, teacher_file) : QE_OK;
+  QE_TRY(qe_run_save_network(setting->run, s->start, QE_START_FILE));
+  return s->teacher ? qe_run_save_network(setting->run, s->teacher, QE_TEACHER_FILE) : QE_OK;
 }
 
 /* Which layers evolve, of a text such as "weights,requantisers". */
@@ -299,7 +65,7 @@ static qe_status find_evolving(const char *text, const qe_network *network, bool
   return QE_OK;
 }
 
-static qe_status open_search(search *s) {
+static qe_status open_search(qe_coevolution *s) {
   const qe_setting *setting = s->setting;
   qe_network *network = NULL;
   qe_evolution_setup setup = {.device = &setting->device,
@@ -310,23 +76,20 @@ static qe_status open_search(search *s) {
                               .seed = setting->options.seed,
                               .budget = setting->search.budget,
                               .save_every = setting->search.save_every,
-                              .events = {s, on_generation, on_note, on_checkpoint}};
+                              .events = qe_coevolution_events(s)};
   bool *evolves = QE_NEW_ARRAY(bool, s->start->layers);
   qe_status status = evolves ? find_evolving(setting->search.evolve, s->start, evolves) : QE_NO_MEMORY;
   setup.evolves = evolves;
-  if (status == QE_OK) status = copy_network(s->start, &network);
+  if (status == QE_OK) status = qe_coevolution_copy(s->start, &network);
   if (status == QE_OK) status = qe_evolution_new(&setup, network, &s->evolution);
   qe_free(evolves);
   return status;
 }
 
-static qe_status take_checkpoint(search *s) {
+static qe_status take_checkpoint(qe_coevolution *s) {
   const qe_tensors *tensors = qe_run_resumed(s->setting->run);
-  const char *saved = qe_run_resumed_phase(s->setting->run);
   if (!tensors) return QE_OK;
-  if (!saved || strcmp(saved, phase) != 0)
-    return qe_fail(QE_USAGE, "the run to resume was not of the method %s, but of phase %s", phase, saved ? saved : "?");
-  QE_TRY(take_numbers(s, tensors));
+  QE_TRY(qe_coevolution_take_numbers(s, tensors));
   QE_TRY(qe_evolution_resume(s->evolution, tensors, "the run's checkpoint"));
   qe_run_drop_resumed(s->setting->run);
   qe_run_note(s->setting->run, "resumed after %" PRId64 " candidate-images, in stage %d",
@@ -334,10 +97,10 @@ static qe_status take_checkpoint(search *s) {
   return QE_OK;
 }
 
-static qe_status run_stages(search *s, const qe_stage *const *stage) {
-  s->began = s->timed_at = clock_seconds();
+static qe_status run_stages(qe_coevolution *s, const qe_stage *const *stage) {
+  s->began = s->timed_at = qe_coevolution_clock();
   s->timed_spent = qe_evolution_spent(s->evolution);
-  qe_status status = qe_evolution_run(s->evolution, stage, &s->setting->search.options, between);
+  qe_status status = qe_evolution_run(s->evolution, stage, &s->setting->search.options, qe_coevolution_between);
   if (status != QE_INTERRUPTED) return status;
   char *folder;
   QE_TRY(qe_run_path(s->setting->run, "", &folder));
@@ -348,12 +111,9 @@ static qe_status run_stages(search *s, const qe_stage *const *stage) {
 }
 
 /* The test images are looked at here, once. */
-static qe_status conclude(const search *s, qe_result *result) {
+static qe_status conclude(const qe_coevolution *s, qe_result *result) {
   const qe_setting *setting = s->setting;
-  result->start_held_out = held_out_score(s, s->start_loss, s->start_hits);
-  result->held_out = held_out_score(s, s->best_loss, s->best_hits);
-  result->candidate_images = qe_evolution_spent(s->evolution);
-  result->seconds = seconds_of(s);
+  qe_coevolution_fill(s, result);
   QE_TRY(qe_evaluate_network(setting->device, s->start, setting->data, 0, NULL, &result->start));
   QE_TRY(qe_evaluate_network(setting->device, s->best, setting->data, 0, NULL, &result->final));
   return qe_coevolution_report(setting, s->start, s->best, result);
@@ -361,7 +121,7 @@ static qe_status conclude(const search *s, qe_result *result) {
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {
   const qe_stage *stage[QE_MOST_STAGES];
-  search s = {.setting = setting};
+  qe_coevolution s = {.setting = setting};
   memset(result, 0, sizeof *result);
   result->quantized = result->searched = true;
   QE_TRY(qe_stages_find(setting->search.stages, stage));

@@ -72,17 +72,17 @@ static qe_status find_layer(history *h, const char *name, size_t *at) {
   return QE_OK;
 }
 
-/* The mean of a histogram whose bins part 0...1. */
+/* The mean of a list of [hundredth, count]; below 0 when it is empty. */
 static double mean_of(const cJSON *bins) {
   double sum = 0, count = 0;
-  int size = cJSON_GetArraySize(bins), k = 0;
   const cJSON *bin;
   cJSON_ArrayForEach(bin, bins) {
-    double value = cJSON_IsNumber(bin) ? bin->valuedouble : 0;
-    sum += value * (k++ + 0.5) / size;
-    count += value;
+    const cJSON *at = cJSON_GetArrayItem(bin, 0), *weights = cJSON_GetArrayItem(bin, 1);
+    if (!cJSON_IsNumber(at) || !cJSON_IsNumber(weights)) continue;
+    sum += weights->valuedouble * (at->valuedouble + 0.5) / 100;
+    count += weights->valuedouble;
   }
-  return count > 0 ? sum / count : 0;
+  return count > 0 ? sum / count : -1;
 }
 
 static qe_status add_confidence(history *h, const cJSON *line) {
@@ -91,6 +91,7 @@ static qe_status add_confidence(history *h, const cJSON *line) {
   QE_TRY(qe_reserve(&h->columns, &h->column_capacity, h->column_count + 1, sizeof *h->columns));
   cJSON_ArrayForEach(bins, all) {
     cell c = {.column = h->column_count, .confidence = mean_of(bins)};
+    if (c.confidence < 0) continue;
     QE_TRY(find_layer(h, bins->string, &c.layer));
     QE_TRY(qe_reserve(&h->cells, &h->cell_capacity, h->cell_count + 1, sizeof *h->cells));
     h->cells[h->cell_count++] = c;
@@ -224,7 +225,7 @@ static qe_status add_fitness(qe_page *page, const history *h) {
 static double least_confidence(const history *h) {
   double least = 1;
   for (size_t i = 0; i < h->cell_count; i++) least = fmin(least, h->cells[i].confidence);
-  return floor(least * 10) / 10;
+  return fmin(floor(least * 50) / 50, 0.98);
 }
 
 static void add_scale(qe_page *page, double low, double y) {
@@ -234,7 +235,7 @@ static void add_scale(qe_page *page, double low, double y) {
                 "<rect class=\"f0\" fill-opacity=\"%.2f\" x=\"%d\" y=\"%.1f\" width=\"24\" height=\"12\"/>",
                 160 + 24 * i, y, i / 5.0, 160 + 24 * i, y);
   qe_page_add(page,
-              "<text class=\"end faint\" x=\"154\" y=\"%.1f\">%.1f</text><text class=\"faint\" x=\"310\" "
+              "<text class=\"end faint\" x=\"154\" y=\"%.1f\">%.2f</text><text class=\"faint\" x=\"310\" "
               "y=\"%.1f\">1</text>\n",
               y + 10, low, y + 10);
 }
@@ -256,8 +257,8 @@ static void add_confidence_map(qe_page *page, const history *h) {
     const cell *c = &h->cells[i];
     if (c->column % every != 0) continue;
     qe_page_add(page, "<rect class=\"f0\" fill-opacity=\"%.2f\" x=\"%.2f\" y=\"%zu\" width=\"%.2f\" height=\"%d\"/>",
-                low < 1 ? fmax(0, (c->confidence - low) / (1 - low)) : 1, LEFT + wide * (double)(c->column / every),
-                ROW * c->layer, wide + 0.2, ROW - 1);
+                fmax(0, (c->confidence - low) / (1 - low)), LEFT + wide * (double)(c->column / every), ROW * c->layer,
+                wide, ROW - 1);
   }
   add_scale(page, low, bottom + 16);
   qe_page_add(page, "<text class=\"end faint\" x=\"%d\" y=\"%.1f\">cycles, to %.3g M candidate-images</text></svg>\n",
@@ -345,8 +346,8 @@ static void add_summary(qe_page *page, const qe_setting *setting, const qe_resul
   qe_page_text(page, *setting->search.stages ? setting->search.stages : "none");
   qe_page_add(page, ". Data: ");
   qe_page_text(page, setting->data->source);
-  qe_page_add(page, ". Seed %llu. %.4g M candidate-images in %.0f s.</p>\n", (unsigned long long)setting->options.seed,
-              (double)result->candidate_images / 1e6, result->seconds);
+  qe_page_add(page, ". Seed %llu. %lld candidate-images in %.0f s.</p>\n", (unsigned long long)setting->options.seed,
+              (long long)result->candidate_images, result->seconds);
   if (result->held_out.images == 0 && result->final.images == 0) return;
   qe_page_add(page, "<table><tr><th></th><th>top-1, start</th><th>now</th><th>loss, start</th><th>now</th></tr>\n");
   add_row(page, "test", &result->start, &result->final);

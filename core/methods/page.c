@@ -23,7 +23,7 @@ static const char style[] =
     "svg .mid{text-anchor:middle}.grid{stroke:var(--line);stroke-width:1}.edge{stroke:var(--faint);stroke-width:1;"
     "stroke-dasharray:3 3}.l0,.l1,.l2{fill:none;stroke-width:1.8;stroke-linejoin:round}.l0{stroke:var(--c0)}"
     ".l1{stroke:var(--c1)}.l2{stroke:var(--soft);stroke-width:1.2}.f0{fill:var(--c0)}.f1{fill:var(--c1)}"
-    ".f2{fill:var(--soft)}.cold{fill:var(--cold)}";
+    ".f2{fill:var(--soft)}.cold{fill:var(--cold)}rect{shape-rendering:crispEdges}";
 
 void qe_page_add(qe_page *page, const char *format, ...) {
   va_list args, again;

@@ -311,7 +311,7 @@ static qe_status run_method(const parity_target *target, qe_device *ref, const q
 static qe_status run_seed(const parity_target *target, const parity_options *options, qe_device *ref, uint64_t seed,
                           parity_report *report) {
   for (int i = 0; qe_method_get(i); i++)
-    if (!options->impl || strcmp(options->impl, qe_method_get(i)->name) == 0)
+    if (!qe_method_get(i)->searches && (!options->impl || strcmp(options->impl, qe_method_get(i)->name) == 0))
       QE_TRY(run_method(target, ref, qe_method_get(i), seed, report));
   return QE_OK;
 }
