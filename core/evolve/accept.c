@@ -2,10 +2,9 @@
 #include "core/evolve/accept.h"
 
 #include "core/base/alloc.h"
+#include "core/base/wide.h"
 
 enum { PARTS = 16 }; /* of the held-out batch, whose differences tell the standard error */
-
-__extension__ typedef __int128 wide;
 
 static int32_t confirm_images(const qe_fitness *fitness, const qe_accept_options *options) {
   return options->confirm > 0 ? options->confirm : qe_fitness_images(fitness, QE_FITNESS_HELD_OUT);
@@ -34,13 +33,13 @@ static qe_status find_best(qe_fitness *fitness, const qe_fitness_batch *batch, s
  * tells: sum^2 >= (margin / 4)^2 * PARTS / (PARTS - 1) * sum of (difference - mean)^2. */
 static bool is_better(const int64_t before[PARTS], const int64_t after[PARTS], int32_t margin) {
   int64_t sum = 0;
-  wide spread = 0;
+  qe_s128 spread = 0;
   for (int k = 0; k < PARTS; k++) sum += after[k] - before[k];
   for (int k = 0; k < PARTS; k++) { /* in units of 1 / PARTS */
-    wide off = (wide)(after[k] - before[k]) * PARTS - sum;
+    qe_s128 off = (qe_s128)(after[k] - before[k]) * PARTS - sum;
     spread += off * off;
   }
-  return sum < 0 && (wide)sum * sum * (16 * PARTS * (PARTS - 1)) >= spread * margin * margin;
+  return sum < 0 && (qe_s128)sum * sum * (16 * PARTS * (PARTS - 1)) >= spread * margin * margin;
 }
 
 static qe_status confirm(qe_fitness *fitness, const qe_fitness_batch *batch, int32_t margin, size_t bytes,

@@ -143,23 +143,53 @@ static int64_t differing(const qe_genome_layout *layout, const char *a, const ch
   return count;
 }
 
-static qe_status decide(search *s, qe_evolution_report *report) {
+/* The context and `proposals` others lie in the genomes: the true fitness says which of them the network becomes. */
+static qe_status decide(search *s, int32_t proposals, qe_evolution_report *report) {
   const qe_genome_layout *layout = s->moves->layout;
-  qe_verdict verdict;
-  qe_genome_from_network(layout, s->evolution->network, genome_at(s, 0));
-  for (int32_t k = 0; k < PROPOSALS - 1; k++) propose(s, k);
   uint64_t number = qe_evolve_number(s->evolution, s->generation, 1);
-  QE_TRY(qe_accept(s->evolution->fitness, &s->options->accept, number, layout, s->genomes, PROPOSALS, &verdict));
+  qe_verdict verdict;
+  QE_TRY(qe_accept(s->evolution->fitness, &s->options->accept, number, layout, s->genomes, proposals, &verdict));
   report->accepted = verdict.winner >= 0;
   report->held_out = report->accepted ? verdict.after : verdict.before;
-  s->stale = report->accepted ? 0 : s->stale + 1;
-  s->scale = report->accepted ? s->scale * 5 / 4 : s->scale * 7 / 8;
-  if (s->scale < SCALE_LEAST) s->scale = SCALE_LEAST;
-  if (s->scale > SCALE_MOST) s->scale = SCALE_MOST;
   if (!report->accepted) return QE_OK;
   const char *winner = genome_at(s, verdict.winner + 1);
   report->changed = differing(layout, genome_at(s, 0), winner);
   return qe_genome_to_network(layout, winner, s->evolution->network);
+}
+
+static qe_status vote_generation(search *s, qe_evolution_report *report) {
+  QE_TRY(try_pairs(s, report));
+  qe_genome_from_network(s->moves->layout, s->evolution->network, genome_at(s, 0));
+  for (int32_t k = 0; k < PROPOSALS - 1; k++) propose(s, k);
+  QE_TRY(decide(s, PROPOSALS, report));
+  s->stale = report->accepted ? 0 : s->stale + 1;
+  s->scale = report->accepted ? s->scale * 5 / 4 : s->scale * 7 / 8;
+  if (s->scale < SCALE_LEAST) s->scale = SCALE_LEAST;
+  if (s->scale > SCALE_MOST) s->scale = SCALE_MOST;
+  return QE_OK;
+}
+
+/* The gene of the logits' scale; the number of moves when there is none. */
+static size_t find_logit_scale(const search *s) {
+  size_t at = 0;
+  while (at < s->moves->moves && (s->moves->move[at].kind != QE_MOVE_STEP ||
+                                  (size_t)s->moves->move[at].layer + 1 < s->evolution->network->layers))
+    at++;
+  return at;
+}
+
+/* The scale of the logits alone, which changes no answer: fitted first, so that no other gene is taken for what only
+ * makes the network less, or more, sure. */
+static qe_status scale_logits(search *s, size_t gene, qe_evolution_report *report) {
+  static const int32_t step[PROPOSALS] = {-128, -64, -32, 32, 64, 128, 192};
+  qe_genome_from_network(s->moves->layout, s->evolution->network, genome_at(s, 0));
+  memset(s->value, 0, s->moves->moves * sizeof *s->value);
+  for (int32_t k = 0; k < PROPOSALS; k++) {
+    s->value[gene] = step[k];
+    qe_moves_apply(s->moves, s->evolution->network, s->value, genome_at(s, k + 1));
+  }
+  report->best = report->mean = -1;
+  return decide(s, PROPOSALS, report);
 }
 
 /* ---- state ---- */
@@ -225,10 +255,11 @@ static qe_status run(search *s) {
   QE_TRY(make_room(s));
   QE_TRY(restore(s));
   QE_TRY(qe_fitness_use(s->evolution->fitness, s->evolution->network, s->moves->layout));
+  size_t logits = find_logit_scale(s);
   while (goes_on(s)) {
     qe_evolution_report report = {.held_out = -1, .confident_per_myriad = -1};
-    QE_TRY(try_pairs(s, &report));
-    QE_TRY(decide(s, &report));
+    bool first = s->generation == 0 && logits < s->moves->moves;
+    QE_TRY(first ? scale_logits(s, logits, &report) : vote_generation(s, &report));
     report.generation = ++s->generation;
     QE_TRY(qe_evolution_generation(s->evolution, &report, save, s));
   }

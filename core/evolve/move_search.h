@@ -3,7 +3,8 @@
  * Each generation tries pairs of candidates, genes up in one and down in the other by random signs; the pairs'
  * ranked differences of loss on one fresh batch are votes for each gene, which a momentum gathers. Proposals move the
  * genes with the most votes: all, a part, few of them; the best candidate stands among them. The true fitness accepts
- * (accept.h). Amplitudes grow with every acceptance and shrink with every refusal. */
+ * (accept.h). Before all that the scale of the logits is fitted where it is a gene. Amplitudes grow with every
+ * acceptance and shrink with every refusal. */
 #ifndef QE_EVOLVE_MOVE_SEARCH_H
 #define QE_EVOLVE_MOVE_SEARCH_H
 

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/fixed.h"
+#include "core/base/wide.h"
 
 #include <string.h>
 
@@ -14,8 +15,6 @@ enum {
   RANGE_BITS = 4,
   MOST_OFFSET_SHIFT = 48
 };
-
-__extension__ typedef __int128 wide;
 
 /* ---- which there are ---- */
 
@@ -107,15 +106,15 @@ void qe_moves_free(qe_moves *moves) {
 /* ---- what they do ---- */
 
 /* round(value * 2^(exponent / 256)), halves up; saturated to `most`. */
-static int64_t scaled(wide value, int32_t exponent, int64_t most) {
+static int64_t scaled(qe_s128 value, int32_t exponent, int64_t most) {
   if (exponent == 0) return (int64_t)value;
   if (exponent > MOST_EXPONENT) exponent = MOST_EXPONENT;
   if (exponent < -MOST_EXPONENT) exponent = -MOST_EXPONENT;
   int32_t whole = exponent >= 0 ? exponent / OCTAVE + 1 : -((-exponent) / OCTAVE);
   int shift = 30 - whole; /* 2^(exponent / 256) = 2^(exponent / 256 - whole) * 2^whole, the first from the table */
-  wide product = value * qe_exp2_negative((int64_t)whole * OCTAVE - exponent);
-  wide rounded = (product + ((wide)1 << (shift - 1))) >> shift;
-  return rounded > most ? most : rounded < -(wide)most ? -most : (int64_t)rounded;
+  qe_s128 product = value * qe_exp2_negative((int64_t)whole * OCTAVE - exponent);
+  qe_s128 rounded = (product + ((qe_s128)1 << (shift - 1))) >> shift;
+  return rounded > most ? most : rounded < -(qe_s128)most ? -most : (int64_t)rounded;
 }
 
 /* Of one layer: where its part of the genome is, and what the moves ask for. */
@@ -140,7 +139,7 @@ static void rescale(const part *p, int32_t out, const int32_t in[2]) {
   for (int32_t c = 0; c < p->layer->output.dim[QE_C]; c++) {
     for (int32_t b = 0; b < p->layer->inputs; b++)
       p->multiplier[b][c] = (int32_t)scaled(p->layer->multiplier[b][c], out - in[b], INT32_MAX);
-    if (out != 0) p->offset[c] = scaled((wide)p->layer->offset[c] - half, out, INT64_MAX / 4) + half;
+    if (out != 0) p->offset[c] = scaled((qe_s128)p->layer->offset[c] - half, out, INT64_MAX / 4) + half;
   }
 }
 
