@@ -145,7 +145,6 @@ static void choose_sources(qe_scratch_plan *plan, qe_votes_from from) {
     unit->source = logits ? QE_ERROR_LOSS : QE_ERROR_ABOVE;
     if (from == QE_VOTES_FEEDBACK && hidden && i != last) unit->source = QE_ERROR_FEEDBACK;
     if (from == QE_VOTES_NODES && hidden) unit->source = QE_ERROR_NOISE;
-    if (from == QE_VOTES_RANK1) unit->source = QE_ERROR_NONE;
   }
 }
 
