@@ -232,7 +232,7 @@ static bool same_networks(const qe_network *a, const qe_network *b) {
 
 static void test_devices_agree(void **state) {
   (void)state;
-  for (int from = 0; from < QE_VOTES_RANK1; from++) {
+  for (int from = 0; from < QE_VOTES_SOURCES; from++) {
     qe_scratch_options options = options_of((qe_votes_from)from);
     training t[2];
     for (int k = 0; k < 2; k++) {
@@ -249,7 +249,7 @@ static void test_devices_agree(void **state) {
 
 static void test_resume(void **state) {
   (void)state;
-  for (int from = 0; from < QE_VOTES_RANK1; from++) {
+  for (int from = 0; from < QE_VOTES_SOURCES; from++) {
     qe_scratch_options options = options_of((qe_votes_from)from);
     training whole, part;
     training_open(&whole, fixture_fast(), &options);
@@ -276,7 +276,7 @@ static void test_resume(void **state) {
 static void test_learns(void **state) {
   (void)state;
   for (int from = 0; from < QE_VOTES_SOURCES; from++) {
-    if (from == QE_VOTES_NODES || from == QE_VOTES_RANK1) continue; /* the baselines take longer than a test may */
+    if (from == QE_VOTES_NODES) continue; /* takes longer than a test may */
     qe_scratch_options options = options_of((qe_votes_from)from);
     options.pad = 0;
     options.flip = false;

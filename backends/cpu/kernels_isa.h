@@ -54,6 +54,7 @@
   X(int_augment)                                                                                                       \
   X(int_softmax_error)                                                                                                 \
   X(int_gate)                                                                                                          \
+  X(int_sum_pool)                                                                                                      \
   X(int_spread)                                                                                                        \
   X(int_pack)                                                                                                          \
   X(int_unpack)

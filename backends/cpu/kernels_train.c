@@ -76,6 +76,39 @@ void CPU_NAME(int_spread_rows)(const qe_call *call, int64_t first, int64_t last)
   }
 }
 
+/* ---- int_sum_pool ---- */
+
+#define ADD_PIXEL(name, code)                                                                                          \
+  CPU_INLINE void name(int32_t *sum, const void *from, int64_t first, int64_t channels) {                              \
+    const code *pixel = (const code *)from + first;                                                                    \
+    CPU_SIMD for (int64_t c = 0; c < channels; c++) sum[c] += pixel[c];                                                \
+  }
+ADD_PIXEL(add_u8, uint8_t)
+ADD_PIXEL(add_s8, int8_t)
+
+/* Rows are pixels of the sums. */
+void CPU_NAME(int_sum_pool_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const qe_operand *x = &call->operand[0], *sums = &call->operand[1];
+  const qe_window *window = &call->attrs.window;
+  const int32_t *in = x->desc.dim, *out = sums->desc.dim;
+  int64_t channels = in[QE_C];
+  for (int64_t pixel = first; pixel < last; pixel++) {
+    int64_t top = pixel / out[QE_W] % out[QE_H] * window->stride[0] - window->pad[0];
+    int64_t left = pixel % out[QE_W] * window->stride[1] - window->pad[1];
+    int64_t image = pixel / out[QE_W] / out[QE_H] * in[QE_H];
+    int32_t *to = (int32_t *)sums->data + pixel * channels;
+    memset(to, 0, (size_t)channels * sizeof *to);
+    for (int64_t row = top < 0 ? 0 : top; row < smaller(top + window->kernel[0], in[QE_H]); row++)
+      for (int64_t column = left < 0 ? 0 : left; column < smaller(left + window->kernel[1], in[QE_W]); column++) {
+        int64_t at = ((image + row) * in[QE_W] + column) * channels;
+        if (x->desc.dtype == QE_U8)
+          add_u8(to, x->data, at, channels);
+        else
+          add_s8(to, x->data, at, channels);
+      }
+  }
+}
+
 /* ---- int_channel_sums ---- */
 
 /* `count` channels of `pixels` pixels: a and b at the first one. `part` holds the sums of so many pixels that they fit:

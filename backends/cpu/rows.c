@@ -74,6 +74,7 @@ static const struct rows_op {
     [QE_OP_int_augment] = {images, 3, check_indices},
     [QE_OP_int_softmax_error] = {images, 0, check_labels},
     [QE_OP_int_gate] = {pixels, 0, NULL},
+    [QE_OP_int_sum_pool] = {population_pixels, 1, NULL},
     [QE_OP_int_spread] = {population_pixels, 1, NULL},
     [QE_OP_int_pack] = {code_blocks, 0, NULL},
     [QE_OP_int_unpack] = {code_blocks, 1, NULL},

@@ -15,6 +15,7 @@ typedef struct stage {
   qe_scratch *trainer;
   qe_scratch_score seen; /* since the last line */
   int64_t held_out;      /* loss an image at the last look; -1: not looked */
+  int64_t looked;        /* step of the last look */
 } stage;
 
 qe_votes_from qe_votes_from_find(const char *name) {
@@ -54,6 +55,7 @@ static int32_t rate_of(const stage *s) {
 static qe_status look(stage *s) {
   qe_evolution *evolution = s->evolution;
   int64_t loss = 0, hits = 0;
+  s->looked = s->trainer->step;
   qe_scratch_give_network(s->trainer, evolution->network);
   QE_TRY(qe_evolution_renew(evolution));
   if (evolution->measure.held_out == 0) return QE_OK;
@@ -91,7 +93,7 @@ static qe_status train(stage *s) {
     qe_fitness_set_spent(s->evolution->fitness, qe_evolution_spent(s->evolution) + s->trainer->cost);
     if (s->trainer->step % s->options->steps == 0) QE_TRY(report(s));
   }
-  return look(s);
+  return s->looked == s->trainer->step ? QE_OK : look(s);
 }
 
 static qe_status open_stage(stage *s) {
@@ -115,7 +117,7 @@ static qe_status open_stage(stage *s) {
 }
 
 qe_status qe_scratch_run(qe_evolution *evolution, const qe_scratch_options *options) {
-  stage s = {.evolution = evolution, .options = options, .held_out = -1};
+  stage s = {.evolution = evolution, .options = options, .held_out = -1, .looked = -1};
   qe_status status = open_stage(&s);
   if (status == QE_OK) status = train(&s);
   qe_scratch_free(s.trainer);

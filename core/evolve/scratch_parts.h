@@ -15,7 +15,6 @@ enum { QE_MOST_MULTIPLIER = 1 << 13 }; /* of sums, so that those of 4-bit layers
 
 /* Where the error at a unit's output comes from. */
 typedef enum qe_error_source {
-  QE_ERROR_NONE,     /* none is needed */
   QE_ERROR_LOSS,     /* the unit gives logits: softmax error */
   QE_ERROR_ABOVE,    /* from the units that read it */
   QE_ERROR_FEEDBACK, /* a matrix for each class and channel, times the softmax error of the network's logits */

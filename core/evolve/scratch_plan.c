@@ -34,24 +34,24 @@ static qe_status add_unit(qe_scratch_plan *plan, int32_t at) {
   return QE_OK;
 }
 
+/* Ops that errors pass as they are, or by their own rule. */
+static bool passes(qe_op op) {
+  static const bool does[QE_OPS] = {[QE_OP_int_gather] = true,
+                                    [QE_OP_int_subsample] = true,
+                                    [QE_OP_int_sum_pool] = true,
+                                    [QE_OP_int_conv2d] = true,
+                                    [QE_OP_int_requant] = true};
+  return does[op];
+}
+
 static qe_status take_layer(qe_scratch_plan *plan, int32_t at) {
   const qe_network_layer *layer = &plan->network->layer[at];
   plan->unit_of[at] = layer->inputs ? plan->unit_of[layer->input[0]] : QE_NONE;
-  switch (layer->op) {
-  case QE_OP_int_gather:
-  case QE_OP_int_subsample:
-  case QE_OP_int_sum_pool:
-    return QE_OK;
-  case QE_OP_int_conv2d:
-    if (layer->attrs.window.groups != 1) return refuse(layer, "convolutions of groups have no votes");
-    return QE_OK;
-  case QE_OP_int_requant:
-    return is_sums(plan, layer->input[0]) ? add_unit(plan, at) : QE_OK;
-  case QE_OP_int_requant_add:
+  if (layer->op == QE_OP_int_requant_add || (layer->op == QE_OP_int_requant && is_sums(plan, layer->input[0])))
     return add_unit(plan, at);
-  default:
-    return refuse(layer, "its op has no rule for errors");
-  }
+  if (!passes(layer->op)) return refuse(layer, "its op has no rule for errors");
+  if (layer->weight && layer->attrs.window.groups != 1) return refuse(layer, "convolutions of groups have no votes");
+  return QE_OK;
 }
 
 /* ---- boundaries and heads ---- */
@@ -145,7 +145,6 @@ static void choose_sources(qe_scratch_plan *plan, qe_votes_from from) {
     unit->source = logits ? QE_ERROR_LOSS : QE_ERROR_ABOVE;
     if (from == QE_VOTES_FEEDBACK && hidden && i != last) unit->source = QE_ERROR_FEEDBACK;
     if (from == QE_VOTES_NODES && hidden) unit->source = QE_ERROR_NOISE;
-    if (from == QE_VOTES_RANK1) unit->source = QE_ERROR_NONE;
   }
 }
 

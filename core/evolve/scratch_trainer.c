@@ -201,7 +201,7 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
   adapt(t, &unit->wide, rate == 0);
   adapt(t, &unit->error, rate == 0);
-  if (rate > 0 && unit->source != QE_ERROR_NONE) vote(t, unit, rate);
+  if (rate > 0) vote(t, unit, rate);
   qe_scratch_refresh(t, unit);
 }
 
