@@ -38,8 +38,8 @@ typedef struct training {
   qe_scratch *trainer;
 } training;
 
-static qe_scratch_options options_of(qe_votes_from from) {
-  return (qe_scratch_options){.votes_from = from,
+static qe_scratch_options options_of(qe_scratch_source from) {
+  return (qe_scratch_options){.source = from,
                               .batch = BATCH,
                               .rate = 2048,
                               .error_bits = 4,
@@ -184,7 +184,7 @@ static void test_direction(void **state) {
   (void)state;
   static const double least[2] = {0.8, 0.7};
   for (int low = 0; low < 2; low++) {
-    qe_scratch_options options = options_of(QE_VOTES_BACKPROP);
+    qe_scratch_options options = options_of(QE_SCRATCH_BACKPROP);
     options.pad = 0;
     options.flip = false;
     options.error_bits = low ? 4 : 8;
@@ -232,8 +232,8 @@ static bool same_networks(const qe_network *a, const qe_network *b) {
 
 static void test_devices_agree(void **state) {
   (void)state;
-  for (int from = 0; from < QE_VOTES_SOURCES; from++) {
-    qe_scratch_options options = options_of((qe_votes_from)from);
+  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
+    qe_scratch_options options = options_of((qe_scratch_source)from);
     training t[2];
     for (int k = 0; k < 2; k++) {
       training_open(&t[k], k ? fixture_fast() : fixture_device[0], &options);
@@ -249,8 +249,8 @@ static void test_devices_agree(void **state) {
 
 static void test_resume(void **state) {
   (void)state;
-  for (int from = 0; from < QE_VOTES_SOURCES; from++) {
-    qe_scratch_options options = options_of((qe_votes_from)from);
+  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
+    qe_scratch_options options = options_of((qe_scratch_source)from);
     training whole, part;
     training_open(&whole, fixture_fast(), &options);
     training_open(&part, fixture_fast(), &options);
@@ -275,9 +275,9 @@ static void test_resume(void **state) {
 
 static void test_learns(void **state) {
   (void)state;
-  for (int from = 0; from < QE_VOTES_SOURCES; from++) {
-    if (from == QE_VOTES_NODES) continue; /* takes longer than a test may */
-    qe_scratch_options options = options_of((qe_votes_from)from);
+  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
+    if (from == QE_SCRATCH_NODES) continue; /* takes longer than a test may */
+    qe_scratch_options options = options_of((qe_scratch_source)from);
     options.pad = 0;
     options.flip = false;
     training t;

@@ -91,7 +91,7 @@ static qe_scratch_options read_scratch(const qe_options *options) {
 #define QE_SCRATCH_INT(field, name, initial, least, most, help) .field = qe_option_int(options, "scratch-" name),
 #include "core/evolve/scratch_options.def"
 #undef QE_SCRATCH_INT
-      .votes_from = qe_votes_from_find(qe_option_text(options, "votes-from"))};
+      .source = qe_scratch_source_find(qe_option_text(options, "scratch-source"))};
 }
 
 qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {

@@ -18,15 +18,15 @@ typedef struct stage {
   int64_t looked;        /* step of the last look */
 } stage;
 
-qe_votes_from qe_votes_from_find(const char *name) {
+qe_scratch_source qe_scratch_source_find(const char *name) {
   static const char *const names[] = {
 #define X(id, text) text,
-      QE_VOTES_LIST(X)
+      QE_SCRATCH_SOURCE_LIST(X)
 #undef X
   };
   int at = 0;
-  while (at < QE_VOTES_SOURCES && strcmp(names[at], name) != 0) at++;
-  return (qe_votes_from)at;
+  while (at < QE_SCRATCH_SOURCES && strcmp(names[at], name) != 0) at++;
+  return (qe_scratch_source)at;
 }
 
 /* Candidate-images of the stage. */

@@ -10,31 +10,31 @@
 extern "C" {
 #endif
 
-#define QE_VOTES_LIST(X)                                                                                               \
+#define QE_SCRATCH_SOURCE_LIST(X)                                                                                      \
   X(HEADS, "heads")       /* each block's own small classifier on its pooled codes: the exact local error */           \
   X(FEEDBACK, "feedback") /* matrices learned by node perturbation carry the softmax error to every layer */           \
   X(BACKPROP, "backprop") /* integer back-propagation of low-bit errors, straight through */                           \
   X(NODES, "nodes")       /* node perturbation: noise on activations, times the change of loss */
 
-typedef enum qe_votes_from {
-#define X(id, name) QE_VOTES_##id,
-  QE_VOTES_LIST(X)
+typedef enum qe_scratch_source {
+#define X(id, name) QE_SCRATCH_##id,
+  QE_SCRATCH_SOURCE_LIST(X)
 #undef X
-      QE_VOTES_SOURCES
-} qe_votes_from;
+      QE_SCRATCH_SOURCES
+} qe_scratch_source;
 
 /* scratch_options.def says what each is. */
 typedef struct qe_scratch_options {
 #define QE_SCRATCH_INT(field, name, initial, least, most, help) int64_t field;
 #include "core/evolve/scratch_options.def"
 #undef QE_SCRATCH_INT
-  qe_votes_from votes_from;
+  qe_scratch_source source;
   int32_t pad; /* augmentation */
   bool flip;
 } qe_scratch_options;
 
-/* By name, QE_VOTES_SOURCES when there is none. */
-qe_votes_from qe_votes_from_find(const char *name);
+/* By name, QE_SCRATCH_SOURCES when there is none. */
+qe_scratch_source qe_scratch_source_find(const char *name);
 
 /* Trains a network of the context's layers and grids from random codes; augmentation by evolution->measure. Needs a
  * budget. QE_REFUSED names a layer that has no rule. */

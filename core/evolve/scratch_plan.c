@@ -136,15 +136,15 @@ static qe_status add_heads(qe_scratch_plan *plan, int32_t cells) {
 
 /* ---- sources of errors ---- */
 
-static void choose_sources(qe_scratch_plan *plan, qe_votes_from from) {
+static void choose_sources(qe_scratch_plan *plan, qe_scratch_source from) {
   size_t last = last_boundary(plan);
   for (size_t i = 0; i < plan->units; i++) {
     qe_scratch_unit *unit = &plan->unit[i];
     bool logits = plan->network->layer[unit->requant].output.dtype == QE_S32;
     bool hidden = !unit->local && unit->conv != QE_NONE && !logits;
     unit->source = logits ? QE_ERROR_LOSS : QE_ERROR_ABOVE;
-    if (from == QE_VOTES_FEEDBACK && hidden && i != last) unit->source = QE_ERROR_FEEDBACK;
-    if (from == QE_VOTES_NODES && hidden) unit->source = QE_ERROR_NOISE;
+    if (from == QE_SCRATCH_FEEDBACK && hidden && i != last) unit->source = QE_ERROR_FEEDBACK;
+    if (from == QE_SCRATCH_NODES && hidden) unit->source = QE_ERROR_NOISE;
   }
 }
 
@@ -156,8 +156,8 @@ static qe_status fill_plan(qe_scratch_plan *plan, const qe_network *network, con
   for (size_t i = 0; i < plan->own; i++) QE_TRY(take_layer(plan, (int32_t)i));
   plan->own_logits = plan->units - 1;
   for (size_t i = 0; i < plan->units; i++) plan->unit[i].boundary = !passed_by(plan, &plan->unit[i]);
-  if (options->votes_from == QE_VOTES_HEADS) QE_TRY(add_heads(plan, (int32_t)options->cells));
-  choose_sources(plan, options->votes_from);
+  if (options->source == QE_SCRATCH_HEADS) QE_TRY(add_heads(plan, (int32_t)options->cells));
+  choose_sources(plan, options->source);
   return QE_OK;
 }
 
