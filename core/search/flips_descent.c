@@ -3,6 +3,8 @@
 #include "core/search/flips.h"
 #include "core/search/quadratic.h"
 
+#include <string.h>
+
 enum { SCALE_BITS = 12, LEAST_SCALE = 64, FIRST = -40, LAST = 20 };
 
 /* sum / scale, 0 where the vote is not sure. */
@@ -42,19 +44,46 @@ static int32_t find_exponent(const qe_vote_sums *sums, const qe_code_grid *grid,
   return exponent;
 }
 
+static bool has_room(const qe_quadratic *form, const int64_t *residual, int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    if (residual[i] > form->room || residual[i] < -form->room) return false;
+  return true;
+}
+
+/* Moves from one code to the next between two lists of codes. */
+static int64_t distance(const int8_t *a, const int8_t *b, int64_t count, const qe_code_grid *grid) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < count; i++) sum += (a[i] < b[i] ? b[i] - a[i] : a[i] - b[i]) / grid->spacing;
+  return sum;
+}
+
+static qe_status descend_rows(const qe_quadratic *form, int64_t rows, int64_t *residual, int8_t *codes) {
+  int64_t change;
+  for (int64_t row = 0; row < rows; row++)
+    QE_TRY(qe_quadratic_descend(form, (uint64_t)row, codes + row * form->size, residual + row * form->size, &change));
+  return QE_OK;
+}
+
+/* No move where the sums of the form could pass 63 bits. */
 static qe_status descend(const qe_vote_sums *sums, const qe_code_grid *grid, const qe_flips_curve *curve,
                          int64_t *residual, int8_t *codes, int64_t *moved) {
-  int64_t each = sums->count / curve->rows;
-  qe_quadratic form = {.size = (int32_t)each, .gram = curve->gram, .grid = *grid};
-  qe_status status = qe_quadratic_check(&form, residual, curve->rows);
-  if (status == QE_REFUSED) qe_message_clear();
-  if (status != QE_OK) return status == QE_REFUSED ? QE_OK : status;
-  for (int64_t row = 0; row < curve->rows; row++) {
-    int64_t change, moves;
-    QE_TRY(qe_quadratic_descend(&form, (uint64_t)row, codes + row * each, residual + row * each, &change, &moves));
-    *moved += moves;
+  qe_quadratic form = {0};
+  int8_t *before = qe_alloc((size_t)sums->count);
+  qe_status status =
+      before ? qe_quadratic_open(curve->gram, (int32_t)(sums->count / curve->rows), grid, &form) : QE_NO_MEMORY;
+  bool room = status == QE_OK && has_room(&form, residual, sums->count);
+  if (status == QE_REFUSED) {
+    qe_message_clear();
+    status = QE_OK;
   }
-  return QE_OK;
+  if (room) {
+    memcpy(before, codes, (size_t)sums->count);
+    status = descend_rows(&form, curve->rows, residual, codes);
+    *moved += distance(before, codes, sums->count, grid);
+  }
+  qe_quadratic_close(&form);
+  qe_free(before);
+  return status;
 }
 
 qe_status qe_flips_descend(const qe_vote_sums *sums, const qe_code_grid *grid, const qe_flips_curve *curve,
