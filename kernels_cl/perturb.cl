@@ -4,9 +4,9 @@
 
 DEVICE int qk_noise_at(ulong seed, ulong position, ulong v, int chance) {
   qe_philox draw = qe_philox_draw(seed, QE_STREAM_PERTURB, position + v / 8);
-  uint half = draw.word[v % 8 / 2] >> (16 * (uint)(v % 2));
-  if ((int)(half & 255u) >= chance) return 0;
-  return half >> 8 & 1u ? -1 : 1;
+  uint bits = draw.word[v % 8 / 2] >> (16 * (uint)(v % 2));
+  if ((int)(bits & 255u) >= chance) return 0;
+  return bits >> 8 & 1u ? -1 : 1;
 }
 
 DEVICE int qk_clamped(int code, int low, int high) {
