@@ -98,7 +98,7 @@ static qe_status run_shift(qe_evolution *evolution, const qe_evolution_options *
   return QE_OK;
 }
 
-static const qe_stage walk_stage = {"walk", "", run_walk}, shift_stage = {"shift", "", run_shift};
+static const qe_search_stage walk_stage = {"walk", "", run_walk}, shift_stage = {"shift", "", run_shift};
 
 /* ---- a search that is heard ---- */
 
@@ -153,7 +153,7 @@ static qe_evolution *new_evolution(hearing *h, int save_every) {
   return evolution;
 }
 
-static const qe_stage *const both[] = {&walk_stage, &shift_stage, &walk_stage, NULL};
+static const qe_search_stage *const both[] = {&walk_stage, &shift_stage, &walk_stage, NULL};
 static const qe_evolution_options no_options;
 
 static void assert_same_network(const qe_network *a, const qe_network *b) {
@@ -274,20 +274,20 @@ static void test_foreign_checkpoint(void **state) {
 
 static void test_lists(void **state) {
   (void)state;
-  const qe_stage *stage[QE_MOST_STAGES];
-  OK(qe_stages_find("", stage));
+  const qe_search_stage *stage[QE_MOST_STAGES];
+  OK(qe_search_stages_find("", stage));
   assert_null(stage[0]);
-  OK(qe_stages_find("eda,eda", stage));
+  OK(qe_search_stages_find("eda,eda", stage));
   assert_string_equal(stage[1]->name, "eda");
   assert_null(stage[2]);
-  FAILS(QE_USAGE, qe_stages_find("eda,edda", stage), "did you mean 'eda'");
-  FAILS(QE_USAGE, qe_stages_find("qqqqqqqq", stage), "there is ");
+  FAILS(QE_USAGE, qe_search_stages_find("eda,edda", stage), "did you mean 'eda'");
+  FAILS(QE_USAGE, qe_search_stages_find("qqqqqqqq", stage), "there is ");
   char many[4 * QE_MOST_STAGES + 1] = "";
   for (int i = 0; i < QE_MOST_STAGES; i++) strcat(many, "eda,");
-  FAILS(QE_USAGE, qe_stages_find(many, stage), "at most 31");
-  for (int i = 0; qe_stage_get(i); i++)
-    for (int k = 0; k < i; k++) assert_string_not_equal(qe_stage_get(i)->name, qe_stage_get(k)->name);
-  assert_null(qe_stage_get(-1));
+  FAILS(QE_USAGE, qe_search_stages_find(many, stage), "at most 31");
+  for (int i = 0; qe_search_stage_get(i); i++)
+    for (int k = 0; k < i; k++) assert_string_not_equal(qe_search_stage_get(i)->name, qe_search_stage_get(k)->name);
+  assert_null(qe_search_stage_get(-1));
 }
 
 /* A whole search, saved and taken up again. */

@@ -230,8 +230,8 @@ static watcher run(const trial *t, int64_t stop_at, int64_t *before, int64_t *af
   qe_dataset *data = small_data(SIDE, 3, CLASSES, TRAIN, 4);
   qe_network *teacher = small_network(6, data);
   watcher w = {.hash = QE_HASH_START, .stop_at = stop_at};
-  const qe_stage *stage[QE_MOST_STAGES];
-  OK(qe_stages_find(t->stages, stage));
+  const qe_search_stage *stage[QE_MOST_STAGES];
+  OK(qe_search_stages_find(t->stages, stage));
   qe_evolution *evolution = evolution_for(t, data, teacher, &w);
   *before = held_out_loss(evolution);
   qe_fitness_set_spent(evolution->fitness, 0);
@@ -350,10 +350,10 @@ static qe_status run_without(qe_network *network, const qe_network *teacher, con
                               .measure = {.held_out = HELD, .loss = QE_FITNESS_BOTH, .pad = 1, .flip = true},
                               .save_every = 1};
   options.layers.augmented = true;
-  const qe_stage *stage[QE_MOST_STAGES];
+  const qe_search_stage *stage[QE_MOST_STAGES];
   qe_evolution *evolution;
   QE_TRY(qe_evolution_new(&setup, network, &evolution));
-  qe_status status = qe_stages_find("layers,neighbours", stage);
+  qe_status status = qe_search_stages_find("layers,neighbours", stage);
   if (status == QE_OK) status = qe_evolution_run(evolution, stage, &options, NULL);
   qe_evolution_free(evolution);
   return status;

@@ -294,8 +294,8 @@ static void test_stages(void **state) {
   qe_evolution_setup setup = {
       .device = &device, .devices = 1, .data = data, .teacher = teacher, .measure = {.held_out = 16}, .seed = 3};
   qe_evolution_options options = {.local = qe_local_defaults()};
-  const qe_stage *stage[QE_MOST_STAGES];
-  OK(qe_stages_find("calibrate,local", stage));
+  const qe_search_stage *stage[QE_MOST_STAGES];
+  OK(qe_search_stages_find("calibrate,local", stage));
   OK(qe_evolution_new(&setup, small_network(3, 3), &evolution));
   images i = images_open(device);
   int64_t before = logit_error(&i, evolution->network, teacher);
@@ -304,7 +304,7 @@ static void test_stages(void **state) {
   OK(qe_genome_check(evolution->layout, evolution->network, evolution->genome));
   qe_evolution_free(evolution);
   setup.teacher = NULL;
-  OK(qe_stages_find("local", stage));
+  OK(qe_search_stages_find("local", stage));
   OK(qe_evolution_new(&setup, small_network(3, 3), &evolution));
   FAILS(QE_USAGE, qe_evolution_run(evolution, stage, &options, NULL), "teacher");
   qe_evolution_free(evolution);

@@ -166,9 +166,9 @@ static watcher run(const trial *t, int64_t stop_at, int64_t before[2], int64_t a
   qe_dataset *data = small_data(SIDE, 3, CLASSES, TRAIN, 4);
   qe_network *teacher = small_network(6, data);
   watcher w = {.hash = QE_HASH_START, .stop_at = stop_at};
-  const qe_stage *stage[QE_MOST_STAGES];
+  const qe_search_stage *stage[QE_MOST_STAGES];
   qe_evolution_options options = {.votes = t->options};
-  OK(qe_stages_find("votes", stage));
+  OK(qe_search_stages_find("votes", stage));
   qe_evolution *evolution = evolution_for(t, data, teacher, &w);
   before[0] = loss_of(evolution, QE_FITNESS_HELD_OUT, HELD);
   before[1] = loss_of(evolution, QE_FITNESS_TRAIN, TRAIN - HELD);

@@ -38,7 +38,7 @@ static qe_status run_scratch(qe_evolution *evolution, const qe_evolution_options
   return qe_scratch_run(evolution, &options->scratch);
 }
 
-static const qe_stage stages[] = {
+static const qe_search_stage stages[] = {
     {"calibrate", "requantisers re-estimated: each channel's mean and deviation as the teacher's", run_calibrate},
     {"local", "codes and requantisers, layer by layer, by least squared error to the teacher", run_local},
     {"eda", "the paper's: distributions over codes, groups of the least confident weights", run_eda},
@@ -50,7 +50,7 @@ static const qe_stage stages[] = {
     {NULL, NULL, NULL}, /* the end */
 };
 
-const qe_stage *qe_stage_get(int index) {
+const qe_search_stage *qe_search_stage_get(int index) {
   const int count = (int)(sizeof stages / sizeof *stages) - 1;
   return index >= 0 && index < count ? &stages[index] : NULL;
 }
@@ -59,25 +59,25 @@ static qe_status say_unknown(const char *name) {
   qe_nearest nearest = {.word = name};
   char list[256] = "";
   size_t used = 0;
-  for (int i = 0; qe_stage_get(i) && used < sizeof list; i++) {
-    qe_nearest_offer(&nearest, qe_stage_get(i)->name);
-    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_stage_get(i)->name);
+  for (int i = 0; qe_search_stage_get(i) && used < sizeof list; i++) {
+    qe_nearest_offer(&nearest, qe_search_stage_get(i)->name);
+    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_search_stage_get(i)->name);
   }
   const char *best = qe_nearest_name(&nearest);
   return qe_fail(QE_USAGE, "no stage is called '%s'%s%s%s; there is %s", name, best ? ": did you mean '" : "",
                  best ? best : "", best ? "'?" : "", list);
 }
 
-static qe_status find(const char *name, const qe_stage **stage) {
-  for (int i = 0; qe_stage_get(i); i++)
-    if (strcmp(qe_stage_get(i)->name, name) == 0) {
-      *stage = qe_stage_get(i);
+static qe_status find(const char *name, const qe_search_stage **stage) {
+  for (int i = 0; qe_search_stage_get(i); i++)
+    if (strcmp(qe_search_stage_get(i)->name, name) == 0) {
+      *stage = qe_search_stage_get(i);
       return QE_OK;
     }
   return say_unknown(name);
 }
 
-qe_status qe_stages_find(const char *names, const qe_stage *stage[QE_MOST_STAGES]) {
+qe_status qe_search_stages_find(const char *names, const qe_search_stage *stage[QE_MOST_STAGES]) {
   int count = 0;
   for (const char *at = names; *at;) {
     char name[64];
@@ -99,7 +99,8 @@ static qe_status checkpoint(qe_evolution *evolution, qe_status (*between)(void *
   return evolution->events.checkpoint ? evolution->events.checkpoint(evolution->events.context, evolution) : QE_OK;
 }
 
-qe_status qe_evolution_run(qe_evolution *evolution, const qe_stage *const *stage, const qe_evolution_options *options,
+qe_status qe_evolution_run(qe_evolution *evolution, const qe_search_stage *const *stage,
+                           const qe_evolution_options *options,
                            qe_status (*between)(void *context, qe_evolution *evolution)) {
   int count = 0;
   while (stage[count]) count++;
@@ -108,7 +109,7 @@ qe_status qe_evolution_run(qe_evolution *evolution, const qe_stage *const *stage
                    evolution->stages_done + 1, count);
   if (!evolution->resumed) QE_TRY(checkpoint(evolution, between));
   while (evolution->stages_done < count) {
-    const qe_stage *now = stage[evolution->stages_done];
+    const qe_search_stage *now = stage[evolution->stages_done];
     evolution->stage = now->name;
     qe_status status = now->run(evolution, options);
     if (status != QE_OK) return status;

@@ -20,8 +20,8 @@
 #include "core/evolve/local.h"
 #include "core/evolve/move_search.h"
 #include "core/evolve/neighbours.h"
-#include "core/evolve/votes.h"
 #include "core/evolve/scratch.h"
+#include "core/evolve/votes.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,23 +37,23 @@ typedef struct qe_evolution_options {
   qe_scratch_options scratch;
 } qe_evolution_options;
 
-typedef struct qe_stage {
+typedef struct qe_search_stage {
   const char *name, *summary;
   qe_status (*run)(qe_evolution *evolution, const qe_evolution_options *options);
-} qe_stage;
+} qe_search_stage;
 
 /* By number; NULL past the last. */
-const qe_stage *qe_stage_get(int index);
+const qe_search_stage *qe_search_stage_get(int index);
 
 enum { QE_MOST_STAGES = 32 };
 /* The stages of a text such as "local,eda", in this order, into stage [QE_MOST_STAGES], NULL past the last; "": none.
  * QE_USAGE names the nearest stage for one that does not exist. */
-QE_CHECKED qe_status qe_stages_find(const char *names, const qe_stage *stage[QE_MOST_STAGES]);
+QE_CHECKED qe_status qe_search_stages_find(const char *names, const qe_search_stage *stage[QE_MOST_STAGES]);
 
 /* Runs the stages (NULL past the last) one after the other, from evolution->stages_done on: a resumed one takes up the
  * search where it was saved. `between` (may be NULL) is called with events.context before the first stage and after
  * every stage, each time before events.checkpoint; neither is called again when resumed. */
-QE_CHECKED qe_status qe_evolution_run(qe_evolution *evolution, const qe_stage *const *stage,
+QE_CHECKED qe_status qe_evolution_run(qe_evolution *evolution, const qe_search_stage *const *stage,
                                       const qe_evolution_options *options,
                                       qe_status (*between)(void *context, qe_evolution *evolution));
 

@@ -97,7 +97,7 @@ static qe_status take_checkpoint(qe_coevolution *s) {
   return QE_OK;
 }
 
-static qe_status run_stages(qe_coevolution *s, const qe_stage *const *stage) {
+static qe_status run_stages(qe_coevolution *s, const qe_search_stage *const *stage) {
   s->began = s->timed_at = qe_coevolution_clock();
   s->timed_spent = qe_evolution_spent(s->evolution);
   qe_status status = qe_evolution_run(s->evolution, stage, &s->setting->search.options, qe_coevolution_between);
@@ -120,11 +120,11 @@ static qe_status conclude(const qe_coevolution *s, qe_result *result) {
 }
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {
-  const qe_stage *stage[QE_MOST_STAGES];
+  const qe_search_stage *stage[QE_MOST_STAGES];
   qe_coevolution s = {.setting = setting};
   memset(result, 0, sizeof *result);
   result->quantized = result->searched = true;
-  QE_TRY(qe_stages_find(setting->search.stages, stage));
+  QE_TRY(qe_search_stages_find(setting->search.stages, stage));
   qe_status status = make_networks(&s);
   if (status == QE_OK) status = open_search(&s);
   if (status == QE_OK) status = take_checkpoint(&s);
