@@ -4,7 +4,8 @@
 #include "core/base/alloc.h"
 
 /* Arguments of "%zu.%zu": MiB and tenths, without a floating-point instruction (tests/integers). */
-#define MIB(bytes) ((size_t)(bytes) >> 20), (((size_t)(bytes)&0xfffff) * 10 >> 20)
+#define TENTHS(bytes) ((((size_t)(bytes) >> 10) * 10 + 512) >> 10)
+#define MIB(bytes) TENTHS(bytes) / 10, TENTHS(bytes) % 10
 
 static qe_status refused(const opencl_device *device, size_t bytes, size_t limit, const char *what) {
   return qe_fail(

@@ -1,5 +1,5 @@
 /* Errors backward, and votes. */
-#include "core/evolve/scratch_build.h"
+#include "core/evolve/scratch_build_internal.h"
 
 /* ---- errors ---- */
 

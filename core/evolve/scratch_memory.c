@@ -1,6 +1,6 @@
 /* Memory of a training from scratch: where each number lies in the blocks that go to the device and come back. */
 #include "core/base/alloc.h"
-#include "core/evolve/scratch_build.h"
+#include "core/evolve/scratch_build_internal.h"
 
 size_t qe_block_place(qe_block *block, size_t bytes) {
   size_t at = block->bytes;

@@ -3,7 +3,7 @@
  * channel, with the softmax error, it becomes a feedback matrix, which carries the error of every image to the layer.
  */
 #include "core/base/alloc.h"
-#include "core/evolve/scratch_build.h"
+#include "core/evolve/scratch_build_internal.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* The program of a training step: images, the network and its local heads forward, errors backward, votes. */
 #include "core/base/alloc.h"
-#include "core/evolve/scratch_build.h"
+#include "core/evolve/scratch_build_internal.h"
 
 /* ---- calls ---- */
 

@@ -1,6 +1,6 @@
 /* What the files that build the program of a training step share; nobody else includes this. */
-#ifndef QE_EVOLVE_SCRATCH_BUILD_H
-#define QE_EVOLVE_SCRATCH_BUILD_H
+#ifndef QE_EVOLVE_SCRATCH_BUILD_INTERNAL_H
+#define QE_EVOLVE_SCRATCH_BUILD_INTERNAL_H
 
 #include "core/evolve/scratch_parts.h"
 
