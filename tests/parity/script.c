@@ -35,6 +35,7 @@ static const char *const chains[] = {
     "bn_grad_x conv2d_grad_w conv2d_grad_x clamp_grad",
     "linear linear_grad_w linear_grad_x",
 };
+enum { CHAINS = sizeof chains / sizeof *chains };
 
 static bool takes_part(const qe_op_info *info) {
   return info->shape_class == QE_CLASS_ELEMENT || info->shape_class == QE_CLASS_CHANNEL ||
@@ -241,11 +242,10 @@ qe_status script_draw(uint64_t seed, parity_script *drawn) {
   if (rows < 8) drawn->map.dim[QE_N] = 9;
   script_windows_draw(seed, drawn);
   int calls = parity_range(&draws, 3, SCRIPT_CALLS);
+  QE_TRY(append_chain(&draws, drawn, chains[seed % CHAINS])); /* so that programs in a row meet all of them */
   while (drawn->calls < calls)
-    QE_TRY(parity_chance(&draws, 60)
-               ? append_chain(&draws, drawn,
-                              chains[parity_range(&draws, 0, (int32_t)(sizeof chains / sizeof chains[0]) - 1)])
-               : append_any(&draws, drawn));
+    QE_TRY(parity_chance(&draws, 60) ? append_chain(&draws, drawn, chains[parity_range(&draws, 0, CHAINS - 1)])
+                                     : append_any(&draws, drawn));
   lay_out(drawn);
   return QE_OK;
 }
