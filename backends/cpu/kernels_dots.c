@@ -38,26 +38,10 @@ CPU_INLINE void store(const run_of_pixels *run, int64_t pixel, int64_t channel, 
   for (int64_t k = 0; k < count; k++) to[k] = run->more ? to[k] + words[k] : words[k];
 }
 
-#define TARGET
-#define FORM pairs
-#define MADD(sum, a, b) vec_add32(sum, vec_madd16(a, b))
-#include "backends/cpu/dots_form.h"
+#define FORMS "backends/cpu/dots_form.h"
+#include "backends/cpu/multiply_forms.h"
 
 #if defined(__AVX512BW__)
-#define TARGET __attribute__((target("avx512vnni")))
-#define FORM pairs_vnni
-#define MADD(sum, a, b) _mm512_dpwssd_epi32(sum, a, b)
-#include "backends/cpu/dots_form.h"
-
-#define TARGET __attribute__((target("avx512vnni")))
-#define FORM bytes
-#define MADD(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
-#include "backends/cpu/dots_form.h"
-
-static bool has_bytes(void) {
-  return __builtin_cpu_supports("avx512vnni");
-}
-
 static void run_pixels(const run_of_pixels *run) {
   if (run->plan->members == 4)
     pixels_bytes(run);
@@ -67,10 +51,6 @@ static void run_pixels(const run_of_pixels *run) {
     pixels_pairs(run);
 }
 #else
-static bool has_bytes(void) {
-  return false;
-}
-
 static void run_pixels(const run_of_pixels *run) {
   pixels_pairs(run);
 }

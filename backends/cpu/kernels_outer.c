@@ -23,26 +23,10 @@ CPU_INLINE void fold(const cpu_outer_tile *tile, const vec *sum, int64_t row, in
     }
 }
 
-#define TARGET
-#define FORM pairs
-#define MADD(sum, a, b) vec_add32(sum, vec_madd16(a, b))
-#include "backends/cpu/outer_tile.h"
+#define FORMS "backends/cpu/outer_tile.h"
+#include "backends/cpu/multiply_forms.h"
 
 #if defined(__AVX512BW__)
-#define TARGET __attribute__((target("avx512vnni")))
-#define FORM pairs_vnni
-#define MADD(sum, a, b) _mm512_dpwssd_epi32(sum, a, b)
-#include "backends/cpu/outer_tile.h"
-
-#define TARGET __attribute__((target("avx512vnni")))
-#define FORM bytes
-#define MADD(sum, a, b) _mm512_dpbusd_epi32(sum, a, b)
-#include "backends/cpu/outer_tile.h"
-
-static bool has_bytes(void) {
-  return __builtin_cpu_supports("avx512vnni");
-}
-
 static void outer_tile(const cpu_outer_tile *tile) {
   if (tile->bytes)
     tile_bytes(tile);
@@ -52,10 +36,6 @@ static void outer_tile(const cpu_outer_tile *tile) {
     tile_pairs(tile);
 }
 #else
-static bool has_bytes(void) {
-  return false;
-}
-
 static void outer_tile(const cpu_outer_tile *tile) {
   tile_pairs(tile);
 }

@@ -193,3 +193,12 @@ void qe_network_dump(const qe_network *network, FILE *file) {
     fputc('\n', file);
   }
 }
+
+qe_status qe_network_takes(const qe_network *network, const char *who, int height, int width, int channels,
+                           int classes) {
+  const int32_t *image = network->layer[0].output.dim;
+  int32_t own = network->layer[network->layers - 1].output.dim[QE_C];
+  if (image[QE_H] == height && image[QE_W] == width && image[QE_C] == channels && own == classes) return QE_OK;
+  return qe_fail(QE_SHAPE, "%s takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d", who, image[QE_H],
+                 image[QE_W], image[QE_C], own, height, width, channels, classes);
+}

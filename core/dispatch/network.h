@@ -57,6 +57,10 @@ void qe_network_layer_clear(qe_network_layer *layer);
  * overflow. What a file or a caller made passes here before anything is computed with it. */
 QE_CHECKED qe_status qe_network_check(const qe_network *network);
 
+/* QE_SHAPE with what `who` ("the network") takes unless it is for such images and as many classes. */
+QE_CHECKED qe_status qe_network_takes(const qe_network *network, const char *who, int height, int width, int channels,
+                                      int classes);
+
 /* Makes ranges (low, high) and `narrow` of every layer what they are for the network's weights: after weights,
  * multipliers or offsets were changed. The network must be sound but for these. */
 void qe_network_prove(qe_network *network);

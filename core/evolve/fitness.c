@@ -14,14 +14,7 @@ static size_t image_bytes(const qe_dataset *data) {
 
 static qe_status check_network(const char *what, const qe_network *network, const qe_dataset *data) {
   QE_TRY(qe_network_check(network));
-  const int32_t *image = network->layer[0].output.dim;
-  int32_t classes = network->layer[network->layers - 1].output.dim[QE_C];
-  if (image[QE_H] == data->height && image[QE_W] == data->width && image[QE_C] == data->channels &&
-      classes == data->classes)
-    return QE_OK;
-  return qe_fail(QE_SHAPE, "fitness: the %s takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d", what,
-                 image[QE_H], image[QE_W], image[QE_C], classes, data->height, data->width, data->channels,
-                 data->classes);
+  return qe_network_takes(network, what, data->height, data->width, data->channels, data->classes);
 }
 
 static qe_status check_options(const qe_fitness_options *options, const qe_dataset *data) {
@@ -33,7 +26,7 @@ static qe_status check_options(const qe_fitness_options *options, const qe_datas
                    data->train_images, data->train_images - 1);
   if (options->loss != QE_FITNESS_LABELS && !options->teacher)
     return qe_fail(QE_USAGE, "fitness: a loss with a teacher, but there is no teacher");
-  return options->teacher ? check_network("teacher", options->teacher, data) : QE_OK;
+  return options->teacher ? check_network("fitness: the teacher", options->teacher, data) : QE_OK;
 }
 
 static qe_status split(qe_fitness *f) {
@@ -109,7 +102,7 @@ void qe_fitness_free(qe_fitness *f) {
 
 qe_status qe_fitness_use(qe_fitness *f, const qe_network *network, const qe_genome_layout *layout) {
   qe_population_options options = {.memory = f->options.memory};
-  QE_TRY(check_network("network", network, f->data));
+  QE_TRY(check_network("fitness: the network", network, f->data));
   for (int i = 0; i < f->workers; i++) {
     qe_fitness_worker *worker = &f->worker[i];
     qe_population_free(worker->population);

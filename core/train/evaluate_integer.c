@@ -23,13 +23,7 @@ static void close_evaluation(evaluation *e) {
 
 qe_status qe_network_fits(const qe_network *network, const qe_dataset *data) {
   QE_TRY(qe_network_check(network));
-  const int32_t *image = network->layer[0].output.dim;
-  int32_t classes = network->layer[network->layers - 1].output.dim[QE_C];
-  if (image[QE_H] == data->height && image[QE_W] == data->width && image[QE_C] == data->channels &&
-      classes == data->classes)
-    return QE_OK;
-  return qe_fail(QE_SHAPE, "the network takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d", image[QE_H],
-                 image[QE_W], image[QE_C], classes, data->height, data->width, data->channels, data->classes);
+  return qe_network_takes(network, "the network", data->height, data->width, data->channels, data->classes);
 }
 
 static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_network *network, const qe_dataset *data,
