@@ -326,7 +326,7 @@ static void test_gains(void **state) {
   (void)state;
   draws from = {9, 0};
   for (int k = 0; k < 2000; k++) {
-    int64_t a = (int64_t)draw_range(&from, -1000000, 1000000) << draw_range(&from, 0, 42);
+    int64_t a = (int64_t)draw_range(&from, -1000000, 1000000) * (INT64_C(1) << draw_range(&from, 0, 42));
     int64_t b = (int64_t)draw_range(&from, 1, 1000000) << draw_range(&from, 0, 42);
     int32_t exponent = draw_range(&from, -40, 40);
     qe_s128 large = (qe_s128)a * b;
