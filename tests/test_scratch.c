@@ -45,6 +45,7 @@ static qe_scratch_options options_of(qe_scratch_source from) {
                               .error_bits = 4,
                               .span = 256,
                               .cells = 2,
+                              .directions = 4,
                               .steps = 2,
                               .pad = 1,
                               .flip = true};

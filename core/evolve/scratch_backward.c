@@ -166,6 +166,7 @@ qe_status qe_scratch_errors(qe_scratch_builder *b, size_t at) {
                                                                         [QE_ERROR_NOISE] = qe_scratch_noise_error};
   const qe_scratch_unit *unit = &b->plan->unit[at];
   QE_TRY(qe_scratch_sums(b, b->tensor[unit->sums], unit->stats));
+  if (unit->source == QE_ERROR_NONE) return QE_OK;
   QE_TRY(error_of[unit->source](b, at));
   QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums));
   if (unit->skip != QE_NONE) QE_TRY(push_skip(b, at));

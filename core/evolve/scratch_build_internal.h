@@ -28,13 +28,18 @@ typedef struct qe_scratch_builder {
   int32_t *population;     /* [layers] */
   qe_error_target *target; /* [units] */
   qe_value labels;
-  int64_t macs; /* of an image */
+  int64_t macs;              /* of an image */
+  int32_t candidates;        /* networks that run at once */
+  const qe_block *constants; /* of each */
+  const qe_constant_places *place;
 } qe_scratch_builder;
 
 /* Whether errors of unit `from` go on to `unit`. */
 bool qe_scratch_wants(const qe_scratch_plan *plan, int32_t unit, const qe_scratch_unit *from);
 /* Lays out and allocates the blocks. */
 QE_CHECKED qe_status qe_scratch_memory(qe_scratch *trainer);
+/* Allocates a block of which everything has its place. */
+QE_CHECKED qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *block);
 
 /* A value at a place of a block. */
 QE_CHECKED qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, qe_desc desc,
@@ -49,6 +54,8 @@ QE_CHECKED qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_erro
                                       qe_value *made);
 /* The convolution's input as its op reads it. */
 QE_CHECKED qe_status qe_scratch_conv_input(const qe_scratch_builder *b, const qe_network_layer *conv, qe_value *x);
+/* The step's augmented images as codes, and their labels. */
+QE_CHECKED qe_status qe_scratch_images(qe_scratch_builder *b);
 /* Layers start...stop-1 of the network. */
 QE_CHECKED qe_status qe_scratch_layers(qe_scratch_builder *b, int32_t start, int32_t stop, qe_value *tensor);
 /* Loss and hits of logits, to the results. */

@@ -8,7 +8,7 @@ size_t qe_block_place(qe_block *block, size_t bytes) {
   return at;
 }
 
-static qe_status make_block(const qe_scratch *trainer, qe_block *block) {
+qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *block) {
   block->host = qe_calloc(block->bytes, 1);
   if (!block->host) return QE_NO_MEMORY;
   return qe_buffer_new(trainer->queue->device, block->bytes, &block->buffer);
@@ -84,10 +84,10 @@ static void place_all(qe_scratch *trainer) {
 
 qe_status qe_scratch_memory(qe_scratch *trainer) {
   place_all(trainer);
-  QE_TRY(make_block(trainer, &trainer->batch));
-  QE_TRY(make_block(trainer, &trainer->constants));
-  QE_TRY(make_block(trainer, &trainer->errors));
-  QE_TRY(make_block(trainer, &trainer->results));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->batch));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->constants));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->errors));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->results));
   int32_t *iota = (int32_t *)(void *)(trainer->batch.host + trainer->iota);
   for (int32_t i = 0; i < trainer->options.batch; i++) iota[i] = i;
   fill_moves(trainer);

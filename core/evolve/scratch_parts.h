@@ -8,6 +8,7 @@
 #include "core/evolve/scratch.h"
 
 enum { QE_NONE = -1 };
+enum { QE_PAIR = 2 };                  /* candidates of a direction: with it, against it */
 enum { QE_STEP_BITS = 40 };            /* fraction bits of the steps of errors */
 enum { QE_ERROR_SHIFT = 20 };          /* of the requantisers of errors */
 enum { QE_SOFTMAX_BITS = 7 };          /* fraction bits of the softmax error */
@@ -18,6 +19,7 @@ typedef enum qe_error_source {
   QE_ERROR_LOSS,     /* the unit gives logits: softmax error */
   QE_ERROR_ABOVE,    /* from the units that read it */
   QE_ERROR_FEEDBACK, /* a matrix for each class and channel, times the softmax error of the network's logits */
+  QE_ERROR_NONE,     /* it has none: votes come from candidates */
   QE_ERROR_NOISE     /* the noise that it was given, times the sign of the change of loss */
 } qe_error_source;
 
@@ -142,10 +144,16 @@ typedef struct qe_scratch {
   size_t one, minus_one, zeros; /* bytes into errors: constants */
   size_t *moves;                /* [layers]: of subsamples, bytes into errors */
   qe_program *program;
-  int64_t cost;  /* candidate-images a step */
-  int64_t step;  /* steps made, the warm ones (before votes count) included */
-  int64_t warm;  /* of these */
-  int64_t start; /* candidate-images of the whole search when the stage began */
+  qe_program *pair_program; /* rank1: the losses of two candidates; NULL for the other sources */
+  qe_block pair;            /* their constants */
+  qe_constant_places *pair_place;
+  qe_block pair_results; /* s32 [2, batch] each: */
+  size_t pair_loss, pair_hits;
+  int8_t *pattern; /* signs of a layer */
+  int64_t cost;    /* candidate-images a step, without those of pairs */
+  int64_t step;    /* steps made, the warm ones (before votes count) included */
+  int64_t warm;    /* of these */
+  int64_t start;   /* candidate-images of the whole search when the stage began */
 } qe_scratch;
 
 /* Room in a block that is not allocated yet. */
@@ -164,6 +172,13 @@ void qe_scratch_fill_feedback(const qe_scratch *trainer, const qe_scratch_unit *
 /* After a step: the matrix takes up what the noise has told. */
 void qe_scratch_learn_feedback(const qe_scratch *trainer, qe_scratch_unit *unit);
 
+/* ---- rank-one perturbation ---- */
+
+/* The program of two candidates. */
+QE_CHECKED qe_status qe_scratch_build_pair(qe_scratch *trainer);
+/* Votes of the step's directions on the step's images: to the mirror of the results. */
+QE_CHECKED qe_status qe_scratch_rank_votes(const qe_scratch *trainer);
+
 /* ---- the trainer ---- */
 
 /* What a step has seen. */
@@ -180,6 +195,8 @@ void qe_scratch_free(qe_scratch *trainer); /* NULL is fine */
 QE_CHECKED qe_status qe_scratch_step(qe_scratch *trainer, int32_t rate, qe_scratch_score *score);
 /* The network's present codes, multipliers, offsets and shifts into `network`, which is of the same layers. */
 void qe_scratch_give_network(const qe_scratch *trainer, qe_network *network);
+/* Candidate-images of the next step. */
+int64_t qe_scratch_cost(const qe_scratch *trainer);
 /* Codes and constants of a unit from its counters, means and biases. */
 void qe_scratch_refresh(const qe_scratch *trainer, qe_scratch_unit *unit);
 /* Confident codes of 10,000. */

@@ -84,15 +84,20 @@ static void free_block(qe_block *block) {
 void qe_scratch_free(qe_scratch *t) {
   if (!t) return;
   qe_program_free(t->program);
+  qe_program_free(t->pair_program);
   qe_buffer_free(t->pixels);
   free_block(&t->batch);
   free_block(&t->constants);
   free_block(&t->errors);
   free_block(&t->results);
+  free_block(&t->pair);
+  free_block(&t->pair_results);
   qe_scratch_plan_free(t->plan);
   qe_free(t->order);
   qe_free(t->moves);
   qe_free(t->place);
+  qe_free(t->pair_place);
+  qe_free(t->pattern);
   qe_free(t);
 }
 
@@ -176,10 +181,10 @@ static void centre_votes(const qe_scratch *t, const qe_scratch_unit *unit) {
 }
 
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
-  if (unit->conv != QE_NONE) centre_votes(t, unit);
+  if (unit->conv != QE_NONE && unit->source != QE_ERROR_NONE) centre_votes(t, unit);
   if (unit->conv != QE_NONE)
     qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
-  if (unit->bias.value)
+  if (unit->bias.value && unit->source != QE_ERROR_NONE)
     qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed,
                      (uint64_t)t->step);
 }
@@ -215,8 +220,14 @@ static void read_score(const qe_scratch *t, qe_scratch_score *score) {
   score->images += t->options.batch;
 }
 
+int64_t qe_scratch_cost(const qe_scratch *t) {
+  bool pairs = t->pair_program && t->step >= t->warm;
+  return t->cost + (pairs ? QE_PAIR * t->options.directions * t->options.batch : 0);
+}
+
 qe_status qe_scratch_step(qe_scratch *t, int32_t rate, qe_scratch_score *score) {
   QE_TRY(run_step(t));
+  if (rate > 0 && t->pair_program) QE_TRY(qe_scratch_rank_votes(t));
   for (size_t i = 0; i < t->plan->units; i++) move_unit(t, &t->plan->unit[i], rate);
   read_score(t, score);
   t->step++;
