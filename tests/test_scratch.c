@@ -51,6 +51,15 @@ static qe_scratch_options options_of(qe_scratch_source from) {
                               .flip = true};
 }
 
+/* Every source, and heads with errors that pass the borders of blocks. */
+enum { FORMS = QE_SCRATCH_SOURCES + 1 };
+
+static qe_scratch_options options_of_form(int form) {
+  qe_scratch_options options = options_of(form < QE_SCRATCH_SOURCES ? (qe_scratch_source)form : QE_SCRATCH_HEADS);
+  options.borders = form < QE_SCRATCH_SOURCES ? 0 : 2;
+  return options;
+}
+
 static void training_open(training *t, qe_device *device, const qe_scratch_options *options) {
   t->data = small_data(SIDE, CHANNELS, CLASSES, TRAIN, 8);
   t->network = small_network(t->data);
@@ -233,8 +242,8 @@ static bool same_networks(const qe_network *a, const qe_network *b) {
 
 static void test_devices_agree(void **state) {
   (void)state;
-  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
-    qe_scratch_options options = options_of((qe_scratch_source)from);
+  for (int form = 0; form < FORMS; form++) {
+    qe_scratch_options options = options_of_form(form);
     training t[2];
     for (int k = 0; k < 2; k++) {
       training_open(&t[k], k ? fixture_fast() : fixture_device[0], &options);
@@ -242,7 +251,7 @@ static void test_devices_agree(void **state) {
       steps(&t[k], 4, 2048);
     }
     if (!same_networks(t[0].trainer->plan->network, t[1].trainer->plan->network))
-      fail_msg("votes from source %d: the devices' networks differ", from);
+      fail_msg("form %d: the devices' networks differ", form);
     assert_false(same_networks(t[0].network, t[0].trainer->plan->network));
     for (int k = 0; k < 2; k++) training_close(&t[k]);
   }
@@ -250,8 +259,8 @@ static void test_devices_agree(void **state) {
 
 static void test_resume(void **state) {
   (void)state;
-  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
-    qe_scratch_options options = options_of((qe_scratch_source)from);
+  for (int form = 0; form < FORMS; form++) {
+    qe_scratch_options options = options_of_form(form);
     training whole, part;
     training_open(&whole, fixture_fast(), &options);
     training_open(&part, fixture_fast(), &options);
@@ -276,9 +285,9 @@ static void test_resume(void **state) {
 
 static void test_learns(void **state) {
   (void)state;
-  for (int from = 0; from < QE_SCRATCH_SOURCES; from++) {
-    if (from == QE_SCRATCH_NODES) continue; /* takes longer than a test may */
-    qe_scratch_options options = options_of((qe_scratch_source)from);
+  for (int form = 0; form < FORMS; form++) {
+    if (form == QE_SCRATCH_NODES) continue; /* takes longer than a test may */
+    qe_scratch_options options = options_of_form(form);
     options.pad = 0;
     options.flip = false;
     training t;
@@ -287,8 +296,7 @@ static void test_learns(void **state) {
     for (int rate = 8192; rate > 0; rate -= 16) steps(&t, 1, rate);
     qe_scratch_score score = {0};
     for (int i = 0; i < 8; i++) OK(qe_scratch_step(t.trainer, 1, &score));
-    if (score.hits * 2 < score.images)
-      fail_msg("votes from source %d: %d of %d right", from, (int)score.hits, (int)score.images);
+    if (score.hits * 2 < score.images) fail_msg("form %d: %d of %d right", form, (int)score.hits, (int)score.images);
     training_close(&t);
   }
 }

@@ -8,12 +8,12 @@
 typedef struct qe_error_part {
   qe_value value;
   int32_t unit; /* it comes from */
-  bool skip;
+  bool skip, above;
   int32_t coarser;
 } qe_error_part;
 
 typedef struct qe_error_target {
-  qe_error_part from[2];
+  qe_error_part from[3];
   int count;
   qe_value error; /* of the unit's sums, s8 */
   qe_value wide;  /* of its output codes, s8 */
@@ -35,7 +35,7 @@ typedef struct qe_scratch_builder {
 } qe_scratch_builder;
 
 /* Whether errors of unit `from` go on to `unit`. */
-bool qe_scratch_wants(const qe_scratch_plan *plan, int32_t unit, const qe_scratch_unit *from);
+bool qe_scratch_wants(const qe_scratch *trainer, int32_t unit, const qe_scratch_unit *from);
 /* Lays out and allocates the blocks. */
 QE_CHECKED qe_status qe_scratch_memory(qe_scratch *trainer);
 /* Allocates a block of which everything has its place. */

@@ -9,24 +9,27 @@ int32_t qe_error_most(const qe_error_maker *maker) {
 }
 
 /* Real value of one unit of an input, 2^-QE_STEP_BITS units. */
-static qe_s128 value_of(const qe_scratch_plan *plan, const qe_error_maker *maker, int which) {
+static qe_s128 value_of(const qe_scratch *trainer, const qe_error_maker *maker, int which) {
+  const qe_scratch_plan *plan = trainer->plan;
   int32_t from = maker->from[which].unit;
   if (from == QE_NONE) return (qe_s128)1 << QE_STEP_BITS;
   const qe_scratch_unit *unit = &plan->unit[from];
   const qe_network_layer *layer = &plan->network->layer[unit->requant];
   if (maker->from[which].wide) return unit->wide.step;
+  if (maker->from[which].above) return (qe_s128)unit->above.step >> (trainer->options.borders - 1);
   if (!maker->from[which].skip) return (qe_s128)unit->error.step >> maker->from[which].coarser;
   return (qe_s128)unit->wide.step * layer->multiplier[1 - unit->branch][0] >> layer->attrs.requant.shift;
 }
 
-void qe_error_fill(const qe_scratch_plan *plan, const qe_scratch_unit *unit, const qe_error_maker *maker,
-                   uint8_t *constants) {
+void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const qe_error_maker *maker) {
+  const qe_scratch_plan *plan = trainer->plan;
+  uint8_t *constants = trainer->errors.host;
   const qe_network_layer *layer = &plan->network->layer[unit->requant];
   int64_t *offset = (int64_t *)(void *)(constants + maker->offset);
   for (int32_t c = 0; c < maker->channels; c++) offset[c] = 1 << (QE_ERROR_SHIFT - 1);
   for (int b = 0; b < maker->inputs; b++) {
     int32_t *multiplier = (int32_t *)(void *)(constants + maker->multiplier[b]);
-    qe_s128 value = value_of(plan, maker, b) << QE_ERROR_SHIFT;
+    qe_s128 value = value_of(trainer, maker, b) << QE_ERROR_SHIFT;
     for (int32_t c = 0; c < maker->channels; c++) {
       qe_s128 scaled = value;
       if (maker->of_sums) scaled = scaled * layer->multiplier[unit->branch][c] >> layer->attrs.requant.shift;

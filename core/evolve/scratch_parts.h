@@ -38,6 +38,7 @@ typedef struct qe_error_maker {
     int32_t unit;    /* whose error it comes from; QE_NONE: a feedback matrix */
     bool skip;       /* its wide error, times the skip connection's multiplier; else the error of its sums */
     bool wide;       /* its wide error as it is */
+    bool above;      /* its error from above the border, at its weight */
     int32_t coarser; /* shift of the coarser code that it comes through */
   } from[2];
   bool of_sums; /* gives the error of the unit's sums: times its multipliers; else the error of its output codes */
@@ -64,10 +65,12 @@ typedef struct qe_scratch_unit {
   qe_counters weights;        /* of conv */
   qe_counters bias;           /* of all but logits: 1/256 of a fifth of the spread */
   qe_error_maker error, wide; /* of its sums; of its output codes where a skip connection needs them (inputs 0: not) */
-  size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
-  size_t votes;               /* bytes into the results: s64 */
-  size_t inputs;              /* bytes into the results: sums of what conv reads, [inputs of a place], s64 */
-  int32_t *feedback;          /* [classes, C], feedback only */
+  qe_error_maker
+      above;         /* where a local head reads it and errors pass borders: of its output codes, of the units above */
+  size_t stats;      /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
+  size_t votes;      /* bytes into the results: s64 */
+  size_t inputs;     /* bytes into the results: sums of what conv reads, [inputs of a place], s64 */
+  int32_t *feedback; /* [classes, C], feedback only */
   int64_t feedback_count;
   size_t feedback_codes; /* bytes into errors */
   size_t noise;          /* bytes into the results: s32 [batch, C], sums over the map */
@@ -101,16 +104,6 @@ void qe_norm_take(qe_scratch_norm *norm, const int64_t *sums, const int64_t *squ
                   bool first);
 /* Multipliers and offsets of the unit's requantiser from means and biases. */
 void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit);
-
-/* ---- errors ---- */
-
-/* Largest code of an error. */
-int32_t qe_error_most(const qe_error_maker *maker);
-/* Multipliers of its inputs by the present steps: to `constants` at the maker's places. */
-void qe_error_fill(const qe_scratch_plan *plan, const qe_scratch_unit *unit, const qe_error_maker *maker,
-                   uint8_t *constants);
-/* Adapts the step to the mean square of the codes that it gave: sums of squares [channels]. `fast`: at once. */
-void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast);
 
 /* ---- the program of a step ---- */
 
@@ -160,6 +153,15 @@ typedef struct qe_scratch {
 size_t qe_block_place(qe_block *block, size_t bytes);
 /* Builds and plans the program; fills the places of units, makers and blocks. */
 QE_CHECKED qe_status qe_scratch_build(qe_scratch *trainer);
+
+/* ---- errors ---- */
+
+/* Largest code of an error. */
+int32_t qe_error_most(const qe_error_maker *maker);
+/* Multipliers of its inputs by the present steps: to `constants` at the maker's places. */
+void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const qe_error_maker *maker);
+/* Adapts the step to the mean square of the codes that it gave: sums of squares [channels]. `fast`: at once. */
+void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast);
 
 /* ---- noise ---- */
 

@@ -35,9 +35,9 @@ static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first
     if (!unit->feedback) return QE_NO_MEMORY;
   }
   const qe_desc *output = &plan->network->layer[unit->requant].output;
-  unit->error.count = unit->wide.count = qe_count(output) * t->options.batch;
+  unit->error.count = unit->wide.count = unit->above.count = qe_count(output) * t->options.batch;
   unit->error.bits = unit->conv == QE_NONE || logits ? 8 : (int32_t)t->options.error_bits;
-  unit->wide.bits = 8;
+  unit->wide.bits = unit->above.bits = 8;
   return qe_norm_new(plan, unit);
 }
 
@@ -132,8 +132,9 @@ static void fill_constants(const qe_scratch *t) {
 static void fill_errors(const qe_scratch *t) {
   for (size_t i = 0; i < t->plan->units; i++) {
     const qe_scratch_unit *unit = &t->plan->unit[i];
-    if (unit->wide.inputs) qe_error_fill(t->plan, unit, &unit->wide, t->errors.host);
-    if (unit->error.inputs) qe_error_fill(t->plan, unit, &unit->error, t->errors.host);
+    if (unit->above.inputs) qe_error_fill(t, unit, &unit->above);
+    if (unit->wide.inputs) qe_error_fill(t, unit, &unit->wide);
+    if (unit->error.inputs) qe_error_fill(t, unit, &unit->error);
     if (unit->feedback) qe_scratch_fill_feedback(t, unit);
   }
 }
@@ -204,6 +205,7 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
                rate == 0);
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
+  adapt(t, &unit->above, rate == 0);
   adapt(t, &unit->wide, rate == 0);
   adapt(t, &unit->error, rate == 0);
   if (rate > 0) vote(t, unit, rate);
