@@ -3,7 +3,7 @@
  */
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
-#include "core/evolve/scratch_build.h"
+#include "core/evolve/scratch_build_internal.h"
 
 #include <string.h>
 
