@@ -250,6 +250,7 @@ static void test_devices_agree(void **state) {
       steps(&t[k], 3, 0);
       steps(&t[k], 4, 2048);
     }
+    assert_int_equal(t[0].trainer->plan->unit[0].above.inputs, form == QE_SCRATCH_SOURCES ? 2 : 0);
     if (!same_networks(t[0].trainer->plan->network, t[1].trainer->plan->network))
       fail_msg("form %d: the devices' networks differ", form);
     assert_false(same_networks(t[0].network, t[0].trainer->plan->network));
