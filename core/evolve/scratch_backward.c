@@ -135,7 +135,7 @@ static qe_status make_error(qe_scratch_builder *b, size_t at) {
   qe_error_target *to = &b->target[at];
   const qe_network_layer *requant = &b->plan->network->layer[unit->requant];
   const qe_requant *clamp = &requant->attrs.requant;
-  qe_error_maker *first = unit->wide.channels ? &unit->wide : &unit->error;
+  qe_error_maker *first = &unit->wide;
   qe_value input[2], made;
   if (to->count == 0) return refuse(b, unit, "no error reaches its output");
   QE_TRY(join_above(b, at));
@@ -144,17 +144,16 @@ static qe_status make_error(qe_scratch_builder *b, size_t at) {
     take_source(first, k, &to->from[k]);
   }
   first->inputs = to->count;
-  first->of_sums = first == &unit->error;
   QE_TRY(qe_scratch_maker(b, first, input, &made));
   QE_TRY(qe_scratch_gate(b, made, b->tensor[unit->requant], clamp->low, clamp->high, &made));
-  to->error = to->wide = made;
-  if (first == &unit->error) return QE_OK;
+  to->wide = made;
   QE_TRY(qe_scratch_sums(b, made, unit->wide.sums));
-  unit->error.inputs = 1;
-  unit->error.of_sums = true;
+  QE_TRY(qe_scratch_products(b, made, b->tensor[unit->sums], unit->products));
+  unit->error.inputs = 2;
+  unit->error.of_sums = unit->error.normed = true;
   unit->error.from[0].unit = (int32_t)at;
   unit->error.from[0].wide = true;
-  return qe_scratch_maker(b, &unit->error, &to->wide, &to->error);
+  return qe_scratch_maker(b, &unit->error, (qe_value[]){made, b->tensor[unit->sums]}, &to->error);
 }
 
 static qe_status call_softmax_error(qe_scratch_builder *b, size_t at) {

@@ -44,7 +44,8 @@ QE_CHECKED qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *
 /* A value at a place of a block. */
 QE_CHECKED qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, qe_desc desc,
                                            const qe_block *block, size_t at, qe_value *value);
-/* Sums and sums of products with itself of a value, to the results. */
+/* Sums of a value by channel and sums of its products with another, or with itself, to the results. */
+QE_CHECKED qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at);
 QE_CHECKED qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at);
 /* e where the code of `y` lies between low and high. */
 QE_CHECKED qe_status qe_scratch_gate(const qe_scratch_builder *b, qe_value e, qe_value y, int32_t low, int32_t high,

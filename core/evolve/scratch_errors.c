@@ -21,13 +21,32 @@ static qe_s128 value_of(const qe_scratch *trainer, const qe_error_maker *maker, 
   return (qe_s128)unit->wide.step * layer->multiplier[1 - unit->branch][0] >> layer->attrs.requant.shift;
 }
 
+/* The requantiser takes the sums' mean away and divides by their deviation. So an error of what it gives is an error of
+ * the sums less its mean and less its slope on the sums, as far as running means tell these. Without the slope weights
+ * grow along themselves until they are clamped. */
+static void fill_slopes(const qe_scratch_unit *unit, const qe_error_maker *maker, uint8_t *constants) {
+  const int32_t *first = (const int32_t *)(const void *)(constants + maker->multiplier[0]);
+  int32_t *second = (int32_t *)(void *)(constants + maker->multiplier[1]);
+  int64_t *offset = (int64_t *)(void *)(constants + maker->offset);
+  for (int32_t c = 0; c < maker->channels; c++) {
+    qe_s128 mean = unit->norm.mean[c], error = unit->slopes.mean[c];
+    qe_s128 variance = ((qe_s128)unit->norm.square[c] * (1 << QE_NORM_BITS)) - mean * mean;
+    qe_s128 product = ((qe_s128)unit->slopes.square[c] * (1 << QE_NORM_BITS)) - mean * error;
+    qe_s128 slope = variance > 0 ? -product * first[c] / variance : 0;
+    if (slope > MOST_MULTIPLIER) slope = MOST_MULTIPLIER;
+    if (slope < -MOST_MULTIPLIER) slope = -MOST_MULTIPLIER;
+    second[c] = (int32_t)slope;
+    offset[c] -= (int64_t)((error * first[c] + mean * slope) >> QE_NORM_BITS);
+  }
+}
+
 void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const qe_error_maker *maker) {
   const qe_scratch_plan *plan = trainer->plan;
   uint8_t *constants = trainer->errors.host;
   const qe_network_layer *layer = &plan->network->layer[unit->requant];
   int64_t *offset = (int64_t *)(void *)(constants + maker->offset);
   for (int32_t c = 0; c < maker->channels; c++) offset[c] = 1 << (QE_ERROR_SHIFT - 1);
-  for (int b = 0; b < maker->inputs; b++) {
+  for (int b = 0; b < (maker->normed ? 1 : maker->inputs); b++) {
     int32_t *multiplier = (int32_t *)(void *)(constants + maker->multiplier[b]);
     qe_s128 value = value_of(trainer, maker, b) << QE_ERROR_SHIFT;
     for (int32_t c = 0; c < maker->channels; c++) {
@@ -37,6 +56,7 @@ void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const
       multiplier[c] = scaled > MOST_MULTIPLIER ? MOST_MULTIPLIER : (int32_t)scaled;
     }
   }
+  if (maker->normed) fill_slopes(unit, maker, constants);
 }
 
 void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast) {

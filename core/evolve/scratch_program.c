@@ -9,15 +9,17 @@ qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, q
   return qe_program_bind(b->program, name, desc, block->buffer, at, value);
 }
 
-/* Sums and sums of products with itself of a value, to the results. */
-qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at) {
-  qe_desc desc = qe_program_desc(b->program, value);
-  qe_desc channels = qe_vector(QE_S64, desc.dim[QE_C]);
-  qe_attrs attrs = {.requant = {.from = desc.dtype}};
+qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at) {
+  qe_desc channels = qe_vector(QE_S64, qe_program_desc(b->program, value).dim[QE_C]);
+  qe_attrs attrs = {.requant = {.from = qe_program_desc(b->program, with).dtype}};
   qe_value sum, product;
   QE_TRY(qe_scratch_bind_block(b, "sums", channels, &b->trainer->results, at, &sum));
   QE_TRY(qe_scratch_bind_block(b, "squares", channels, &b->trainer->results, at + qe_bytes(&channels), &product));
-  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, value, sum, product});
+  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, with, sum, product});
+}
+
+qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at) {
+  return qe_scratch_products(b, value, value, at);
 }
 
 /* e where the code of `y` lies between low and high. */

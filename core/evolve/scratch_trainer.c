@@ -186,8 +186,8 @@ static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
   if (unit->conv != QE_NONE)
     qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
   if (unit->bias.value && unit->source != QE_ERROR_NONE)
-    qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed,
-                     (uint64_t)t->step);
+    qe_counters_vote(&unit->bias, result_at(t, unit->wide.inputs ? unit->wide.sums : unit->error.sums),
+                     (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed, (uint64_t)t->step);
 }
 
 void qe_scratch_refresh(const qe_scratch *t, qe_scratch_unit *unit) {
@@ -204,6 +204,10 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   const int64_t *stats = result_at(t, unit->stats);
   qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
                rate == 0);
+  const int64_t *products = result_at(t, unit->products);
+  if (unit->wide.inputs)
+    qe_norm_take(&unit->slopes, products, products + channels, channels, qe_count(output) / channels * t->options.batch,
+                 rate == 0);
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
   adapt(t, &unit->above, rate == 0);
   adapt(t, &unit->wide, rate == 0);
