@@ -22,8 +22,8 @@ static qe_s128 value_of(const qe_scratch *trainer, const qe_error_maker *maker, 
 }
 
 /* The requantiser takes the sums' mean away and divides by their deviation. So an error of what it gives is an error of
- * the sums less its mean and less its slope on the sums, as far as running means tell these. Without the slope weights
- * grow along themselves until they are clamped. */
+ * the sums less its mean and less its slope on the sums, as far as running means tell these. Without the slope votes
+ * have a part along the weights. */
 static void fill_slopes(const qe_scratch_unit *unit, const qe_error_maker *maker, uint8_t *constants) {
   const int32_t *first = (const int32_t *)(const void *)(constants + maker->multiplier[0]);
   int32_t *second = (int32_t *)(void *)(constants + maker->multiplier[1]);
