@@ -40,7 +40,7 @@ static int64_t done_of(const stage *s) {
 }
 
 static bool ends(const stage *s) {
-  return done_of(s) + s->trainer->cost > length_of(s);
+  return done_of(s) + qe_scratch_cost(s->trainer) > length_of(s);
 }
 
 /* The rate falls linearly to 0 over the stage; 0 while the requantisers are calibrated. */
@@ -89,8 +89,9 @@ static qe_status report(stage *s) {
 
 static qe_status train(stage *s) {
   while (!ends(s)) {
+    int64_t cost = qe_scratch_cost(s->trainer);
     QE_TRY(qe_scratch_step(s->trainer, rate_of(s), &s->seen));
-    qe_fitness_set_spent(s->evolution->fitness, qe_evolution_spent(s->evolution) + s->trainer->cost);
+    qe_fitness_set_spent(s->evolution->fitness, qe_evolution_spent(s->evolution) + cost);
     if (s->trainer->step % s->options->steps == 0) QE_TRY(report(s));
   }
   return s->looked == s->trainer->step ? QE_OK : look(s);

@@ -14,7 +14,8 @@ extern "C" {
   X(HEADS, "heads")       /* each block's own small classifier on its pooled codes: the exact local error */           \
   X(FEEDBACK, "feedback") /* matrices learned by node perturbation carry the softmax error to every layer */           \
   X(BACKPROP, "backprop") /* integer back-propagation of low-bit errors, straight through */                           \
-  X(NODES, "nodes")       /* node perturbation: noise on activations, times the change of loss */
+  X(NODES, "nodes")       /* node perturbation: noise on activations, times the change of loss */                      \
+  X(RANK1, "rank1")       /* rank-one perturbation of the weights: the sign of the change of the batch's loss */
 
 typedef enum qe_scratch_source {
 #define X(id, name) QE_SCRATCH_##id,

@@ -10,7 +10,8 @@ static qe_status refuse(const qe_scratch_builder *b, const qe_scratch_unit *unit
 
 static qe_status deliver(qe_scratch_builder *b, int32_t unit, qe_error_part from) {
   qe_error_target *to = &b->target[unit];
-  if (to->count == 2) return refuse(b, &b->plan->unit[unit], "its output is read more than twice");
+  if (to->count == (b->plan->unit[unit].above.channels ? 3 : 2))
+    return refuse(b, &b->plan->unit[unit], "its output is read more than twice");
   to->from[to->count++] = from;
   return QE_OK;
 }
@@ -44,7 +45,7 @@ static qe_status push_conv(qe_scratch_builder *b, size_t at) {
   const qe_network_layer *input = &b->plan->network->layer[source];
   qe_error_part from = {.unit = (int32_t)at};
   qe_value weight, x;
-  if (!qe_scratch_wants(b->plan, to, unit)) return QE_OK;
+  if (!qe_scratch_wants(b->trainer, to, unit)) return QE_OK;
   if (input->op == QE_OP_int_subsample) return refuse(b, unit, "reads a moved map, which has no rule for errors");
   QE_TRY(qe_scratch_conv_input(b, conv, &x));
   QE_TRY(qe_scratch_bind_block(b, "weight", conv->weight_desc, &b->trainer->constants,
@@ -67,7 +68,7 @@ static qe_status push_pool(qe_scratch_builder *b, size_t at) {
   const qe_network_layer *pool = &b->plan->network->layer[unit->sums];
   int32_t to = b->plan->unit_of[pool->input[0]];
   qe_error_part from = {.unit = (int32_t)at};
-  if (!qe_scratch_wants(b->plan, to, unit)) return QE_OK;
+  if (!qe_scratch_wants(b->trainer, to, unit)) return QE_OK;
   qe_desc map = qe_program_desc(b->program, b->tensor[pool->input[0]]);
   map.dtype = QE_S8;
   QE_TRY(qe_program_temp(b->program, "spread", map, &from.value));
@@ -98,9 +99,34 @@ static qe_status push_skip(qe_scratch_builder *b, size_t at) {
   int32_t to = b->plan->unit_of[unit->skip];
   const qe_network_layer *skip = &b->plan->network->layer[unit->skip];
   qe_error_part from = {.value = b->target[at].wide, .unit = (int32_t)at, .skip = true};
-  if (!qe_scratch_wants(b->plan, to, unit)) return QE_OK;
+  if (!qe_scratch_wants(b->trainer, to, unit)) return QE_OK;
   if (skip->op == QE_OP_int_subsample) QE_TRY(call_subsample_back(b, skip, from.value, &from.value));
   return deliver(b, to, from);
+}
+
+static void take_source(qe_error_maker *maker, int k, const qe_error_part *from) {
+  maker->from[k].unit = from->unit;
+  maker->from[k].skip = from->skip;
+  maker->from[k].coarser = from->coarser;
+  maker->from[k].above = from->above;
+}
+
+/* Where a head has given its error first, those of the units above become one beside it. */
+static qe_status join_above(qe_scratch_builder *b, size_t at) {
+  qe_scratch_unit *unit = &b->plan->unit[at];
+  qe_error_target *to = &b->target[at];
+  qe_value input[2], joined;
+  if (!unit->above.channels || to->count < 2) return QE_OK;
+  unit->above.inputs = to->count - 1;
+  for (int k = 0; k < unit->above.inputs; k++) {
+    input[k] = to->from[k + 1].value;
+    take_source(&unit->above, k, &to->from[k + 1]);
+  }
+  QE_TRY(qe_scratch_maker(b, &unit->above, input, &joined));
+  QE_TRY(qe_scratch_sums(b, joined, unit->above.sums));
+  to->from[1] = (qe_error_part){.value = joined, .unit = (int32_t)at, .above = true};
+  to->count = 2;
+  return QE_OK;
 }
 
 /* The error of a unit's sums, of what was delivered to its output. */
@@ -109,27 +135,25 @@ static qe_status make_error(qe_scratch_builder *b, size_t at) {
   qe_error_target *to = &b->target[at];
   const qe_network_layer *requant = &b->plan->network->layer[unit->requant];
   const qe_requant *clamp = &requant->attrs.requant;
-  qe_error_maker *first = unit->wide.channels ? &unit->wide : &unit->error;
+  qe_error_maker *first = &unit->wide;
   qe_value input[2], made;
   if (to->count == 0) return refuse(b, unit, "no error reaches its output");
+  QE_TRY(join_above(b, at));
   for (int k = 0; k < to->count; k++) {
     input[k] = to->from[k].value;
-    first->from[k].unit = to->from[k].unit;
-    first->from[k].skip = to->from[k].skip;
-    first->from[k].coarser = to->from[k].coarser;
+    take_source(first, k, &to->from[k]);
   }
   first->inputs = to->count;
-  first->of_sums = first == &unit->error;
   QE_TRY(qe_scratch_maker(b, first, input, &made));
   QE_TRY(qe_scratch_gate(b, made, b->tensor[unit->requant], clamp->low, clamp->high, &made));
-  to->error = to->wide = made;
-  if (first == &unit->error) return QE_OK;
+  to->wide = made;
   QE_TRY(qe_scratch_sums(b, made, unit->wide.sums));
-  unit->error.inputs = 1;
-  unit->error.of_sums = true;
+  QE_TRY(qe_scratch_products(b, made, b->tensor[unit->sums], unit->products));
+  unit->error.inputs = 2;
+  unit->error.of_sums = unit->error.normed = true;
   unit->error.from[0].unit = (int32_t)at;
   unit->error.from[0].wide = true;
-  return qe_scratch_maker(b, &unit->error, &to->wide, &to->error);
+  return qe_scratch_maker(b, &unit->error, (qe_value[]){made, b->tensor[unit->sums]}, &to->error);
 }
 
 static qe_status call_softmax_error(qe_scratch_builder *b, size_t at) {
@@ -166,6 +190,7 @@ qe_status qe_scratch_errors(qe_scratch_builder *b, size_t at) {
                                                                         [QE_ERROR_NOISE] = qe_scratch_noise_error};
   const qe_scratch_unit *unit = &b->plan->unit[at];
   QE_TRY(qe_scratch_sums(b, b->tensor[unit->sums], unit->stats));
+  if (unit->source == QE_ERROR_NONE) return QE_OK;
   QE_TRY(error_of[unit->source](b, at));
   QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums));
   if (unit->skip != QE_NONE) QE_TRY(push_skip(b, at));

@@ -8,12 +8,12 @@
 typedef struct qe_error_part {
   qe_value value;
   int32_t unit; /* it comes from */
-  bool skip;
+  bool skip, above;
   int32_t coarser;
 } qe_error_part;
 
 typedef struct qe_error_target {
-  qe_error_part from[2];
+  qe_error_part from[3];
   int count;
   qe_value error; /* of the unit's sums, s8 */
   qe_value wide;  /* of its output codes, s8 */
@@ -28,18 +28,24 @@ typedef struct qe_scratch_builder {
   int32_t *population;     /* [layers] */
   qe_error_target *target; /* [units] */
   qe_value labels;
-  int64_t macs; /* of an image */
+  int64_t macs;              /* of an image */
+  int32_t candidates;        /* networks that run at once */
+  const qe_block *constants; /* of each */
+  const qe_constant_places *place;
 } qe_scratch_builder;
 
 /* Whether errors of unit `from` go on to `unit`. */
-bool qe_scratch_wants(const qe_scratch_plan *plan, int32_t unit, const qe_scratch_unit *from);
+bool qe_scratch_wants(const qe_scratch *trainer, int32_t unit, const qe_scratch_unit *from);
 /* Lays out and allocates the blocks. */
 QE_CHECKED qe_status qe_scratch_memory(qe_scratch *trainer);
+/* Allocates a block of which everything has its place. */
+QE_CHECKED qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *block);
 
 /* A value at a place of a block. */
 QE_CHECKED qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, qe_desc desc,
                                            const qe_block *block, size_t at, qe_value *value);
-/* Sums and sums of products with itself of a value, to the results. */
+/* Sums of a value by channel and sums of its products with another, or with itself, to the results. */
+QE_CHECKED qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at);
 QE_CHECKED qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at);
 /* e where the code of `y` lies between low and high. */
 QE_CHECKED qe_status qe_scratch_gate(const qe_scratch_builder *b, qe_value e, qe_value y, int32_t low, int32_t high,
@@ -49,6 +55,8 @@ QE_CHECKED qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_erro
                                       qe_value *made);
 /* The convolution's input as its op reads it. */
 QE_CHECKED qe_status qe_scratch_conv_input(const qe_scratch_builder *b, const qe_network_layer *conv, qe_value *x);
+/* The step's augmented images as codes, and their labels. */
+QE_CHECKED qe_status qe_scratch_images(qe_scratch_builder *b);
 /* Layers start...stop-1 of the network. */
 QE_CHECKED qe_status qe_scratch_layers(qe_scratch_builder *b, int32_t start, int32_t stop, qe_value *tensor);
 /* Loss and hits of logits, to the results. */

@@ -8,15 +8,16 @@ size_t qe_block_place(qe_block *block, size_t bytes) {
   return at;
 }
 
-static qe_status make_block(const qe_scratch *trainer, qe_block *block) {
+qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *block) {
   block->host = qe_calloc(block->bytes, 1);
   if (!block->host) return QE_NO_MEMORY;
   return qe_buffer_new(trainer->queue->device, block->bytes, &block->buffer);
 }
 
-bool qe_scratch_wants(const qe_scratch_plan *plan, int32_t unit, const qe_scratch_unit *from) {
+bool qe_scratch_wants(const qe_scratch *trainer, int32_t unit, const qe_scratch_unit *from) {
+  const qe_scratch_plan *plan = trainer->plan;
   if (unit == QE_NONE || plan->unit[unit].source != QE_ERROR_ABOVE) return false;
-  return !plan->unit[unit].headed || from->local;
+  return !plan->unit[unit].headed || from->local || trainer->options.borders > 0;
 }
 
 static void place_maker(qe_scratch *trainer, qe_error_maker *maker, int32_t channels) {
@@ -72,8 +73,11 @@ static void place_all(qe_scratch *trainer) {
     unit->stats = qe_block_place(&trainer->results, 2 * (size_t)channels * sizeof(int64_t));
     place_maker(trainer, &unit->error, channels);
     qe_scratch_place_noise(trainer, unit);
-    if (unit->skip != QE_NONE && qe_scratch_wants(plan, plan->unit_of[unit->skip], unit))
+    if (unit->source == QE_ERROR_ABOVE) {
       place_maker(trainer, &unit->wide, channels);
+      unit->products = qe_block_place(&trainer->results, 2 * (size_t)channels * sizeof(int64_t));
+    }
+    if (unit->headed && trainer->options.borders > 0) place_maker(trainer, &unit->above, channels);
     if (unit->conv == QE_NONE) continue;
     const qe_desc *weight = &plan->network->layer[unit->conv].weight_desc;
     unit->inputs = qe_block_place(&trainer->results, 2 * (size_t)weight->dim[QE_C] * sizeof(int64_t));
@@ -84,10 +88,10 @@ static void place_all(qe_scratch *trainer) {
 
 qe_status qe_scratch_memory(qe_scratch *trainer) {
   place_all(trainer);
-  QE_TRY(make_block(trainer, &trainer->batch));
-  QE_TRY(make_block(trainer, &trainer->constants));
-  QE_TRY(make_block(trainer, &trainer->errors));
-  QE_TRY(make_block(trainer, &trainer->results));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->batch));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->constants));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->errors));
+  QE_TRY(qe_scratch_make_block(trainer, &trainer->results));
   int32_t *iota = (int32_t *)(void *)(trainer->batch.host + trainer->iota);
   for (int32_t i = 0; i < trainer->options.batch; i++) iota[i] = i;
   fill_moves(trainer);

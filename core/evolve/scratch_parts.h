@@ -8,6 +8,7 @@
 #include "core/evolve/scratch.h"
 
 enum { QE_NONE = -1 };
+enum { QE_PAIR = 2 };                  /* candidates of a direction: with it, against it */
 enum { QE_STEP_BITS = 40 };            /* fraction bits of the steps of errors */
 enum { QE_ERROR_SHIFT = 20 };          /* of the requantisers of errors */
 enum { QE_SOFTMAX_BITS = 7 };          /* fraction bits of the softmax error */
@@ -18,6 +19,7 @@ typedef enum qe_error_source {
   QE_ERROR_LOSS,     /* the unit gives logits: softmax error */
   QE_ERROR_ABOVE,    /* from the units that read it */
   QE_ERROR_FEEDBACK, /* a matrix for each class and channel, times the softmax error of the network's logits */
+  QE_ERROR_NONE,     /* it has none: votes come from candidates */
   QE_ERROR_NOISE     /* the noise that it was given, times the sign of the change of loss */
 } qe_error_source;
 
@@ -36,8 +38,10 @@ typedef struct qe_error_maker {
     int32_t unit;    /* whose error it comes from; QE_NONE: a feedback matrix */
     bool skip;       /* its wide error, times the skip connection's multiplier; else the error of its sums */
     bool wide;       /* its wide error as it is */
+    bool above;      /* its error from above the border, at its weight */
     int32_t coarser; /* shift of the coarser code that it comes through */
   } from[2];
+  bool normed;  /* less what moving the mean and the deviation of the sums takes back */
   bool of_sums; /* gives the error of the unit's sums: times its multipliers; else the error of its output codes */
   int32_t bits;
   uint64_t step; /* real value of a code, 2^-QE_STEP_BITS units */
@@ -61,7 +65,10 @@ typedef struct qe_scratch_unit {
   qe_scratch_norm norm;
   qe_counters weights;        /* of conv */
   qe_counters bias;           /* of all but logits: 1/256 of a fifth of the spread */
-  qe_error_maker error, wide; /* of its sums; of its output codes where a skip connection needs them (inputs 0: not) */
+  qe_error_maker error, wide; /* of its sums; of its output codes where it comes from above (inputs 0: not) */
+  qe_scratch_norm slopes;     /* of `wide`: running means of the errors, and of errors times sums */
+  size_t products;            /* bytes into the results: [C] sums of these, s64 */
+  qe_error_maker above;       /* of its output codes, of the units above where a head reads it; inputs 0: not */
   size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
   size_t votes;               /* bytes into the results: s64 */
   size_t inputs;              /* bytes into the results: sums of what conv reads, [inputs of a place], s64 */
@@ -100,16 +107,6 @@ void qe_norm_take(qe_scratch_norm *norm, const int64_t *sums, const int64_t *squ
 /* Multipliers and offsets of the unit's requantiser from means and biases. */
 void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit);
 
-/* ---- errors ---- */
-
-/* Largest code of an error. */
-int32_t qe_error_most(const qe_error_maker *maker);
-/* Multipliers of its inputs by the present steps: to `constants` at the maker's places. */
-void qe_error_fill(const qe_scratch_plan *plan, const qe_scratch_unit *unit, const qe_error_maker *maker,
-                   uint8_t *constants);
-/* Adapts the step to the mean square of the codes that it gave: sums of squares [channels]. `fast`: at once. */
-void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast);
-
 /* ---- the program of a step ---- */
 
 /* Memory of the device and its mirror on the host. */
@@ -142,16 +139,31 @@ typedef struct qe_scratch {
   size_t one, minus_one, zeros; /* bytes into errors: constants */
   size_t *moves;                /* [layers]: of subsamples, bytes into errors */
   qe_program *program;
-  int64_t cost;  /* candidate-images a step */
-  int64_t step;  /* steps made, the warm ones (before votes count) included */
-  int64_t warm;  /* of these */
-  int64_t start; /* candidate-images of the whole search when the stage began */
+  qe_program *pair_program; /* rank1: the losses of two candidates; NULL for the other sources */
+  qe_block pair;            /* their constants */
+  qe_constant_places *pair_place;
+  qe_block pair_results; /* s32 [2, batch] each: */
+  size_t pair_loss, pair_hits;
+  int8_t *pattern; /* signs of a layer */
+  int64_t cost;    /* candidate-images a step, without those of pairs */
+  int64_t step;    /* steps made, the warm ones (before votes count) included */
+  int64_t warm;    /* of these */
+  int64_t start;   /* candidate-images of the whole search when the stage began */
 } qe_scratch;
 
 /* Room in a block that is not allocated yet. */
 size_t qe_block_place(qe_block *block, size_t bytes);
 /* Builds and plans the program; fills the places of units, makers and blocks. */
 QE_CHECKED qe_status qe_scratch_build(qe_scratch *trainer);
+
+/* ---- errors ---- */
+
+/* Largest code of an error. */
+int32_t qe_error_most(const qe_error_maker *maker);
+/* Multipliers of its inputs by the present steps: to `constants` at the maker's places. */
+void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const qe_error_maker *maker);
+/* Adapts the step to the mean square of the codes that it gave: sums of squares [channels]. `fast`: at once. */
+void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast);
 
 /* ---- noise ---- */
 
@@ -163,6 +175,13 @@ void qe_scratch_fill_noise(const qe_scratch *trainer);
 void qe_scratch_fill_feedback(const qe_scratch *trainer, const qe_scratch_unit *unit);
 /* After a step: the matrix takes up what the noise has told. */
 void qe_scratch_learn_feedback(const qe_scratch *trainer, qe_scratch_unit *unit);
+
+/* ---- rank-one perturbation ---- */
+
+/* The program of two candidates. */
+QE_CHECKED qe_status qe_scratch_build_pair(qe_scratch *trainer);
+/* Votes of the step's directions on the step's images: to the mirror of the results. */
+QE_CHECKED qe_status qe_scratch_rank_votes(const qe_scratch *trainer);
 
 /* ---- the trainer ---- */
 
@@ -180,6 +199,8 @@ void qe_scratch_free(qe_scratch *trainer); /* NULL is fine */
 QE_CHECKED qe_status qe_scratch_step(qe_scratch *trainer, int32_t rate, qe_scratch_score *score);
 /* The network's present codes, multipliers, offsets and shifts into `network`, which is of the same layers. */
 void qe_scratch_give_network(const qe_scratch *trainer, qe_network *network);
+/* Candidate-images of the next step. */
+int64_t qe_scratch_cost(const qe_scratch *trainer);
 /* Codes and constants of a unit from its counters, means and biases. */
 void qe_scratch_refresh(const qe_scratch *trainer, qe_scratch_unit *unit);
 /* Confident codes of 10,000. */

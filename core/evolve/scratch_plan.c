@@ -144,6 +144,7 @@ static void choose_sources(qe_scratch_plan *plan, qe_scratch_source from) {
     bool hidden = !unit->local && unit->conv != QE_NONE && !logits;
     unit->source = logits ? QE_ERROR_LOSS : QE_ERROR_ABOVE;
     if (from == QE_SCRATCH_FEEDBACK && hidden && i != last) unit->source = QE_ERROR_FEEDBACK;
+    if (from == QE_SCRATCH_RANK1) unit->source = QE_ERROR_NONE;
     if (from == QE_SCRATCH_NODES && hidden) unit->source = QE_ERROR_NOISE;
   }
 }
@@ -177,6 +178,8 @@ void qe_scratch_plan_free(qe_scratch_plan *plan) {
     qe_scratch_unit *unit = &plan->unit[i];
     qe_free(unit->norm.mean);
     qe_free(unit->norm.square);
+    qe_free(unit->slopes.mean);
+    qe_free(unit->slopes.square);
     qe_free(unit->feedback);
     qe_counters_free(&unit->weights);
     qe_counters_free(&unit->bias);

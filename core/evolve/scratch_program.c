@@ -9,15 +9,17 @@ qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, q
   return qe_program_bind(b->program, name, desc, block->buffer, at, value);
 }
 
-/* Sums and sums of products with itself of a value, to the results. */
-qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at) {
-  qe_desc desc = qe_program_desc(b->program, value);
-  qe_desc channels = qe_vector(QE_S64, desc.dim[QE_C]);
-  qe_attrs attrs = {.requant = {.from = desc.dtype}};
+qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at) {
+  qe_desc channels = qe_vector(QE_S64, qe_program_desc(b->program, value).dim[QE_C]);
+  qe_attrs attrs = {.requant = {.from = qe_program_desc(b->program, with).dtype}};
   qe_value sum, product;
   QE_TRY(qe_scratch_bind_block(b, "sums", channels, &b->trainer->results, at, &sum));
   QE_TRY(qe_scratch_bind_block(b, "squares", channels, &b->trainer->results, at + qe_bytes(&channels), &product));
-  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, value, sum, product});
+  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, with, sum, product});
+}
+
+qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at) {
+  return qe_scratch_products(b, value, value, at);
 }
 
 /* e where the code of `y` lies between low and high. */
@@ -51,7 +53,7 @@ qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_error_maker *ma
 
 /* ---- forward ---- */
 
-static qe_status call_images(qe_scratch_builder *b) {
+qe_status qe_scratch_images(qe_scratch_builder *b) {
   const qe_scratch *t = b->trainer;
   const qe_dataset *data = t->data;
   int32_t batch = (int32_t)t->options.batch;
@@ -97,16 +99,19 @@ qe_status qe_scratch_layers(qe_scratch_builder *b, int32_t start, int32_t stop, 
   qe_network_part part = {.network = b->plan->network,
                           .start = start,
                           .stop = stop,
-                          .population = 1,
+                          .population = b->candidates,
                           .batch = (int32_t)t->options.batch,
                           .varies = varies,
                           .narrow = narrow,
                           .shared = t->constants.buffer,
-                          .own = t->constants.buffer,
+                          .own = b->constants->buffer,
                           .shared_place = t->place,
-                          .own_place = t->place,
+                          .own_place = b->place,
                           .tensor = nowhere};
-  for (size_t i = 0; narrow && i < layers; i++) narrow[i] = b->plan->network->layer[i].offset && is_narrow(b->plan, i);
+  for (size_t i = 0; narrow && varies && i < layers; i++) {
+    narrow[i] = b->plan->network->layer[i].offset && is_narrow(b->plan, i);
+    varies[i] = b->candidates > 1 && b->plan->network->layer[i].weight;
+  }
   qe_status status =
       varies && narrow && nowhere ? qe_network_program_add(b->program, &part, tensor, b->population) : QE_NO_MEMORY;
   qe_free(varies);
@@ -130,7 +135,7 @@ qe_status qe_scratch_loss(const qe_scratch_builder *b, qe_value logits, size_t l
 static qe_status build(qe_scratch_builder *b) {
   const qe_network *network = b->plan->network;
   for (size_t i = 0; i < network->layers; i++) b->tensor[i] = QE_NONE;
-  QE_TRY(call_images(b));
+  QE_TRY(qe_scratch_images(b));
   QE_TRY(qe_scratch_layers(b, 1, (int32_t)network->layers, b->tensor));
   QE_TRY(qe_scratch_loss(b, b->tensor[b->plan->own - 1], b->trainer->loss, b->trainer->hits));
   QE_TRY(qe_scratch_noise(b));
@@ -146,10 +151,11 @@ static qe_status build(qe_scratch_builder *b) {
 
 qe_status qe_scratch_build(qe_scratch *trainer) {
   qe_scratch_plan *plan = trainer->plan;
-  qe_scratch_builder b = {.trainer = trainer, .plan = plan};
+  qe_scratch_builder b = {.trainer = trainer, .plan = plan, .candidates = 1, .constants = &trainer->constants};
   size_t layers = plan->network->layers;
   trainer->place = QE_NEW_ARRAY(qe_constant_places, layers);
   trainer->moves = QE_NEW_ARRAY(size_t, layers);
+  b.place = trainer->place;
   b.tensor = QE_NEW_ARRAY(qe_value, layers);
   b.population = QE_NEW_ARRAY(int32_t, layers);
   b.target = QE_NEW_ARRAY(qe_error_target, plan->units);
@@ -158,6 +164,7 @@ qe_status qe_scratch_build(qe_scratch *trainer) {
   if (status == QE_OK) status = qe_program_new(trainer->queue->device, "training step", &trainer->program);
   b.program = trainer->program;
   if (status == QE_OK) status = build(&b);
+  if (status == QE_OK && trainer->options.source == QE_SCRATCH_RANK1) status = qe_scratch_build_pair(trainer);
   qe_free(b.tensor);
   qe_free(b.population);
   qe_free(b.target);

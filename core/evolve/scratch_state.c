@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NUMBERS = 2, POSITION = 2, NAME = 48 };
+enum { NUMBERS = 3, POSITION = 2, NAME = 48 };
 
 typedef struct field {
   const char *name;
@@ -20,11 +20,13 @@ typedef qe_status (*visitor)(void *context, const char *name, const field *of);
 static void pack_numbers(const qe_scratch_unit *unit, int64_t numbers[NUMBERS]) {
   numbers[0] = (int64_t)unit->error.step;
   numbers[1] = (int64_t)unit->wide.step;
+  numbers[2] = (int64_t)unit->above.step;
 }
 
 static void unpack_numbers(const int64_t numbers[NUMBERS], qe_scratch_unit *unit) {
   unit->error.step = (uint64_t)numbers[0];
   unit->wide.step = (uint64_t)numbers[1];
+  unit->above.step = (uint64_t)numbers[2];
 }
 
 /* Every array of a unit; numbers [NUMBERS] are the caller's. */
@@ -37,6 +39,8 @@ static qe_status visit_unit(const qe_scratch_plan *plan, size_t at, int64_t *num
                           {"bias_momentum", QE_S64, unit->bias.momentum, unit->bias.count},
                           {"mean", QE_S64, unit->norm.mean, channels},
                           {"square", QE_S64, unit->norm.square, channels},
+                          {"error_mean", QE_S64, unit->slopes.mean, unit->wide.channels},
+                          {"error_product", QE_S64, unit->slopes.square, unit->wide.channels},
                           {"feedback", QE_S32, unit->feedback, unit->feedback_count},
                           {"numbers", QE_S64, numbers, NUMBERS}};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
@@ -82,8 +86,9 @@ static qe_status load_field(void *context, const char *name, const field *of) {
 
 static qe_status check_unit(const qe_scratch_unit *unit, size_t at) {
   bool sound = qe_counters_sound(&unit->weights) && qe_counters_sound(&unit->bias);
-  for (const qe_error_maker *maker = &unit->error; maker; maker = maker == &unit->error ? &unit->wide : NULL)
-    sound &= maker->channels == 0 || (maker->step >= 1 && maker->step <= UINT64_C(1) << 60);
+  const qe_error_maker *const makers[] = {&unit->error, &unit->wide, &unit->above};
+  for (size_t k = 0; k < sizeof makers / sizeof *makers; k++)
+    sound &= makers[k]->channels == 0 || (makers[k]->step >= 1 && makers[k]->step <= UINT64_C(1) << 60);
   return sound ? QE_OK
                : qe_fail(QE_FORMAT, "the checkpoint's tensors scratch.%zu hold values that no training gives", at);
 }

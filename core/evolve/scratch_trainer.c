@@ -35,9 +35,9 @@ static qe_status draw_unit(qe_scratch *t, qe_scratch_unit *unit, uint64_t *first
     if (!unit->feedback) return QE_NO_MEMORY;
   }
   const qe_desc *output = &plan->network->layer[unit->requant].output;
-  unit->error.count = unit->wide.count = qe_count(output) * t->options.batch;
+  unit->error.count = unit->wide.count = unit->above.count = qe_count(output) * t->options.batch;
   unit->error.bits = unit->conv == QE_NONE || logits ? 8 : (int32_t)t->options.error_bits;
-  unit->wide.bits = 8;
+  unit->wide.bits = unit->above.bits = 8;
   return qe_norm_new(plan, unit);
 }
 
@@ -84,15 +84,20 @@ static void free_block(qe_block *block) {
 void qe_scratch_free(qe_scratch *t) {
   if (!t) return;
   qe_program_free(t->program);
+  qe_program_free(t->pair_program);
   qe_buffer_free(t->pixels);
   free_block(&t->batch);
   free_block(&t->constants);
   free_block(&t->errors);
   free_block(&t->results);
+  free_block(&t->pair);
+  free_block(&t->pair_results);
   qe_scratch_plan_free(t->plan);
   qe_free(t->order);
   qe_free(t->moves);
   qe_free(t->place);
+  qe_free(t->pair_place);
+  qe_free(t->pattern);
   qe_free(t);
 }
 
@@ -127,8 +132,9 @@ static void fill_constants(const qe_scratch *t) {
 static void fill_errors(const qe_scratch *t) {
   for (size_t i = 0; i < t->plan->units; i++) {
     const qe_scratch_unit *unit = &t->plan->unit[i];
-    if (unit->wide.inputs) qe_error_fill(t->plan, unit, &unit->wide, t->errors.host);
-    if (unit->error.inputs) qe_error_fill(t->plan, unit, &unit->error, t->errors.host);
+    if (unit->above.inputs) qe_error_fill(t, unit, &unit->above);
+    if (unit->wide.inputs) qe_error_fill(t, unit, &unit->wide);
+    if (unit->error.inputs) qe_error_fill(t, unit, &unit->error);
     if (unit->feedback) qe_scratch_fill_feedback(t, unit);
   }
 }
@@ -176,12 +182,12 @@ static void centre_votes(const qe_scratch *t, const qe_scratch_unit *unit) {
 }
 
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
-  if (unit->conv != QE_NONE) centre_votes(t, unit);
+  if (unit->conv != QE_NONE && unit->source != QE_ERROR_NONE) centre_votes(t, unit);
   if (unit->conv != QE_NONE)
     qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
-  if (unit->bias.value)
-    qe_counters_vote(&unit->bias, result_at(t, unit->error.sums), (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed,
-                     (uint64_t)t->step);
+  if (unit->bias.value && unit->source != QE_ERROR_NONE)
+    qe_counters_vote(&unit->bias, result_at(t, unit->wide.inputs ? unit->wide.sums : unit->error.sums),
+                     (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed, (uint64_t)t->step);
 }
 
 void qe_scratch_refresh(const qe_scratch *t, qe_scratch_unit *unit) {
@@ -198,7 +204,12 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   const int64_t *stats = result_at(t, unit->stats);
   qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
                rate == 0);
+  const int64_t *products = result_at(t, unit->products);
+  if (unit->wide.inputs)
+    qe_norm_take(&unit->slopes, products, products + channels, channels, qe_count(output) / channels * t->options.batch,
+                 rate == 0);
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
+  adapt(t, &unit->above, rate == 0);
   adapt(t, &unit->wide, rate == 0);
   adapt(t, &unit->error, rate == 0);
   if (rate > 0) vote(t, unit, rate);
@@ -215,8 +226,14 @@ static void read_score(const qe_scratch *t, qe_scratch_score *score) {
   score->images += t->options.batch;
 }
 
+int64_t qe_scratch_cost(const qe_scratch *t) {
+  bool pairs = t->pair_program && t->step >= t->warm;
+  return t->cost + (pairs ? QE_PAIR * t->options.directions * t->options.batch : 0);
+}
+
 qe_status qe_scratch_step(qe_scratch *t, int32_t rate, qe_scratch_score *score) {
   QE_TRY(run_step(t));
+  if (rate > 0 && t->pair_program) QE_TRY(qe_scratch_rank_votes(t));
   for (size_t i = 0; i < t->plan->units; i++) move_unit(t, &t->plan->unit[i], rate);
   read_score(t, score);
   t->step++;
