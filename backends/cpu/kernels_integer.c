@@ -171,7 +171,7 @@ CPU_INLINE void requant_pixels(const qe_call *call, const qe_operand *u, const q
   const int32_t *dim = y->desc.dim;
   int64_t channels = dim[QE_C], each = (int64_t)dim[QE_N] * dim[QE_H] * dim[QE_W];
   int64_t together = channels < BLOCK ? BLOCK / channels : 1;
-  requant_constants constants;
+  requant_constants constants = {0};
   for (int64_t start = first, end; start < last; start = end) { /* a candidate's */
     end = smaller(last, (start / each + 1) * each);
     for (int64_t c = 0; c < channels; c += BLOCK) {

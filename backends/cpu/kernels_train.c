@@ -193,9 +193,10 @@ void CPU_NAME(int_softmax_error_rows)(const qe_call *call, int64_t first, int64_
     int64_t top = z[0], sum = 0;
     for (int64_t j = 1; j < classes; j++) top = z[j] > top ? z[j] : top;
     for (int64_t j = 0; j < classes; j++) sum += qe_exp2_negative(top - z[j]);
+    int64_t twice = sum > 0 ? 2 * sum : 1; /* the largest logit's part alone is 2^30 */
     for (int64_t j = 0; j < classes; j++) {
       int64_t part = qe_exp2_negative(top - z[j]) << shift;
-      int64_t rounded = (2 * part + sum) / (2 * sum) - (j == label[n] ? INT64_C(1) << shift : 0);
+      int64_t rounded = (2 * part + sum) / twice - (j == label[n] ? INT64_C(1) << shift : 0);
       error[j] = (int8_t)(rounded > 127 ? 127 : rounded);
     }
   }

@@ -28,7 +28,9 @@ qe_gain qe_gain_ratio(qe_s128 numerator, qe_s128 denominator, int32_t exponent) 
   if (numerator == 0 || denominator == 0) return (qe_gain){0, 0};
   qe_u128 above = magnitude(numerator), below = magnitude(denominator);
   int up = ABOVE - bits_of(above), down = BELOW - bits_of(below);
-  int64_t quotient = (int64_t)(shifted(above, up) / shifted(below, down)); /* 31 or 32 bits */
+  qe_u128 divisor = shifted(below, down);
+  if (divisor == 0) return (qe_gain){0, 0};                   /* never: its highest bit is at its place */
+  int64_t quotient = (int64_t)(shifted(above, up) / divisor); /* 31 or 32 bits */
   return (qe_gain){(numerator < 0) == (denominator < 0) ? quotient : -quotient, exponent - up + down};
 }
 

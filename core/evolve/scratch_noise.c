@@ -26,8 +26,8 @@ void qe_scratch_place_noise(qe_scratch *t, qe_scratch_unit *unit) {
   if (!is_noisy(unit)) return;
   unit->counter = qe_block_place(&t->batch, 4 * sizeof(int32_t));
   if (unit->source != QE_ERROR_FEEDBACK) return;
-  unit->noise = qe_block_place(&t->results, (size_t)(t->options.batch * channels) * sizeof(int32_t));
-  unit->feedback_codes = qe_block_place(&t->errors, (size_t)(classes * channels));
+  unit->noise = qe_block_place(&t->results, (size_t)t->options.batch * (size_t)channels * sizeof(int32_t));
+  unit->feedback_codes = qe_block_place(&t->errors, (size_t)classes * (size_t)channels);
 }
 
 void qe_scratch_place_signs(qe_scratch *t) {

@@ -145,6 +145,7 @@ static qe_status build(qe_scratch_builder *b) {
     b->macs += qe_network_macs(network, i);
     if (i < b->plan->own) own += qe_network_macs(network, i);
   }
+  if (own < 1) own = 1; /* a network without convolutions */
   b->trainer->cost = (b->trainer->options.batch * b->macs + own / 2) / own;
   return qe_program_plan(b->program, NULL);
 }

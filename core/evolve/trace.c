@@ -145,7 +145,7 @@ qe_status qe_trace_requantise(qe_queue *queue, int branches, const qe_desc desc[
   output.dtype = how->requant.to;
   int at = 0;
   qe_status status = qe_trace_upload(queue, how->offset, qe_bytes(&offsets), &offset);
-  for (int b = 0; status == QE_OK && b < branches; b++) {
+  for (int b = 0; status == QE_OK && b < branches && b < 2; b++) {
     status = qe_trace_upload(queue, how->multiplier[b], qe_bytes(&vector), &multiplier[b]);
     if (status != QE_OK) break;
     qe_operand_set(&call.operand[at++], desc[b], value[b], 0);

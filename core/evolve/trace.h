@@ -28,7 +28,7 @@ void qe_trace_forget(qe_trace *trace, int32_t at);
 /* The shape of a tensor over all images. */
 qe_desc qe_trace_desc(const qe_trace *trace, int32_t at);
 /* The input of a convolution as its op sees it: flattened where the window takes the whole map. */
-qe_desc qe_trace_input_desc(const qe_trace *trace, const qe_network_layer *conv);
+qe_desc qe_trace_input_desc(const qe_trace *trace, const qe_network_layer *layer);
 
 /* One call of an op, bound, run and waited for. */
 QE_CHECKED qe_status qe_trace_call(qe_queue *queue, qe_call *call);
