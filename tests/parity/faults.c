@@ -83,7 +83,7 @@ static parity_part part_of(const fault_row *row) {
 
 static qe_status sweep_with(const fault_row *row, parity_report *report) {
   static const parity_lists nothing_allowed;
-  parity_options options = {.op = row->op, .seed = 1, .cases = 22, .programs = 12, .populations = 4, .queues = 12};
+  parity_options options = {.op = row->op, .seed = 1, .cases = 22, .programs = 28, .populations = 4, .queues = 12};
   options.trainings = 1;
   options.specials = 8;
   if (part_of(row) == parity_specials) options.op += strlen(PARITY_SPECIAL_OF);
