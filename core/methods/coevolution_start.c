@@ -63,7 +63,9 @@ static qe_status load(const qe_setting *setting, const char *file, const qe_mode
       status = qe_method_quantizes(&own.bits) ? take_quantized(setting, file, network)
                                               : quantize(setting, &wanted, file, network);
   }
+  bool low_bit = qe_network_is_file(tensors) || (status == QE_OK && qe_method_quantizes(&own.bits));
   qe_tensors_free(tensors); /* which `wanted` may point into */
+  if (status == QE_OK && low_bit) qe_run_note(setting->run, "%s is low-bit already: its own bits are kept", file);
   if (status == QE_OK) status = qe_network_fits(*network, setting->data);
   if (status == QE_OK) return QE_OK;
   qe_network_free(*network);

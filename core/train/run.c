@@ -73,7 +73,7 @@ const char *qe_run_resumed_phase(const qe_run *run) {
 }
 
 void qe_run_note(qe_run *run, const char *format, ...) {
-  if (!run->events.note) return;
+  if (!run || !run->events.note) return;
   char text[512];
   va_list args;
   va_start(args, format);

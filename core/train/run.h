@@ -61,7 +61,7 @@ void qe_run_close(qe_run *run); /* NULL is fine */
 
 /* The phase that the checkpoint to resume from was in; NULL when the run starts anew. */
 const char *qe_run_resumed_phase(const qe_run *run);
-/* Tell a sentence to whoever watches. */
+/* Tell a sentence to whoever watches; run NULL: to nobody. */
 void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
 
 /* Train `trainer` to its last epoch as the phase called `phase`, from the run's checkpoint when that is of this phase.
