@@ -123,6 +123,9 @@ qe_status qe_local_run(qe_evolution *evolution, const qe_local_options *options)
 
 qe_status qe_calibrate_run(qe_evolution *evolution, const qe_local_options *options) {
   stage s = {.evolution = evolution};
+  if (!evolution->teacher)
+    qe_evolution_note(evolution, "calibrate without a teacher: every requantiser as for random codes; what training "
+                                 "made of them is lost");
   qe_status status = stage_open(&s, options);
   if (status == QE_OK) status = qe_calibrate(s.queue, s.network, evolution->teacher, s.pixels, s.images, NULL);
   if (status == QE_OK) status = tell(&s, 0);
