@@ -39,14 +39,6 @@ static int close_all(void **state) {
   return fixture_close(state);
 }
 
-static qe_status copy_network(qe_network **copy) {
-  qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? qe_network_give(of_4_bits, tensors) : QE_NO_MEMORY;
-  if (status == QE_OK) status = qe_network_take(tensors, "a copy", copy);
-  qe_tensors_free(tensors);
-  return status;
-}
-
 /* ---- two stages that do next to nothing ---- */
 
 typedef struct walk {
@@ -141,7 +133,7 @@ static qe_status try_evolution(hearing *h, int bits, int64_t budget, int save_ev
                               .events = {h, hear, NULL, keep}};
   qe_network *network = NULL;
   if (bits == 4)
-    QE_TRY(copy_network(&network));
+    QE_TRY(qe_network_copy(of_4_bits, &network));
   else
     network = small_network(bits);
   return qe_evolution_new(&setup, network, evolution);

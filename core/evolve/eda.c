@@ -35,14 +35,8 @@ qe_eda_options qe_eda_defaults(void) {
   };
 }
 
-/* One option and its bounds. */
-typedef struct bound {
-  const char *name;
-  int64_t value, least, most;
-} bound;
-
 static qe_status check_options(const qe_eda_options *o) {
-  const bound bounds[] = {
+  const qe_option_bound bounds[] = {
 #define QE_EDA_INT(field, name, initial, least, most, help) {name, o->field, least, most},
 #define QE_EDA_FLAG(field, name, initial, help)
 #include "core/evolve/eda_options.def"
@@ -50,10 +44,7 @@ static qe_status check_options(const qe_eda_options *o) {
 #undef QE_EDA_FLAG
       {"group-by", o->group_by, 0, QE_EDA_GROUPINGS - 1},
   };
-  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
-    if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
-      return qe_fail(QE_USAGE, "eda-%s %lld: must be %lld...%lld", bounds[i].name, (long long)bounds[i].value,
-                     (long long)bounds[i].least, (long long)bounds[i].most);
+  QE_TRY(qe_evolution_check("eda", bounds, sizeof bounds / sizeof *bounds));
   if (o->best > o->individuals)
     return qe_fail(QE_USAGE, "eda-best %d: there are but %d individuals", o->best, o->individuals);
   if (o->batch >> (o->races - 1) == 0)

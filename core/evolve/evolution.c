@@ -233,3 +233,11 @@ void qe_evolution_note(const qe_evolution *evolution, const char *format, ...) {
   va_end(args);
   evolution->events.note(evolution->events.context, text);
 }
+
+qe_status qe_evolution_check(const char *stage, const qe_option_bound *bound, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    if (bound[i].value < bound[i].least || bound[i].value > bound[i].most)
+      return qe_fail(QE_USAGE, "%s-%s %lld: must be %lld...%lld", stage, bound[i].name, (long long)bound[i].value,
+                     (long long)bound[i].least, (long long)bound[i].most);
+  return QE_OK;
+}

@@ -108,6 +108,15 @@ typedef qe_status (*qe_stage_save)(const void *stage, qe_tensors *state);
  * network that it began with. */
 QE_CHECKED qe_status qe_evolution_generation(qe_evolution *evolution, const qe_evolution_report *report,
                                              qe_stage_save save, const void *stage);
+
+/* An option of a stage and what it may be. */
+typedef struct qe_option_bound {
+  const char *name;
+  int64_t value, least, most;
+} qe_option_bound;
+/* QE_USAGE that names the option, as the command does, and its bounds. */
+QE_CHECKED qe_status qe_evolution_check(const char *stage, const qe_option_bound *bound, size_t count);
+
 /* Tell a sentence (no %f here). */
 void qe_evolution_note(const qe_evolution *evolution, const char *format, ...) QE_PRINTF(2, 3);
 

@@ -2,7 +2,6 @@
  */
 #include "core/base/alloc.h"
 #include "core/data/split.h"
-#include "core/dispatch/network_file.h"
 #include "core/evolve/calibrate.h"
 #include "core/evolve/local.h"
 
@@ -59,18 +58,10 @@ static qe_status take_images(stage *s, int32_t wanted) {
   return status;
 }
 
-/* ---- the copy ---- */
-
-static qe_status copy_network(const qe_network *network, qe_network **copy) {
-  qe_tensors *tensors = qe_tensors_new();
-  qe_status status = tensors ? qe_network_give(network, tensors) : QE_NO_MEMORY;
-  if (status == QE_OK) status = qe_network_take(tensors, "a copy", copy);
-  qe_tensors_free(tensors);
-  return status;
-}
+/* ---- the stage ---- */
 
 static qe_status stage_open(stage *s, const qe_local_options *options) {
-  QE_TRY(copy_network(s->evolution->network, &s->network));
+  QE_TRY(qe_network_copy(s->evolution->network, &s->network));
   QE_TRY(qe_queue_new(s->evolution->device[0], &s->queue));
   return take_images(s, options->images);
 }

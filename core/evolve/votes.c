@@ -35,10 +35,7 @@ qe_votes_options qe_votes_defaults(void) {
 }
 
 static qe_status check_options(const qe_votes_options *o) {
-  const struct {
-    const char *name;
-    int64_t value, least, most;
-  } bounds[] = {
+  const qe_option_bound bounds[] = {
 #define QE_VOTES_INT(field, name, initial, least, most, help) {name, o->field, least, most},
 #define QE_VOTES_FLAG(field, name, initial, help)
 #include "core/evolve/votes_options.def"
@@ -46,10 +43,7 @@ static qe_status check_options(const qe_votes_options *o) {
 #undef QE_VOTES_FLAG
       {"source", o->source, 0, QE_VOTES_SOURCES - 1},
   };
-  for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
-    if (bounds[i].value < bounds[i].least || bounds[i].value > bounds[i].most)
-      return qe_fail(QE_USAGE, "votes: %s is %lld; give %lld to %lld", bounds[i].name, (long long)bounds[i].value,
-                     (long long)bounds[i].least, (long long)bounds[i].most);
+  QE_TRY(qe_evolution_check("votes", bounds, sizeof bounds / sizeof *bounds));
   if (o->groups > o->images)
     return qe_fail(QE_USAGE, "votes: %d groups of %d images; give at most as many groups", o->groups, o->images);
   return QE_OK;
