@@ -3,7 +3,7 @@
 #include "cpu_ref/ref.h"
 #include "tests/small_network.h"
 
-enum { CLASSES = 4, TRAIN = 40, SIDE = 8, CANDIDATES = 7, COUNT = 24 };
+enum { CLASSES = 4, TRAIN = 40, SIDE = 8, CANDIDATES = 7, COUNT = 24, TEMPERATURE = 3 };
 
 typedef struct scene {
   qe_dataset *data;
@@ -156,6 +156,8 @@ static void test_batches(void **state) {
   FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "held out");
   options = (qe_fitness_options){.pad = SIDE};
   FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "padding");
+  options = (qe_fitness_options){.temperature = 65};
+  FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "temperature");
   options = (qe_fitness_options){.loss = QE_FITNESS_BOTH};
   FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "no teacher");
   scene_close(&s);
@@ -216,42 +218,49 @@ static void test_augmented(void **state) {
 
 /* ---- the teacher ---- */
 
-/* Cross-entropy in bits with the distribution of logits `t`, in double precision. */
-static double exact_loss(const int32_t *z, const int32_t *t) {
-  double sum = 0, norm = 0, loss = 0;
+/* T^2 times the divergence in bits of the distribution of logits `z` from that of `t`, in double precision. */
+static double exact_loss(const int32_t *z, const int32_t *t, int32_t temperature) {
+  double unit = 256.0 * temperature, sum = 0, norm = 0, loss = 0;
   for (int j = 0; j < CLASSES; j++) {
-    sum += exp2(z[j] / 256.0);
-    norm += exp2(t[j] / 256.0);
+    sum += exp2(z[j] / unit);
+    norm += exp2(t[j] / unit);
   }
-  for (int j = 0; j < CLASSES; j++) loss += exp2(t[j] / 256.0) / norm * (log2(sum) - z[j] / 256.0);
-  return loss;
+  for (int j = 0; j < CLASSES; j++)
+    loss += exp2(t[j] / unit) / norm * (log2(sum) - z[j] / unit - log2(norm) + t[j] / unit);
+  return loss * temperature * temperature;
 }
 
-static void test_cross_entropy(void **state) {
+static void test_divergence(void **state) {
   (void)state;
   draws from = {6, 0};
   for (int k = 0; k < 5000; k++) {
     int32_t z[CLASSES], t[CLASSES], target[CLASSES], total = 0, width = draw_range(&from, 1, 8000);
+    int32_t temperature = draw_range(&from, 1, 16);
     for (int j = 0; j < CLASSES; j++) {
       z[j] = draw_range(&from, -width, width);
       t[j] = draw_range(&from, -width, width);
     }
-    qe_fitness_distribution(t, CLASSES, target);
+    qe_fitness_distribution(t, CLASSES, temperature, target);
     for (int j = 0; j < CLASSES; j++) {
       assert_true(target[j] >= 0);
       total += target[j];
     }
     assert_int_equal(total, 1 << 16);
-    double got = (double)qe_fitness_cross_entropy(z, target, CLASSES) / 65536, exact = exact_loss(z, t);
-    /* A probability is off by 2^-16 a class, against logits as far apart as they are. */
-    double bound = 1e-4 + 2.0 * width / 256 * CLASSES / 65536;
+    int64_t entropy = qe_fitness_entropy(target, CLASSES);
+    double got = (double)qe_fitness_divergence(z, target, entropy, CLASSES, temperature) / 65536;
+    double exact = exact_loss(z, t, temperature), scale = (double)temperature * temperature;
+    /* A probability is off by 2^-16 a class, against logits as far apart as they are; and each logit, divided by the
+     * temperature, by half of 1/256, which moves the probabilities and the logits themselves. */
+    double apart = 2.0 * width / 256 / temperature, rounding = temperature > 1 ? 1.0 / 512 : 0;
+    double bound = scale * (3e-4 + apart * (CLASSES / 65536.0 + rounding) + 2 * rounding);
     if (fabs(got - exact) > bound) fail_msg("case %d: %f, must be %f", k, got, exact);
   }
   int32_t far[CLASSES] = {INT32_MAX, INT32_MIN, 0, 0}, other[CLASSES] = {INT32_MIN, INT32_MAX, 0, 0}, target[CLASSES];
-  qe_fitness_distribution(far, CLASSES, target);
+  qe_fitness_distribution(far, CLASSES, 1, target);
   assert_int_equal(target[0], 1 << 16);
-  assert_int_equal(qe_fitness_cross_entropy(far, target, CLASSES), 0);
-  assert_true(qe_fitness_cross_entropy(other, target, CLASSES) == INT32_MAX);
+  assert_int_equal(qe_fitness_entropy(target, CLASSES), 0);
+  assert_int_equal(qe_fitness_divergence(far, target, 0, CLASSES, 1), 0);
+  assert_true(qe_fitness_divergence(other, target, 0, CLASSES, 1) == INT32_MAX);
 }
 
 /* Losses of whole batches from logits by hand, of all images and, from what is kept, of some; with a bound. */
@@ -265,12 +274,15 @@ static void test_teacher(void **state) {
   by_hand(&s, s.data->train_pixels, &teacher_loss, &teacher_hits, wise[0], true);
   for (int i = 0; i < TRAIN; i++) {
     int32_t target[CLASSES];
-    qe_fitness_distribution(wise[i], CLASSES, target);
-    for (int p = 0; p < CANDIDATES; p++) sum[p] += qe_fitness_cross_entropy(logits[p][i], target, CLASSES);
+    qe_fitness_distribution(wise[i], CLASSES, TEMPERATURE, target);
+    int64_t entropy = qe_fitness_entropy(target, CLASSES);
+    for (int p = 0; p < CANDIDATES; p++)
+      sum[p] += qe_fitness_divergence(logits[p][i], target, entropy, CLASSES, TEMPERATURE);
   }
   FOR_EACH_DEVICE(device) {
     outcome got;
-    qe_fitness_options options = {.seed = 3, .loss = QE_FITNESS_TEACHER, .teacher = s.teacher};
+    qe_fitness_options options = {
+        .seed = 3, .loss = QE_FITNESS_TEACHER, .temperature = TEMPERATURE, .teacher = s.teacher};
     qe_fitness_batch batch = {QE_FITNESS_TRAIN, 1, TRAIN, false};
     run(&s, &device, 1, &options, &batch, INT64_MAX, &got);
     assert_memory_equal(got.loss, sum, sizeof sum);
@@ -430,9 +442,9 @@ static void test_use(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_labels),        cmocka_unit_test(test_batches), cmocka_unit_test(test_augmented),
-      cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_teacher), cmocka_unit_test(test_teacher_kept),
-      cmocka_unit_test(test_devices),       cmocka_unit_test(test_shares),  cmocka_unit_test(test_use),
+      cmocka_unit_test(test_labels),     cmocka_unit_test(test_batches), cmocka_unit_test(test_augmented),
+      cmocka_unit_test(test_divergence), cmocka_unit_test(test_teacher), cmocka_unit_test(test_teacher_kept),
+      cmocka_unit_test(test_devices),    cmocka_unit_test(test_shares),  cmocka_unit_test(test_use),
       cmocka_unit_test(test_parts),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);

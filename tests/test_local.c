@@ -1,6 +1,7 @@
 /* The local search and calibration on a small network with a skip connection: errors fall, the same on every device,
  * requantisers are what was asked for; and the arithmetic of gains. */
 #include "core/evolve/calibrate.h"
+#include "core/evolve/channels.h"
 #include "core/evolve/local.h"
 #include "core/evolve/moments.h"
 #include "core/evolve/stages.h"
@@ -186,6 +187,7 @@ static void test_same_everywhere(void **state) {
   qe_network *teacher = small_network(8, 6), *student[2] = {small_network(2, 3), small_network(2, 3)};
   qe_local_options options = qe_local_defaults();
   options.restarts = 2;
+  options.channels = 4;
   for (int k = 0; k < 2; k++) {
     qe_device *device = fixture_device[k] ? fixture_device[k] : fixture_device[0];
     images i = images_open(device);
@@ -213,6 +215,76 @@ static void test_unknown_units(void **state) {
   assert_true(logit_error(&i, student, teacher) < before);
   qe_network_free(student);
   qe_network_free(teacher);
+  images_close(&i);
+}
+
+/* ---- steps by channel ---- */
+
+static double real(qe_gain gain) {
+  return ldexp((double)gain.mantissa, gain.exponent);
+}
+
+typedef struct channel_walk {
+  qe_channels channels;
+} channel_walk;
+
+static int32_t named(const qe_network *network, const char *name) {
+  int32_t at = 0;
+  while (strcmp(network->layer[at].name, name) != 0) at++;
+  return at;
+}
+
+static qe_status choose_steps(void *context, qe_guided *walk, int32_t at) {
+  channel_walk *c = context;
+  return strcmp(walk->network->layer[at].name, "wide") == 0 ? qe_channels_choose(&c->channels, walk, at, 8) : QE_OK;
+}
+
+static qe_status weigh(void *context, qe_guided *walk, const qe_guided_place *place, bool *changed) {
+  channel_walk *c = context;
+  *changed = false;
+  return qe_channels_weigh(&c->channels, walk, place);
+}
+
+/* `wide` makes channel c's values 2^-(c % 4) of what they were where `shrunk`. What steps its channels get, and what is
+ * left of the logits' error. */
+static double steps_of(images *i, bool shrunk, double *step) {
+  qe_network *teacher = small_network(8, 6), *student = small_network(8, 5);
+  for (int k = 0; shrunk && k < 2; k++) {
+    qe_network *network = k ? student : teacher;
+    qe_network_layer *wide = &network->layer[named(network, "wide")];
+    for (int32_t c = 0; c < wide->output.dim[QE_C]; c++) {
+      wide->multiplier[0][c] /= 1 << c % 4;
+      wide->offset[c] /= 1 << c % 4;
+    }
+    qe_network_prove(network);
+  }
+  double before = (double)logit_error(i, student, teacher);
+  channel_walk c = {0};
+  qe_guided_visitor visitor = {.context = &c, .branch = weigh, .requantiser = choose_steps};
+  OK(qe_channels_new(student, &c.channels));
+  OK(qe_guided_walk(i->queue, student, teacher, i->pixels, TRAIN, &visitor));
+  qe_channels_end(&c.channels, student);
+  int32_t wide = named(student, "wide");
+  assert_non_null(c.channels.ratio[named(student, "low")]);
+  for (int32_t k = 0; k < student->layer[wide].output.dim[QE_C]; k++) step[k] = log2(real(c.channels.ratio[wide][k]));
+  assert_int_equal(student->layer[wide].unit.mantissa, 0);
+  qe_channels_free(&c.channels);
+  OK(qe_network_check(student));
+  double after = (double)logit_error(i, student, teacher);
+  qe_network_free(student);
+  qe_network_free(teacher);
+  return after / before;
+}
+
+/* A channel with values 2^-k of what they were gets a step 2^-k of what it got, and what reads it makes up for that. */
+static void test_channels(void **state) {
+  (void)state;
+  images i = images_open(fixture_fast());
+  double plain[8], shrunk[8];
+  assert_true(steps_of(&i, false, plain) < 1.2);
+  assert_true(steps_of(&i, true, shrunk) < 1.2);
+  for (int c = 0; c < 8; c++)
+    if (fabs(plain[c] - shrunk[c] - c % 4) > 0.26) fail_msg("channel %d: %g, then %g", c, plain[c], shrunk[c]);
   images_close(&i);
 }
 
@@ -314,10 +386,6 @@ static void test_stages(void **state) {
 
 /* ---- gains ---- */
 
-static double real(qe_gain gain) {
-  return ldexp((double)gain.mantissa, gain.exponent);
-}
-
 static void assert_near(double got, double wanted) {
   if (fabs(got - wanted) > fabs(wanted) * 4e-9) fail_msg("%.17g, not %.17g", got, wanted);
 }
@@ -384,6 +452,7 @@ static void test_no_memory(void **state) {
   qe_network *teacher = small_network(8, 6), *student = small_network(4, 4);
   qe_local_options options = qe_local_defaults();
   options.rounds = options.starts = options.clamped = 1;
+  options.channels = 8;
   int failures = 0;
   for (int64_t nth = 1;; nth += APART, failures++) {
     qe_alloc_fail_nth(nth);
@@ -404,9 +473,10 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_errors_fall),     cmocka_unit_test(test_search_options),
       cmocka_unit_test(test_same_everywhere), cmocka_unit_test(test_unknown_units),
-      cmocka_unit_test(test_other_teacher),   cmocka_unit_test(test_calibrate),
-      cmocka_unit_test(test_stages),          cmocka_unit_test(test_gains),
-      cmocka_unit_test(test_scales),          cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_channels),        cmocka_unit_test(test_other_teacher),
+      cmocka_unit_test(test_calibrate),       cmocka_unit_test(test_stages),
+      cmocka_unit_test(test_gains),           cmocka_unit_test(test_scales),
+      cmocka_unit_test(test_no_memory),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -40,6 +40,7 @@ static qe_status read_fitness(const qe_options *options, qe_fitness_options *fit
   *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
                                   .pad = (int32_t)qe_option_int(options, "pad"),
                                   .flip = qe_option_flag(options, "flip"),
+                                  .temperature = (int32_t)qe_option_int(options, "temperature"),
                                   .memory = (size_t)qe_option_int(options, "memory") << 20};
   return read_loss(options, &fitness->loss);
 }

@@ -86,22 +86,26 @@ static int8_t *to_codes(const tensor_error *error, int64_t count, int32_t *shift
 
 /* Distribution of the logits less the target's. */
 static qe_status start(backward *b, const qe_fitness_view *view, int32_t first) {
-  int32_t last = (int32_t)b->network->layers - 1, classes = view->classes, share[64];
+  int32_t last = (int32_t)b->network->layers - 1, classes = view->classes,
+          *share = QE_NEW_ARRAY(int32_t, view->classes);
   int64_t count = values_of(b, last);
   int32_t *logits = QE_NEW_ARRAY(int32_t, count), *value = QE_NEW_ARRAY(int32_t, count);
-  qe_status status = logits && value && classes <= 64 ? QE_OK : QE_NO_MEMORY;
+  qe_status status = logits && value && share ? QE_OK : QE_NO_MEMORY;
   if (status == QE_OK)
     status = qe_queue_read(b->trace.queue, b->trace.tensor[last], 0, logits, (size_t)count * sizeof *logits);
   if (status == QE_OK) status = qe_queue_wait(b->trace.queue);
   for (int64_t i = 0; status == QE_OK && i < b->trace.images; i++) {
     int32_t *to = value + i * classes;
-    qe_fitness_distribution(logits + i * classes, classes, share);
-    for (int32_t j = 0; j < classes; j++) {
-      if (view->loss != QE_FITNESS_TEACHER) to[j] += share[j] - (view->labels[first + i] == j ? TARGET_ONE : 0);
-      if (view->loss != QE_FITNESS_LABELS) to[j] += share[j] - view->target[(first + i) * classes + j];
-    }
+    qe_fitness_distribution(logits + i * classes, classes, 1, share);
+    for (int32_t j = 0; view->loss != QE_FITNESS_TEACHER && j < classes; j++)
+      to[j] += share[j] - (view->labels[first + i] == j ? TARGET_ONE : 0);
+    if (view->loss == QE_FITNESS_LABELS) continue;
+    qe_fitness_distribution(logits + i * classes, classes, view->temperature, share);
+    for (int32_t j = 0; j < classes; j++)
+      to[j] += view->temperature * (share[j] - view->target[(first + i) * classes + j]);
   }
   qe_free(logits);
+  qe_free(share);
   if (status == QE_OK)
     add_error(b, last, value, 0);
   else

@@ -70,27 +70,31 @@ static void aim_at(qe_scales *scales, int32_t branch, const sums *s, int32_t c, 
   scales->offset[c] = total(at.mean, (qe_gain){-shift.mantissa, shift.exponent});
 }
 
-static qe_status take_aims(const qe_guided *walk, const qe_guided_place *place, const qe_calibrate_options *options,
-                           aim *aims, int32_t channels) {
-  if (!walk->teacher.network) {
-    aim same = aim_of_range(options, &walk->network->layer[place->at].attrs.requant);
-    for (int32_t c = 0; c < channels; c++) aims[c] = same;
-    return QE_OK;
-  }
+static qe_status take_aims_of_teacher(const qe_guided *walk, const qe_guided_place *place, aim *aims,
+                                      int32_t channels) {
   const qe_network_layer *requant = &walk->teacher.network->layer[place->teacher_at];
+  qe_gain *ratio = QE_NEW_ARRAY(qe_gain, channels);
   qe_scales scales = {0};
   sums s = {0};
-  qe_gain ratio;
-  QE_TRY(qe_target_ratio(walk, place, &ratio));
-  qe_status status = qe_scales_new(requant->inputs, channels, &scales);
+  qe_status status = ratio ? qe_target_ratios(walk, place, ratio) : QE_NO_MEMORY;
+  if (status == QE_OK) status = qe_scales_new(requant->inputs, channels, &scales);
   if (status == QE_OK) status = sums_new(&walk->teacher, place->teacher_conv, &s);
   if (status == QE_OK) {
     qe_scales_get(requant, &scales);
-    for (int32_t c = 0; c < channels; c++) aims[c] = aim_of_teacher(&scales, place->teacher_branch, &s, ratio, c);
+    for (int32_t c = 0; c < channels; c++) aims[c] = aim_of_teacher(&scales, place->teacher_branch, &s, ratio[c], c);
     sums_free(&s);
   }
   qe_scales_free(&scales);
+  qe_free(ratio);
   return status;
+}
+
+static qe_status take_aims(const qe_guided *walk, const qe_guided_place *place, const qe_calibrate_options *options,
+                           aim *aims, int32_t channels) {
+  if (walk->teacher.network) return take_aims_of_teacher(walk, place, aims, channels);
+  aim same = aim_of_range(options, &walk->network->layer[place->at].attrs.requant);
+  for (int32_t c = 0; c < channels; c++) aims[c] = same;
+  return QE_OK;
 }
 
 static qe_status visit(void *context, qe_guided *walk, const qe_guided_place *place, bool *changed) {

@@ -24,6 +24,8 @@ static qe_status check_options(const qe_fitness_options *options, const qe_datas
   if (options->held_out < 0 || options->held_out >= data->train_images)
     return qe_fail(QE_USAGE, "fitness: %d of %d training images cannot be held out; give 0 to %d", options->held_out,
                    data->train_images, data->train_images - 1);
+  if (options->temperature < 0 || options->temperature > QE_MOST_TEMPERATURE)
+    return qe_fail(QE_USAGE, "fitness: a temperature of %d; give 1 to %d", options->temperature, QE_MOST_TEMPERATURE);
   if (options->loss != QE_FITNESS_LABELS && !options->teacher)
     return qe_fail(QE_USAGE, "fitness: a loss with a teacher, but there is no teacher");
   return options->teacher ? check_network("fitness: the teacher", options->teacher, data) : QE_OK;
@@ -70,6 +72,7 @@ qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network
   qe_fitness *f = QE_NEW(qe_fitness);
   if (!f) return QE_NO_MEMORY;
   f->options = *options;
+  if (f->options.temperature == 0) f->options.temperature = 1;
   f->data = data;
   qe_status status = fill(f, device, devices, network, layout);
   if (status == QE_OK)

@@ -13,7 +13,7 @@ extern "C" {
 
 typedef enum qe_fitness_loss {
   QE_FITNESS_LABELS,  /* cross-entropy with the labels */
-  QE_FITNESS_TEACHER, /* cross-entropy with the teacher's distribution: its KL divergence but for a constant */
+  QE_FITNESS_TEACHER, /* KL divergence from the teacher's distribution */
   QE_FITNESS_BOTH     /* the sum of both */
 } qe_fitness_loss;
 
@@ -23,6 +23,9 @@ typedef struct qe_fitness_options {
   int32_t pad;      /* augmented batches: pixels of padding for the random crop */
   bool flip;        /* augmented batches: mirror half of the images */
   qe_fitness_loss loss;
+  /* Of the loss with a teacher, T: both networks' logits / T, the divergence times T^2 (Hinton, Vinyals, Dean,
+   * "Distilling the Knowledge in a Neural Network", 2015, section 2); 0 is 1. */
+  int32_t temperature;
   const qe_network *teacher; /* NULL: none; else of the same images and classes */
   size_t memory;             /* as qe_population_options.memory */
 } qe_fitness_options;
@@ -31,6 +34,8 @@ typedef enum qe_fitness_part {
   QE_FITNESS_TRAIN,   /* training images but the held-out ones */
   QE_FITNESS_HELD_OUT /* those; the whole training part where none are held out */
 } qe_fitness_part;
+
+enum { QE_MOST_TEMPERATURE = 64 };
 
 /* Which images. The same (part, number, count, augmented) and seed are the same pixels everywhere. */
 typedef struct qe_fitness_batch {
@@ -74,9 +79,11 @@ typedef struct qe_fitness_view {
   qe_queue *queue;
   qe_buffer *images; /* u8 [image_count, H, W, C], only to be read */
   int32_t image_count;
-  const int32_t *index;  /* [count], in 0...image_count-1 */
-  const int32_t *labels; /* [count] */
-  const int32_t *target; /* [count, classes]: the teacher's distributions, Q16; NULL where the loss has no teacher */
+  const int32_t *index;   /* [count], in 0...image_count-1 */
+  const int32_t *labels;  /* [count] */
+  const int32_t *target;  /* [count, classes]: the teacher's distributions, Q16; NULL where the loss has no teacher */
+  const int64_t *entropy; /* [count]: theirs, Q16 bits; NULL as above */
+  int32_t temperature;
   int32_t count, classes;
   qe_fitness_loss loss;
 } qe_fitness_view;

@@ -14,6 +14,7 @@ void qe_fitness_drawn_free(qe_fitness_drawn *drawn) {
   qe_free(drawn->labels);
   qe_free(drawn->row);
   qe_free(drawn->target);
+  qe_free(drawn->entropy);
   memset(drawn, 0, sizeof *drawn);
 }
 
@@ -26,7 +27,9 @@ static qe_status make_room(qe_fitness *f, size_t count) {
   drawn->labels = QE_NEW_ARRAY(int32_t, count);
   drawn->row = QE_NEW_ARRAY(int32_t, count);
   if (teacher) drawn->target = QE_NEW_ARRAY(int32_t, count * (size_t)f->data->classes);
-  if (!drawn->index || !drawn->labels || !drawn->row || (teacher && !drawn->target)) return QE_NO_MEMORY;
+  if (teacher) drawn->entropy = QE_NEW_ARRAY(int64_t, count);
+  bool taught = !teacher || (drawn->target && drawn->entropy);
+  if (!drawn->index || !drawn->labels || !drawn->row || !taught) return QE_NO_MEMORY;
   for (size_t i = 0; i < count; i++) drawn->row[i] = (int32_t)i;
   drawn->capacity = count;
   return QE_OK;

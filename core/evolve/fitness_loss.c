@@ -16,29 +16,45 @@ static int64_t largest_of(const int32_t *logits, int32_t classes, int32_t *at) {
   return logits[*at];
 }
 
-static int64_t sum_of_powers(const int32_t *logits, int32_t classes, int64_t top) {
+/* How far below the largest a logit is, at a temperature; to nearest. */
+static int64_t below(int64_t top, int32_t logit, int32_t temperature) {
+  return (top - logit + temperature / 2) / temperature;
+}
+
+static int64_t sum_of_powers(const int32_t *logits, int32_t classes, int64_t top, int32_t temperature) {
   int64_t sum = 0;
-  for (int32_t j = 0; j < classes; j++) sum += qe_exp2_negative(top - logits[j]);
+  for (int32_t j = 0; j < classes; j++) sum += qe_exp2_negative(below(top, logits[j], temperature));
   return sum;
 }
 
 /* What rounding down leaves over goes to the largest. */
-void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t *target) {
+void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t temperature, int32_t *target) {
   int32_t best, left = TARGET_ONE;
-  int64_t top = largest_of(logits, classes, &best), sum = sum_of_powers(logits, classes, top);
+  int64_t top = largest_of(logits, classes, &best), sum = sum_of_powers(logits, classes, top, temperature);
   for (int32_t j = 0; j < classes; j++) {
-    target[j] = sum > 0 ? (int32_t)(qe_exp2_negative(top - logits[j]) * TARGET_ONE / sum) : 0; /* always above 0 */
+    int64_t share = qe_exp2_negative(below(top, logits[j], temperature));
+    target[j] = sum > 0 ? (int32_t)(share * TARGET_ONE / sum) : 0; /* always above 0 */
     left -= target[j];
   }
   target[best] += left;
 }
 
-/* log2(sum_j 2^(z_j - z_max)) + sum_j target_j (z_max - z_j), which has no negative term. */
-int64_t qe_fitness_cross_entropy(const int32_t *logits, const int32_t *target, int32_t classes) {
+int64_t qe_fitness_entropy(const int32_t *target, int32_t classes) {
+  int64_t sum = 0;
+  for (int32_t j = 0; j < classes; j++)
+    if (target[j] > 0) sum += target[j] * (16 * (int64_t)TARGET_ONE - qe_log2_q30((int64_t)target[j] << 30));
+  return sum >> 16;
+}
+
+/* Cross-entropy log2(sum_j 2^(z_j - z_max)) + sum_j target_j (z_max - z_j), which has no negative term, less the
+ * entropy. */
+int64_t qe_fitness_divergence(const int32_t *logits, const int32_t *target, int64_t entropy, int32_t classes,
+                              int32_t temperature) {
   int32_t best;
   int64_t top = largest_of(logits, classes, &best), dot = 0;
-  for (int32_t j = 0; j < classes; j++) dot += target[j] * (top - logits[j]);
-  int64_t loss = qe_log2_q30(sum_of_powers(logits, classes, top)) + (dot >> 8);
+  for (int32_t j = 0; j < classes; j++) dot += target[j] * below(top, logits[j], temperature);
+  int64_t loss = qe_log2_q30(sum_of_powers(logits, classes, top, temperature)) + (dot >> 8) - entropy;
+  loss = loss > 0 ? loss * temperature * temperature : 0; /* tables end before rounding does */
   return loss > INT32_MAX ? INT32_MAX : loss;
 }
 
@@ -81,7 +97,7 @@ static qe_status ask(qe_fitness *f, const qe_buffer *images, int32_t image_count
   qe_status status = logits && labels ? QE_OK : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_population_run(f->teacher.population, &call, &result);
   for (int64_t i = 0; status == QE_OK && i < count; i++)
-    qe_fitness_distribution(logits + i * classes, classes, targets + i * classes);
+    qe_fitness_distribution(logits + i * classes, classes, f->options.temperature, targets + i * classes);
   qe_free(logits);
   qe_free(labels);
   return status;
@@ -113,7 +129,7 @@ static qe_status ask_missing(qe_fitness *f) {
   return status;
 }
 
-qe_status qe_fitness_teach(qe_fitness *f) {
+static qe_status take_targets(qe_fitness *f) {
   const qe_fitness_drawn *drawn = &f->drawn;
   int32_t count = drawn->batch.count, classes = f->data->classes;
   if (drawn->batch.augmented) return ask(f, f->worker[0].augmented, count, drawn->row, count, drawn->target);
@@ -121,6 +137,15 @@ qe_status qe_fitness_teach(qe_fitness *f) {
   for (int64_t i = 0; i < count; i++)
     memcpy(drawn->target + i * classes, f->teacher.target + (int64_t)drawn->index[i] * classes,
            (size_t)classes * sizeof *drawn->target);
+  return QE_OK;
+}
+
+qe_status qe_fitness_teach(qe_fitness *f) {
+  const qe_fitness_drawn *drawn = &f->drawn;
+  int32_t classes = f->data->classes;
+  QE_TRY(take_targets(f));
+  for (int32_t i = 0; i < drawn->batch.count; i++)
+    drawn->entropy[i] = qe_fitness_entropy(drawn->target + (int64_t)i * classes, classes);
   return QE_OK;
 }
 
@@ -135,8 +160,9 @@ static void add_teacher(const qe_fitness_job *job, const int32_t *logits) {
     if (job->loss[p] == QE_DROPPED) continue;
     const int32_t *row = logits + (int64_t)p * count * classes,
                   *target = f->drawn.target + (int64_t)job->first * classes;
+    const int64_t *entropy = f->drawn.entropy + job->first;
     for (int32_t i = 0; i < count; i++, row += classes, target += classes)
-      sum += qe_fitness_cross_entropy(row, target, classes);
+      sum += qe_fitness_divergence(row, target, entropy[i], classes, f->options.temperature);
     job->loss[p] = sum > job->bound ? QE_DROPPED : sum;
     if (sum > job->bound) job->hits[p] = 0;
   }

@@ -22,11 +22,12 @@ typedef struct qe_fitness_drawn {
   bool valid;
   qe_fitness_batch batch;
   uint64_t augment_seed;
-  int32_t *index;  /* [count], of training images */
-  int32_t *labels; /* [count] */
-  int32_t *row;    /* [count], 0, 1, 2, ...: the same images when they have been augmented */
-  int32_t *target; /* [count, classes]: the teacher's distribution, Q16; NULL without a teacher */
-  size_t capacity; /* images */
+  int32_t *index;   /* [count], of training images */
+  int32_t *labels;  /* [count] */
+  int32_t *row;     /* [count], 0, 1, 2, ...: the same images when they have been augmented */
+  int32_t *target;  /* [count, classes]: the teacher's distribution, Q16; NULL without a teacher */
+  int64_t *entropy; /* [count]: of the targets, Q16 bits; NULL without a teacher */
+  size_t capacity;  /* images */
 } qe_fitness_drawn;
 
 /* The teacher's distributions of training images as they are, kept. */
@@ -60,10 +61,14 @@ void qe_fitness_teacher_free(qe_fitness_teacher *teacher);
 /* Fill drawn.target for the images drawn. */
 QE_CHECKED qe_status qe_fitness_teach(qe_fitness *fitness);
 
-/* The distribution 2^(z / 256) / sum of logits z in units of 2^-8 bits, Q16: not negative, the sum exactly 2^16. */
-void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t *target);
-/* Cross-entropy with such a distribution, Q16 bits, 0...2^31 - 1. */
-int64_t qe_fitness_cross_entropy(const int32_t *logits, const int32_t *target, int32_t classes);
+/* The distribution 2^(z / 256 T) / sum of logits z in units of 2^-8 bits, Q16: not negative, the sum exactly 2^16. */
+void qe_fitness_distribution(const int32_t *logits, int32_t classes, int32_t temperature, int32_t *target);
+/* What such a distribution's cross-entropy cannot fall below, Q16 bits. */
+int64_t qe_fitness_entropy(const int32_t *target, int32_t classes);
+/* T^2 times the KL divergence of the logits' distribution at temperature T from the target, whose entropy is given;
+ * Q16 bits, 0...2^31 - 1. */
+int64_t qe_fitness_divergence(const int32_t *logits, const int32_t *target, int64_t entropy, int32_t classes,
+                              int32_t temperature);
 
 /* Candidates of one call that one worker evaluates. */
 typedef struct qe_fitness_job {

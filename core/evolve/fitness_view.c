@@ -12,6 +12,8 @@ qe_status qe_fitness_look(qe_fitness *f, const qe_fitness_batch *batch, qe_fitne
                             .index = batch->augmented ? drawn->row : drawn->index,
                             .labels = drawn->labels,
                             .target = drawn->target,
+                            .entropy = drawn->entropy,
+                            .temperature = f->options.temperature,
                             .count = batch->count,
                             .classes = f->data->classes,
                             .loss = f->options.loss};
@@ -32,6 +34,7 @@ int64_t qe_fitness_loss_of(const qe_fitness_view *view, int32_t i, const int32_t
   int64_t loss = 0;
   if (view->loss != QE_FITNESS_TEACHER) loss += label_loss(logits, view->classes, view->labels[i]);
   if (view->loss != QE_FITNESS_LABELS)
-    loss += qe_fitness_cross_entropy(logits, view->target + (int64_t)i * view->classes, view->classes);
+    loss += qe_fitness_divergence(logits, view->target + (int64_t)i * view->classes, view->entropy[i], view->classes,
+                                  view->temperature);
   return loss;
 }

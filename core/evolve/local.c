@@ -2,6 +2,7 @@
 #include "core/evolve/local.h"
 
 #include "core/base/alloc.h"
+#include "core/evolve/channels.h"
 #include "core/evolve/clamped.h"
 #include "core/evolve/species.h"
 #include "core/evolve/steps.h"
@@ -21,6 +22,7 @@ qe_local_options qe_local_defaults(void) {
 typedef struct search {
   const qe_local_options *options;
   const qe_local_events *events;
+  qe_channels channels;
 } search;
 
 static int64_t differences(const int8_t *a, const int8_t *b, int64_t count) {
@@ -68,7 +70,8 @@ static qe_status visit_branch(void *context, qe_guided *walk, const qe_guided_pl
   qe_species s = {0};
   qe_buffer *q = NULL;
   if (conv->attrs.window.groups != 1) return QE_OK;
-  qe_status status = qe_target_new(walk, place, of->options->skip_error, &q);
+  qe_status status = qe_channels_weigh(&of->channels, walk, place);
+  if (status == QE_OK) status = qe_target_new(walk, place, of->options->skip_error, &q);
   if (status == QE_OK) status = qe_species_new(&s, walk, place, of->options, q);
   if (status == QE_OK) status = improve_and_tell(of, &s, walk, q);
   *changed = true;
@@ -78,8 +81,10 @@ static qe_status visit_branch(void *context, qe_guided *walk, const qe_guided_pl
 }
 
 static qe_status visit_requantiser(void *context, qe_guided *walk, int32_t at) {
-  const search *of = context;
+  search *of = context;
   qe_status status = of->options->steps ? qe_steps_choose(walk, at, of->options) : QE_OK;
+  if (status == QE_OK && of->options->channels > 0)
+    status = qe_channels_choose(&of->channels, walk, at, of->options->channels);
   return status == QE_OK ? QE_OK : qe_fail_within(status, "local search, step of %s", walk->network->layer[at].name);
 }
 
@@ -87,5 +92,9 @@ qe_status qe_local_search(qe_queue *queue, qe_network *network, const qe_network
                           int32_t images, const qe_local_options *options, const qe_local_events *events) {
   search of = {.options = options, .events = events};
   qe_guided_visitor visitor = {.context = &of, .branch = visit_branch, .requantiser = visit_requantiser};
-  return qe_guided_walk(queue, network, teacher, pixels, images, &visitor);
+  QE_TRY(qe_channels_new(network, &of.channels));
+  qe_status status = qe_guided_walk(queue, network, teacher, pixels, images, &visitor);
+  if (status == QE_OK) qe_channels_end(&of.channels, network);
+  qe_channels_free(&of.channels);
+  return status;
 }

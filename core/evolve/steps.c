@@ -10,8 +10,7 @@ enum { MOST_STEPS = 6, TRIAL_ROUNDS = 2, GROW = 9, SHRINK = 8 };
 
 /* ---- another step ---- */
 
-/* A requantiser that only makes a coarser grid of codes: its shift stays. */
-static bool is_shift(const qe_network *network, const qe_network_layer *layer) {
+bool qe_steps_is_shift(const qe_network *network, const qe_network_layer *layer) {
   if (!layer->offset || layer->inputs != 1 || network->layer[layer->input[0]].output.dtype == QE_S32) return false;
   for (int32_t c = 0; c < layer->output.dim[QE_C]; c++)
     if (layer->multiplier[0][c] != 1) return false;
@@ -54,7 +53,7 @@ static qe_status scale_readers(qe_network *network, int32_t at, qe_gain ratio) {
     const qe_network_layer *layer = &network->layer[i];
     for (int b = 0; b < layer->inputs; b++) {
       if (layer->input[b] != at) continue;
-      bool passes = !layer->offset || is_shift(network, layer);
+      bool passes = !layer->offset || qe_steps_is_shift(network, layer);
       QE_TRY(passes ? scale_readers(network, i, ratio) : scale_gains(network, i, b, ratio));
     }
   }
@@ -87,7 +86,8 @@ static int32_t find_conv(const qe_network *network, int32_t at) {
 
 static int32_t find_low(const qe_network *network, int32_t at) {
   for (int32_t i = at + 1; i < (int32_t)network->layers; i++)
-    if (network->layer[i].inputs == 1 && network->layer[i].input[0] == at && is_shift(network, &network->layer[i]))
+    if (network->layer[i].inputs == 1 && network->layer[i].input[0] == at &&
+        qe_steps_is_shift(network, &network->layer[i]))
       return i;
   return at;
 }

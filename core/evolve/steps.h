@@ -14,4 +14,7 @@ QE_CHECKED qe_status qe_steps_choose(qe_guided *walk, int32_t at, const qe_local
  * those of the requantisers behind that read it, are changed, so that but for rounding and the clamp nothing is. */
 QE_CHECKED qe_status qe_steps_scale(qe_network *network, int32_t at, qe_gain ratio);
 
+/* Whether a requantiser only makes a coarser grid of codes. */
+bool qe_steps_is_shift(const qe_network *network, const qe_network_layer *layer);
+
 #endif

@@ -52,21 +52,22 @@ static qe_status meet(qe_queue *queue, const meeting *m, const qe_scales *scales
   return status;
 }
 
-/* A requantiser's value before the clamp, times ratio * 2^QE_TARGET_BITS; `only`: that branch alone, -1: all. */
-static qe_status unclamped(const qe_trace *trace, int32_t at, int32_t only, qe_gain ratio, qe_buffer **result) {
+/* A requantiser's value before the clamp, times ratio [C] (NULL: 1) * 2^QE_TARGET_BITS; `only`: that branch alone, -1:
+ * all. */
+static qe_status unclamped(const qe_trace *trace, int32_t at, int32_t only, const qe_gain *ratio, qe_buffer **result) {
   const qe_network_layer *layer = &trace->network->layer[at];
   qe_scales all, some;
   meeting m = {0};
   QE_TRY(qe_scales_new(layer->inputs, layer->output.dim[QE_C], &all));
   qe_scales_get(layer, &all);
   some = (qe_scales){.offset = all.offset, .channels = all.channels};
-  qe_gain finer = {ratio.mantissa, ratio.exponent + QE_TARGET_BITS};
   for (int b = 0; b < layer->inputs; b++) {
     if (only >= 0 && b != only) continue;
     some.gain[m.branches] = all.gain[b];
     add_branch(&m, trace, layer->input[b]);
   }
   for (int32_t c = 0; c < all.channels; c++) {
+    qe_gain finer = qe_gain_times(ratio ? ratio[c] : (qe_gain){1, 0}, (qe_gain){1, QE_TARGET_BITS});
     for (int b = 0; b < m.branches; b++) some.gain[b][c] = qe_gain_times(some.gain[b][c], finer);
     some.offset[c] = qe_gain_times(some.offset[c], finer);
   }
@@ -75,37 +76,46 @@ static qe_status unclamped(const qe_trace *trace, int32_t at, int32_t only, qe_g
   return status;
 }
 
+qe_status qe_target_value(const qe_trace *trace, int32_t at, qe_buffer **value) {
+  return unclamped(trace, at, -1, NULL, value);
+}
+
 /* ---- units ---- */
 
-static qe_status second_moment(const qe_trace *trace, int32_t at, qe_s128 *total) {
+/* The root of each channel's sum of squares, [C]. */
+static qe_status magnitudes(const qe_trace *trace, int32_t at, int64_t *root) {
   qe_desc desc = qe_trace_desc(trace, at);
   int32_t channels = desc.dim[QE_C];
   int64_t *sum = QE_NEW_ARRAY(int64_t, channels), *square = QE_NEW_ARRAY(int64_t, channels);
   qe_buffer *value = NULL;
-  qe_status status = sum && square ? unclamped(trace, at, -1, (qe_gain){1, 0}, &value) : QE_NO_MEMORY;
+  qe_status status = sum && square ? qe_target_value(trace, at, &value) : QE_NO_MEMORY;
   desc.dtype = QE_S32;
   if (status == QE_OK) status = qe_channel_moments(trace->queue, desc, value, sum, square);
-  *total = 0;
-  for (int32_t c = 0; status == QE_OK && c < channels; c++) *total += square[c];
+  for (int32_t c = 0; status == QE_OK && c < channels; c++) root[c] = qe_integer_root((qe_s128)square[c] << 32);
   qe_buffer_free(value);
   qe_free(sum);
   qe_free(square);
   return status;
 }
 
-qe_status qe_target_ratio(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio) {
-  enum { ROOT_BITS = 32 };
-  qe_unit student = walk->network->layer[place->at].unit;
-  qe_unit teacher = walk->teacher.network->layer[place->teacher_at].unit;
-  if (student.mantissa && teacher.mantissa) {
-    *ratio = qe_gain_of_units(teacher, student);
-    return QE_OK;
-  }
-  qe_s128 of_student, of_teacher;
-  QE_TRY(second_moment(&walk->student, place->at, &of_student));
-  QE_TRY(second_moment(&walk->teacher, place->teacher_at, &of_teacher));
-  *ratio = of_student > 0 && of_teacher > 0 ? qe_gain_ratio(qe_integer_root(of_student), qe_integer_root(of_teacher), 0)
-                                            : (qe_gain){1, 0};
+static qe_status ratios_of_values(const qe_guided *walk, const qe_guided_place *place, int32_t channels,
+                                  qe_gain *ratio) {
+  int64_t *student = QE_NEW_ARRAY(int64_t, channels), *teacher = QE_NEW_ARRAY(int64_t, channels);
+  qe_status status = student && teacher ? magnitudes(&walk->student, place->at, student) : QE_NO_MEMORY;
+  if (status == QE_OK) status = magnitudes(&walk->teacher, place->teacher_at, teacher);
+  for (int32_t c = 0; status == QE_OK && c < channels; c++)
+    ratio[c] = student[c] > 0 && teacher[c] > 0 ? qe_gain_ratio(student[c], teacher[c], 0) : (qe_gain){1, 0};
+  qe_free(student);
+  qe_free(teacher);
+  return status;
+}
+
+qe_status qe_target_ratios(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio) {
+  const qe_network_layer *own = &walk->network->layer[place->at];
+  qe_unit student = own->unit, teacher = walk->teacher.network->layer[place->teacher_at].unit;
+  int32_t channels = own->output.dim[QE_C];
+  if (!student.mantissa || !teacher.mantissa) return ratios_of_values(walk, place, channels, ratio);
+  for (int32_t c = 0; c < channels; c++) ratio[c] = qe_gain_of_units(teacher, student);
   return QE_OK;
 }
 
@@ -139,17 +149,18 @@ static qe_status subtract_other(const qe_trace *student, const qe_guided_place *
 }
 
 qe_status qe_target_new(const qe_guided *walk, const qe_guided_place *place, bool skip_error, qe_buffer **q) {
-  int inputs = walk->network->layer[place->at].inputs;
-  bool both = skip_error && inputs == walk->teacher.network->layer[place->teacher_at].inputs;
-  qe_gain ratio;
-  QE_TRY(qe_target_ratio(walk, place, &ratio));
-  QE_TRY(unclamped(&walk->teacher, place->teacher_at, both ? -1 : place->teacher_branch, ratio, q));
-  if (!both || inputs == 1) return QE_OK;
-  qe_status status = subtract_other(&walk->student, place, q);
-  if (status != QE_OK) {
-    qe_buffer_free(*q);
-    *q = NULL;
-  }
+  const qe_network_layer *layer = &walk->network->layer[place->at];
+  bool both = skip_error && layer->inputs == walk->teacher.network->layer[place->teacher_at].inputs;
+  qe_gain *ratio = QE_NEW_ARRAY(qe_gain, layer->output.dim[QE_C]);
+  *q = NULL;
+  qe_status status = ratio ? qe_target_ratios(walk, place, ratio) : QE_NO_MEMORY;
+  if (status == QE_OK)
+    status = unclamped(&walk->teacher, place->teacher_at, both ? -1 : place->teacher_branch, ratio, q);
+  if (status == QE_OK && both && layer->inputs > 1) status = subtract_other(&walk->student, place, q);
+  qe_free(ratio);
+  if (status == QE_OK) return QE_OK;
+  qe_buffer_free(*q);
+  *q = NULL;
   return status;
 }
 
@@ -188,11 +199,10 @@ qe_status qe_target_clamped(const qe_guided *walk, const qe_guided_place *place,
   int32_t low = limit_of(requant->low), high = limit_of(requant->high);
   qe_desc desc = qe_trace_desc(&walk->student, place->at);
   qe_buffer *part[PARTS] = {NULL};
-  const qe_gain one = {1, 0};
   desc.dtype = QE_S32;
   *clamped = *error = NULL;
-  qe_status status = unclamped(&walk->student, place->at, place->branch, one, &part[OWN]);
-  if (status == QE_OK) status = unclamped(&walk->student, place->at, -1, one, &part[ALL]);
+  qe_status status = unclamped(&walk->student, place->at, place->branch, NULL, &part[OWN]);
+  if (status == QE_OK) status = qe_target_value(&walk->student, place->at, &part[ALL]);
   if (status == QE_OK) status = combine(queue, desc, part[ALL], part[OWN], -1, 0, 0, &part[OTHER]);
   if (status == QE_OK) status = combine(queue, desc, q, part[OTHER], 1, low, high, &part[TEACHER]);
   if (status == QE_OK) status = combine(queue, desc, part[ALL], NULL, 0, low, high, &part[STUDENT]);

@@ -20,8 +20,11 @@ QE_CHECKED qe_status qe_target_new(const qe_guided *walk, const qe_guided_place 
 QE_CHECKED qe_status qe_target_clamped(const qe_guided *walk, const qe_guided_place *place, qe_buffer *q,
                                        qe_buffer **clamped, qe_buffer **error);
 
-/* Codes of the student's requantiser that one code of the teacher's is worth: by their units, or where one has none,
- * by the second moments of their values before the clamp. */
-QE_CHECKED qe_status qe_target_ratio(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio);
+/* s32 [images, H, W, C]: what a requantiser makes, before its clamp, in its codes * 2^-QE_TARGET_BITS. */
+QE_CHECKED qe_status qe_target_value(const qe_trace *trace, int32_t at, qe_buffer **value);
+
+/* Codes of the student's requantiser that one code of the teacher's is worth, ratio [C]: by their units, or where one has
+ * none, by the second moments of each channel's values before the clamp, 1 where there are none. */
+QE_CHECKED qe_status qe_target_ratios(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio);
 
 #endif
