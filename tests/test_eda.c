@@ -67,6 +67,27 @@ static void test_recentre(void **state) {
   qe_eda_free(eda);
 }
 
+/* A value half way to the next one is the least confident; one beyond it has all there. */
+static void test_lean(void **state) {
+  (void)state;
+  const uint8_t most = 15, centre = 7;
+  const int32_t lean[] = {0, 128, -128, 64, 256, -256}, up[] = {1000, 4000, 30, 2250, 4000, 30},
+                down[] = {1000, 30, 4000, 250, 30, 4000};
+  qe_eda *eda;
+  OK(qe_eda_new(1, &most, &centre, &(qe_eda_prior){.radius = 1, .spread = 1000, .floor = 30}, &eda));
+  for (int i = 0; i < 6; i++) {
+    qe_eda_lean(eda, 0, 7, lean[i]);
+    OK(qe_eda_check(eda));
+    assert_int_equal(eda->share[0], down[i]);
+    assert_int_equal(eda->share[2], up[i]);
+  }
+  qe_eda_recentre(eda, 0, 15); /* no value beyond the last */
+  qe_eda_lean(eda, 0, 15, 128);
+  OK(qe_eda_check(eda));
+  assert_int_equal(eda->share[0], 30);
+  qe_eda_free(eda);
+}
+
 static void test_refusals(void **state) {
   (void)state;
   const uint8_t most = 15, centre = 7;
@@ -237,11 +258,17 @@ static void test_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_candidates), cmocka_unit_test(test_recentre),
-      cmocka_unit_test(test_refusals),   cmocka_unit_test(test_frequencies),
-      cmocka_unit_test(test_update),     cmocka_unit_test(test_draws_are_independent),
-      cmocka_unit_test(test_order),      cmocka_unit_test(test_update_by_hand),
-      cmocka_unit_test(test_sort),       cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_candidates),
+      cmocka_unit_test(test_recentre),
+      cmocka_unit_test(test_lean),
+      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_frequencies),
+      cmocka_unit_test(test_update),
+      cmocka_unit_test(test_draws_are_independent),
+      cmocka_unit_test(test_order),
+      cmocka_unit_test(test_update_by_hand),
+      cmocka_unit_test(test_sort),
+      cmocka_unit_test(test_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

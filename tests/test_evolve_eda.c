@@ -1,6 +1,6 @@
 /* Stage `eda` on a small network: it lowers the loss, gives the same on every device, and goes on where it was
  * stopped. */
-#include "core/evolve/eda.h"
+#include "core/evolve/eda_parts.h"
 #include "core/graph/integer.h"
 #include "core/train/trainer.h"
 #include "tests/fixture.h"
@@ -54,15 +54,20 @@ static qe_graph *small_graph(const net_options *options) {
   return graph;
 }
 
-/* Of random weights; `odd`: 2 bits on the grid -3 -1 1 3. */
-static qe_network *small_network(bool odd) {
-  net_options options = {.weight_bits = odd ? 2 : 4, .act_bits = 4, .weight_rule = odd ? QE_RULE_DOREFA : QE_RULE_LSQ};
+/* Of the same random weights whatever the bits and the grid. */
+static qe_network *network_of(int weight_bits, qe_rule rule) {
+  net_options options = {.weight_bits = weight_bits, .act_bits = 4, .weight_rule = rule};
   qe_model *model = model_of(small_graph(&options), 7);
   qe_network *network;
   OK(qe_fit_steps(fixture_device[0], model, data, 7));
   OK(qe_network_from_graph(model->graph, model->values, &network));
   qe_model_free(model);
   return network;
+}
+
+/* `odd`: 2 bits on the grid -3 -1 1 3. */
+static qe_network *small_network(bool odd) {
+  return odd ? network_of(2, QE_RULE_DOREFA) : network_of(4, QE_RULE_LSQ);
 }
 
 static int open_all(void **state) {
@@ -285,6 +290,54 @@ static void test_forms(void **state) {
   }
 }
 
+/* The probabilities of a step up and down at the start, for the first layer's weights, from the teacher's in double
+ * precision. */
+static void test_remainder(void **state) {
+  (void)state;
+  enum { SPREAD = 800 };
+  course to = {0};
+  qe_device *device = fixture_fast();
+  qe_evolution *evolution = small_evolution(&device, false, &to);
+  qe_network *teacher = network_of(8, QE_RULE_LSQ);
+  const qe_gene *gene = &evolution->layout->gene[0];
+  int8_t *codes = qe_alloc((size_t)gene->count), *theirs = teacher->layer[gene->layer].weight;
+  OK(qe_genome_codes(gene, evolution->genome, codes));
+  qe_eda_search s = {.evolution = evolution};
+  OK(qe_eda_variables_new(evolution->network, evolution->layout, QE_EDA_BY_NETWORK, &s.variables));
+  s.context = QE_NEW_ARRAY(uint8_t, s.variables.count);
+  uint8_t *most = QE_NEW_ARRAY(uint8_t, s.variables.count);
+  for (int64_t i = 0; i < s.variables.count; i++) {
+    s.context[i] = qe_eda_get(&s.variables.place[i], evolution->genome);
+    most[i] = (uint8_t)((1 << s.variables.place[i].bits) - 1);
+  }
+  const qe_eda_prior prior = {.radius = 1, .spread = SPREAD};
+  OK(qe_eda_new(s.variables.count, most, s.context, &prior, &s.distribution));
+  OK(qe_eda_lean_to(&s, teacher));
+  OK(qe_eda_check(s.distribution));
+  int64_t rows = evolution->network->layer[gene->layer].weight_desc.dim[QE_N], each = gene->count / rows;
+  for (int64_t o = 0; o < rows; o++) {
+    double both = 0, square = 0;
+    for (int64_t k = o * each; k < (o + 1) * each; k++) {
+      both += codes[k] * theirs[k];
+      square += theirs[k] * theirs[k];
+    }
+    for (int64_t k = o * each; k < (o + 1) * each; k++) {
+      int32_t centre = s.context[k] - s.distribution->first[k];
+      double p = fmin(fmax(0.5 + theirs[k] * both / square - codes[k], 0), 1), wanted = 4 * SPREAD * p * p;
+      if (centre + 1 >= s.distribution->candidates[k]) continue;
+      double got = s.distribution->share[k * s.distribution->width + centre + 1];
+      if (fabs(got - wanted) > 8 * SPREAD / 256.0 + 1) fail_msg("weight %d: %g, not %g", (int)k, got, wanted);
+    }
+  }
+  qe_eda_variables_free(&s.variables);
+  qe_eda_free(s.distribution);
+  qe_free(s.context);
+  qe_free(most);
+  qe_free(codes);
+  qe_evolution_free(evolution);
+  qe_network_free(teacher);
+}
+
 static void test_ends(void **state) {
   (void)state;
   course to = {0};
@@ -383,8 +436,8 @@ static void test_memory(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_loss_falls), cmocka_unit_test(test_devices_agree), cmocka_unit_test(test_resume),
-      cmocka_unit_test(test_forms),      cmocka_unit_test(test_foreign_state), cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_refusals),   cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_forms),      cmocka_unit_test(test_remainder),     cmocka_unit_test(test_foreign_state),
+      cmocka_unit_test(test_ends),       cmocka_unit_test(test_refusals),      cmocka_unit_test(test_memory),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

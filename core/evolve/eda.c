@@ -82,6 +82,7 @@ static qe_status make_distribution(qe_eda_search *s) {
   read_context(s, most);
   qe_status status = qe_eda_new(s->variables.count, most, s->context, &prior, &s->distribution);
   qe_free(most);
+  if (status == QE_OK && o->remainder && s->evolution->teacher) status = qe_eda_lean_to(s, s->evolution->teacher);
   return status;
 }
 

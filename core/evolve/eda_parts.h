@@ -62,6 +62,9 @@ typedef struct qe_eda_search {
   int64_t *confidence;     /* [genes, QE_CONFIDENCE_BINS] */
 } qe_eda_search;
 
+/* The start's probabilities by where the teacher's weights lie between two codes; layers that it lacks stay. */
+QE_CHECKED qe_status qe_eda_lean_to(qe_eda_search *s, const qe_network *teacher);
+
 /* Images of a race; those of all races are the batch. */
 int32_t qe_eda_race_images(const qe_eda_options *options, int32_t race);
 /* Proposals of a group at most. */

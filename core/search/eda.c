@@ -43,6 +43,21 @@ void qe_eda_flatten(qe_eda *eda, int64_t variable, int32_t value) {
   share[centre] = (uint16_t)(share[centre] + rest);
 }
 
+void qe_eda_lean(qe_eda *eda, int64_t variable, int32_t value, int32_t lean) {
+  uint16_t *share = shares_of(eda, variable);
+  int32_t centre = value - eda->first[variable];
+  qe_eda_flatten(eda, variable, value);
+  for (int32_t side = -1; side <= 1 && !eda->prior.uniform; side += 2) {
+    int32_t k = centre + side, p = QE_EDA_STEP / 2 + side * lean;
+    if (k < 0 || k >= eda->candidates[variable]) continue;
+    p = p < 0 ? 0 : p > QE_EDA_STEP ? QE_EDA_STEP : p;
+    int32_t part = (int32_t)((int64_t)4 * eda->prior.spread * p * p / (QE_EDA_STEP * QE_EDA_STEP));
+    if (part < eda->prior.floor) part = eda->prior.floor;
+    share[centre] = (uint16_t)(share[centre] + share[k] - part);
+    share[k] = (uint16_t)part;
+  }
+}
+
 static qe_status check_prior(const qe_eda_prior *prior) {
   if (prior->radius < 0 || prior->radius > (QE_EDA_CANDIDATES - 1) / 2)
     return qe_fail(QE_USAGE, "radius %d: must be 0 (all codes) or 1...%d", prior->radius, (QE_EDA_CANDIDATES - 1) / 2);

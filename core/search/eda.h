@@ -21,7 +21,8 @@ enum {
   QE_EDA_CANDIDATES = 16,    /* of a variable at most */
   QE_EDA_INDIVIDUALS = 2048, /* of a sample at most */
   QE_EDA_SPREAD = 4096,      /* largest qe_eda_prior.spread */
-  QE_EDA_FLOOR = 1024        /* largest qe_eda_prior.floor */
+  QE_EDA_FLOOR = 1024,       /* largest qe_eda_prior.floor */
+  QE_EDA_STEP = 256          /* from a value to the next, for qe_eda_lean */
 };
 
 /* What a distribution is before anything is known. */
@@ -58,6 +59,11 @@ void qe_eda_free(qe_eda *eda); /* NULL is fine */
 void qe_eda_recentre(qe_eda *eda, int64_t variable, int32_t centre);
 /* Make a variable's probabilities the prior around `value`, one of its candidates. */
 void qe_eda_flatten(qe_eda *eda, int64_t variable, int32_t value);
+
+/* The same where it is known that the true value lies `lean` / QE_EDA_STEP beside `value`, between -QE_EDA_STEP and
+ * QE_EDA_STEP: a neighbour gets 4 p^2 times what the prior gives it, p = 1/2 + lean towards it, 0...1, so that values
+ * on the edge between two are the least confident. */
+void qe_eda_lean(qe_eda *eda, int64_t variable, int32_t value, int32_t lean);
 
 /* Candidates (not values) of `individuals` independent samples of the variables list [count] to choice [individuals,
  * count]. What a variable gets depends on the draw, the variable and the individual alone. */
