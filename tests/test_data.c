@@ -163,11 +163,11 @@ static void test_damaged_files_are_refused(void **state) {
     write_set("set", 2);
     snprintf(path, sizeof path, "%s/%s", at("set"), names[file]);
     overwrite_byte(path, RECORD, 10);
-    open_fails("cifar10", at("set"), QE_FORMAT, path, "label 10 at offset 3073", "get-cifar10", NULL);
+    open_fails("cifar10", at("set"), QE_FORMAT, path, "label 10 at offset 3073", "data get cifar10", NULL);
     overwrite_byte(path, 0, 255);
     open_fails("cifar10", at("set"), QE_FORMAT, path, "label 255 at offset 0 ", NULL);
     assert_int_equal(truncate(path, 2 * RECORD - 1), 0);
-    open_fails("cifar10", at("set"), QE_FORMAT, path, "6145 bytes", "offset 3073", "only 3072", "get-cifar10", NULL);
+    open_fails("cifar10", at("set"), QE_FORMAT, path, "6145 bytes", "offset 3073", "only 3072", "data get cifar10", NULL);
     assert_int_equal(truncate(path, 2 * RECORD + 1), 0);
     open_fails("cifar10", at("set"), QE_FORMAT, path, "6147 bytes", "offset 6146", NULL);
     assert_int_equal(truncate(path, 0), 0);
@@ -177,9 +177,9 @@ static void test_damaged_files_are_refused(void **state) {
     open_fails("cifar10", at("set"), QE_FORMAT, path, "not a plain file", NULL);
     assert_int_equal(remove(path), 0);
     if (file == 0) continue; /* without it the folder is not known as CIFAR-10 */
-    open_fails("cifar10", at("set"), QE_NOT_FOUND, path, "get-cifar10", NULL);
+    open_fails("cifar10", at("set"), QE_NOT_FOUND, path, "data get cifar10", NULL);
     assert_int_equal(symlink(names[file], path), 0); /* to itself */
-    open_fails("cifar10", at("set"), QE_IO, path, "get-cifar10", NULL);
+    open_fails("cifar10", at("set"), QE_IO, path, "data get cifar10", NULL);
     assert_int_equal(remove(path), 0);
   }
 }
@@ -218,7 +218,7 @@ static void test_no_silent_stand_in(void **state) {
   (void)state;
   write_set("home/.cache/qevo-gpu/cifar-10-batches-bin", 1);
   open_fails("cifar10", at("nowhere"), QE_NOT_FOUND, at("nowhere"), "cifar-10-batches-bin", "data_batch_1.bin",
-             "--data-dir", "get-cifar10", NULL);
+             "--data-dir", "data get cifar10", NULL);
   assert_int_equal(qe_make_folders(at("environment/cifar-10-batches-bin")), QE_OK);
   assert_int_equal(setenv("QEVO_DATA_DIR", at("environment"), 1), 0);
   open_fails("cifar10", NULL, QE_NOT_FOUND, at("environment/cifar-10-batches-bin/data_batch_1.bin"), NULL);

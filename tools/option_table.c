@@ -38,8 +38,12 @@ const qe_option qe_option_table[] = {
 
     {.name = "data", .letter = 'd', .type = QE_OPTION_TEXT, .initial = "cifar10", .metavar = "NAME", .group = DATA, .commands = ALL_RUNS,
      .help = "data set"},
-    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = ALL_RUNS,
+    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = ALL_RUNS " data",
      .help = "where it lies; else $QEVO_DATA_DIR, ~/.cache/qevo-gpu, then the subset built in"},
+    {.name = "url", .type = QE_OPTION_TEXT, .metavar = "URL", .group = DATA, .commands = "data", .transient = true,
+     .help = "data get: where the files lie instead of the usual places: a folder on a server or on this machine; else $QEVO_DATA_MIRROR/NAME"},
+    {.name = "force", .type = QE_OPTION_FLAG, .group = DATA, .commands = "data", .transient = true,
+     .help = "data get: get it again although it is there"},
     {.name = "batch", .type = QE_OPTION_INT, .initial = "128", .range = {1, 65536}, .group = DATA, .commands = ALL_RUNS,
      .help = "images a step; bench conv: images a run, 256 unless given"},
     {.name = "held-out", .type = QE_OPTION_INT, .initial = "0", .range = {0, 10000000}, .group = DATA, .commands = "train",

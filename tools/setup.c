@@ -22,7 +22,7 @@ qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
   if (setup->data->subset && strcmp(setup->data->name, "cifar10-subset") != 0)
     fprintf(stderr,
             "note: the full data set was not found; this is the small built-in subset (%d training, %d test images), "
-            "so accuracies say little. tools/get-cifar10 fetches the whole.\n",
+            "so accuracies say little. 'qevo-gpu data get cifar10' fetches the whole.\n",
             setup->data->train_images, setup->data->test_images);
   if (strcmp(setup->device->backend->name, "ref") == 0)
     fputs("note: running on the scalar reference backend, which is slow; 'qevo-gpu devices' says why others are not "

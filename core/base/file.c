@@ -101,8 +101,7 @@ static int write_all(int fd, const void *data, size_t bytes) {
   return 0;
 }
 
-/* Make a rename or a new file in `folder` durable. File systems that cannot sync a folder are left be. */
-static qe_status sync_folder(const char *folder) {
+qe_status qe_folder_sync(const char *folder) {
   qe_status status = QE_OK;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno == EACCES ? QE_OK : fail_errno(folder, "open the folder", errno);
@@ -131,7 +130,7 @@ qe_status qe_file_write_spans(const char *path, const qe_span *spans, size_t cou
     int error = write_part(part, spans, count);
     if (!error && rename(part, path) != 0) error = errno;
     if (error) unlink(part);
-    status = error ? fail_errno(path, "write", error) : sync_folder(folder);
+    status = error ? fail_errno(path, "write", error) : qe_folder_sync(folder);
   }
   qe_free(part);
   qe_free(folder);
@@ -175,7 +174,7 @@ qe_status qe_file_append_line(const char *path, const char *line) {
   if (error)
     status = fail_errno(path, "append", error);
   else if (text && folder)
-    status = is_new ? sync_folder(folder) : QE_OK;
+    status = is_new ? qe_folder_sync(folder) : QE_OK;
   qe_free(text);
   qe_free(folder);
   return status;

@@ -16,7 +16,7 @@ enum { TRAIN_FILES = 5, FILES = TRAIN_FILES + 1 };
 static const char *const file_names[FILES] = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin",
                                               "data_batch_4.bin", "data_batch_5.bin", "test_batch.bin"};
 
-#define CURE "get CIFAR-10 again with tools/get-cifar10, or name another folder with --data-dir"
+#define CURE "get CIFAR-10 again with 'qevo-gpu data get cifar10 --force', or name another folder with --data-dir"
 
 /* The number of records of a batch file, from its size. */
 static qe_status count_records(const char *path, int64_t *records) {

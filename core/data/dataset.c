@@ -18,7 +18,7 @@ static const qe_dataset_kind kinds[] = {
      .channels = QE_CIFAR_CHANNELS,
      .folder = "cifar-10-batches-bin",
      .marker = "data_batch_1.bin",
-     .cure = "run tools/get-cifar10",
+     .cure = "run 'qevo-gpu data get cifar10'",
      .read = qe_cifar10_read,
      .read_builtin = qe_cifar10_read_subset,
      .builtin_source = CIFAR10_SUBSET},
@@ -72,8 +72,16 @@ static qe_status look_in(const char *place, const qe_dataset_kind *kind, char **
   return status;
 }
 
-/* The folder of the kind's data in the fixed order of places; NULL in *folder when none has them. */
-static qe_status look_up(const qe_dataset_kind *kind, const char *data_dir, char **folder) {
+/* ~/.cache/qevo-gpu (qe_free); NULL in *cache where there is no home. */
+static qe_status cache_folder(char **cache) {
+  const char *home = getenv("HOME");
+  *cache = NULL;
+  if (!home || !home[0]) return QE_OK;
+  *cache = qe_path_join(home, ".cache/qevo-gpu");
+  return *cache ? QE_OK : QE_NO_MEMORY;
+}
+
+qe_status qe_dataset_find(const qe_dataset_kind *kind, const char *data_dir, char **folder) {
   *folder = NULL;
   if (data_dir && data_dir[0]) {
     QE_TRY(look_in(data_dir, kind, folder));
@@ -87,13 +95,21 @@ static qe_status look_up(const qe_dataset_kind *kind, const char *data_dir, char
     QE_TRY(look_in(place, kind, folder));
     if (*folder) return QE_OK;
   }
-  const char *home = getenv("HOME");
-  if (!home || !home[0]) return QE_OK;
-  char *cache = qe_path_join(home, ".cache/qevo-gpu");
-  if (!cache) return QE_NO_MEMORY;
-  qe_status status = look_in(cache, kind, folder);
+  char *cache;
+  QE_TRY(cache_folder(&cache));
+  qe_status status = cache ? look_in(cache, kind, folder) : QE_OK;
   qe_free(cache);
   return status;
+}
+
+qe_status qe_dataset_place(const char *data_dir, char **place) {
+  const char *named = data_dir && data_dir[0] ? data_dir : getenv("QEVO_DATA_DIR");
+  if (named && named[0]) {
+    *place = qe_strdup(named);
+    return *place ? QE_OK : QE_NO_MEMORY;
+  }
+  QE_TRY(cache_folder(place));
+  return *place ? QE_OK : qe_fail(QE_USAGE, "no home folder is known (HOME): say where data go with --data-dir");
 }
 
 /* Fill the data set from `folder`, which it takes over, or from what is built in when that is NULL. */
@@ -114,7 +130,7 @@ qe_status qe_dataset_open(const char *name, const char *data_dir, qe_dataset **o
   char *folder = NULL;
   *out = NULL;
   QE_TRY(find_kind(name, &kind));
-  if (kind->folder) QE_TRY(look_up(kind, data_dir, &folder));
+  if (kind->folder) QE_TRY(qe_dataset_find(kind, data_dir, &folder));
   qe_status status = QE_NO_MEMORY;
   qe_dataset *dataset = QE_NEW(qe_dataset);
   if (!dataset) goto done;

@@ -47,6 +47,11 @@ const qe_dataset_kind *qe_dataset_kinds(size_t *count);
  * never skipped. QE_USAGE: no such name; QE_NOT_FOUND: nothing in `data_dir`; QE_IO and QE_FORMAT name file and offset.
  */
 QE_CHECKED qe_status qe_dataset_open(const char *name, const char *data_dir, qe_dataset **out);
+/* The folder (qe_free) in which qe_dataset_open would read it; NULL when none of the usual places has it. */
+QE_CHECKED qe_status qe_dataset_find(const qe_dataset_kind *kind, const char *data_dir, char **folder);
+/* Where new data go (qe_free): data_dir, else $QEVO_DATA_DIR, else ~/.cache/qevo-gpu. QE_USAGE: none of them is known.
+ */
+QE_CHECKED qe_status qe_dataset_place(const char *data_dir, char **place);
 void qe_dataset_free(qe_dataset *dataset);
 
 /* For readers: set the image counts and allocate pixels and labels for them. */
