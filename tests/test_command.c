@@ -89,6 +89,38 @@ static void test_devices_json(void **state) {
   cJSON_Delete(list);
 }
 
+/* What `data` says without a network; getting itself is tested in test_fetch*.c. */
+static void test_data(void **state) {
+  (void)state;
+  assert_run("data 2>&1", 2, "needs get|info|list");
+  assert_run("data lst 2>&1", 2, "lst: no such action; did you mean list?");
+  assert_run("data get 2>&1", 2, "of which data set?");
+  assert_run("data get cifra10 2>&1", 2, "no data set 'cifra10' can be downloaded; did you mean cifar10?");
+  assert_run("data get imagenet 2>&1", 2, "these can: cifar10, cifar100, mnist, fashion-mnist");
+  assert_run("data get mnist cifar10 --url x 2>&1", 2, "give one name");
+  assert_run("data list more 2>&1", 2, "one argument too many: more");
+  assert_run("data info cifar10-subset", 0, "\ntraining        100 of each class\n");
+  assert_run("data info cifar10-subset --json", 0, "\"mean\":[0.4");
+  cJSON *info = cJSON_Parse(out);
+  assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(info, "test_images_of_class")), 10);
+  cJSON_Delete(info);
+  assert_run("data list", 0, "\ncifar10 ");
+  assert_run("data list --json", 0, "\"name\":\"cifar10-subset\"");
+}
+
+/* A folder without the files, and one that cannot be made: exit code 1, nothing on stdout, what to do on stderr. */
+static void test_data_get_fails(void **state) {
+  (void)state;
+  assert_run("data get mnist --json --data-dir /dev/null/x 2>/dev/null", 1, "");
+  assert_string_equal(out, "");
+  assert_run("data get mnist --data-dir /dev/null/x 2>&1", 1, "--data-dir or QEVO_DATA_DIR");
+  char folder[] = "/tmp/qevo-test-XXXXXX", command[256];
+  assert_non_null(mkdtemp(folder));
+  snprintf(command, sizeof command, "data get mnist --data-dir %s --url %s 2>&1", folder, folder);
+  assert_run(command, 1, "train-images-idx3-ubyte.gz: no such file");
+  assert_int_equal(rmdir(folder), 0); /* nothing is left in it */
+}
+
 /* A model's integer network as a file, evaluated without further options; what is no such file is bad input. */
 static void test_export_and_eval(void **state) {
   (void)state;
@@ -121,8 +153,8 @@ static void test_export_and_eval(void **state) {
 /* The table is sound for every command, and a dumped config gives the same values again. */
 static void test_option_table(void **state) {
   (void)state;
-  static const char *const commands[] = {"train", "eval", "export", "devices"};
-  for (int i = 0; i < 4; i++) {
+  static const char *const commands[] = {"train", "eval", "export", "devices", "data"};
+  for (int i = 0; i < 5; i++) {
     qe_options *options, *again;
     if (qe_options_new(qe_option_table, qe_option_table_rows, commands[i], &options) != QE_OK)
       fail_msg("%s", qe_message());
@@ -145,9 +177,14 @@ static void test_option_table(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_bad_usage),
-      cmocka_unit_test(test_devices_table),    cmocka_unit_test(test_devices_json),
-      cmocka_unit_test(test_export_and_eval),  cmocka_unit_test(test_option_table),
+      cmocka_unit_test(test_help_and_version),
+      cmocka_unit_test(test_bad_usage),
+      cmocka_unit_test(test_data),
+      cmocka_unit_test(test_data_get_fails),
+      cmocka_unit_test(test_devices_table),
+      cmocka_unit_test(test_devices_json),
+      cmocka_unit_test(test_export_and_eval),
+      cmocka_unit_test(test_option_table),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static qe_status unpack_one(const qe_place *place, const qe_remote_archive *arch
   if (archive->file_count > MOST_FILES) return qe_fail(QE_USAGE, "%s: more than %d files", archive->name, MOST_FILES);
   char *part = part_of(place, archive);
   if (!part) return QE_NO_MEMORY;
-  qe_status status = qe_unpack(archive, part, place->fresh, stop, digests);
+  qe_status status = qe_archive_unpack(archive, part, place->fresh, stop, digests);
   qe_free(part);
   for (int at = 0; at < archive->file_count && status == QE_OK; at++) {
     if (!digests[at][0]) continue;

@@ -166,28 +166,28 @@ static void classify_http(attempt *a, long code) {
   (void)refuse(a, again ? QE_TRANSFER_AGAIN : QE_TRANSFER_NEXT, "the answer is HTTP status %ld%s", code, text);
 }
 
-/* Failures of libcurl that say something of their own. */
+/* Failures of libcurl that say something of their own. `detail`: libcurl's text says more. */
 static const struct meaning {
   CURLcode code;
   qe_outcome outcome;
-  bool unreachable;
+  bool unreachable, detail;
   const char *text;
 } meanings[] = {
-    {CURLE_COULDNT_RESOLVE_HOST, QE_TRANSFER_NEXT, true, "the server's name cannot be looked up"},
-    {CURLE_COULDNT_RESOLVE_PROXY, QE_TRANSFER_NEXT, true,
+    {CURLE_COULDNT_RESOLVE_HOST, QE_TRANSFER_NEXT, true, false, "the server's name cannot be looked up"},
+    {CURLE_COULDNT_RESOLVE_PROXY, QE_TRANSFER_NEXT, true, true,
      "the proxy's name cannot be looked up (http_proxy, https_proxy)"},
-    {CURLE_COULDNT_CONNECT, QE_TRANSFER_AGAIN, true, "no connection"},
-    {CURLE_PARTIAL_FILE, QE_TRANSFER_AGAIN, false, "the connection was cut"},
-    {CURLE_GOT_NOTHING, QE_TRANSFER_AGAIN, false, "the server closed the connection without an answer"},
-    {CURLE_PEER_FAILED_VERIFICATION, QE_TRANSFER_NEXT, false,
+    {CURLE_COULDNT_CONNECT, QE_TRANSFER_AGAIN, true, true, "no connection"},
+    {CURLE_PARTIAL_FILE, QE_TRANSFER_AGAIN, false, true, "the connection was cut"},
+    {CURLE_GOT_NOTHING, QE_TRANSFER_AGAIN, false, false, "the server closed the connection without an answer"},
+    {CURLE_PEER_FAILED_VERIFICATION, QE_TRANSFER_NEXT, false, true,
      "the server's certificate is not trusted (of a company's proxy? give its authority in CURL_CA_BUNDLE)"},
-    {CURLE_SSL_CACERT_BADFILE, QE_TRANSFER_NEXT, false,
+    {CURLE_SSL_CACERT_BADFILE, QE_TRANSFER_NEXT, false, true,
      "the file with trusted certificates cannot be read (CURL_CA_BUNDLE, SSL_CERT_FILE; Debian: package "
      "ca-certificates)"},
-    {CURLE_FILE_COULDNT_READ_FILE, QE_TRANSFER_NEXT, false, "no such file"},
-    {CURLE_TOO_MANY_REDIRECTS, QE_TRANSFER_NEXT, false, "redirected in circles"},
-    {CURLE_UNSUPPORTED_PROTOCOL, QE_TRANSFER_NEXT, false, "only https, http and file addresses are taken"},
-    {CURLE_URL_MALFORMAT, QE_TRANSFER_NEXT, false, "this is no valid address"},
+    {CURLE_FILE_COULDNT_READ_FILE, QE_TRANSFER_NEXT, false, false, "no such file, or it may not be read"},
+    {CURLE_TOO_MANY_REDIRECTS, QE_TRANSFER_NEXT, false, false, "redirected in circles"},
+    {CURLE_UNSUPPORTED_PROTOCOL, QE_TRANSFER_NEXT, false, true, "only https, http and file addresses are taken"},
+    {CURLE_URL_MALFORMAT, QE_TRANSFER_NEXT, false, true, "this is no valid address"},
 };
 enum { MEANINGS = sizeof meanings / sizeof *meanings };
 
@@ -204,12 +204,16 @@ static void classify_failure(attempt *a, CURLcode result) {
   for (size_t at = 0; at < MEANINGS; at++)
     if (meanings[at].code == result) {
       a->transfer->unreachable = meanings[at].unreachable;
-      settle(a, meanings[at].outcome, meanings[at].text, detail);
+      settle(a, meanings[at].outcome, meanings[at].text, meanings[at].detail ? detail : "");
       return;
     }
-  /* The rest (time-outs, resets, broken TLS or HTTP/2) may go away. */
-  a->transfer->unreachable = result == CURLE_OPERATION_TIMEDOUT && !a->begun;
-  settle(a, QE_TRANSFER_AGAIN, "the transfer failed", detail);
+  /* The rest (a stall, resets, broken TLS or HTTP/2) may go away; whoever let the time to connect pass will do so
+   * again. */
+  curl_off_t connected = 0;
+  curl_easy_getinfo(a->curl, CURLINFO_CONNECT_TIME_T, &connected);
+  a->transfer->unreachable = result == CURLE_OPERATION_TIMEDOUT && connected == 0;
+  settle(a, a->transfer->unreachable ? QE_TRANSFER_NEXT : QE_TRANSFER_AGAIN,
+         a->transfer->unreachable ? "no connection" : "the transfer failed", detail);
 }
 
 static void classify(attempt *a, CURLcode result) {

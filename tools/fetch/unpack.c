@@ -182,8 +182,8 @@ static qe_status unpack_gz(unpacking *u) {
   return write_file(u, 0);
 }
 
-qe_status qe_unpack(const qe_remote_archive *archive, const char *path, const char *folder, bool (*stop)(void),
-                    char (*digests)[QE_DIGEST_TEXT]) {
+qe_status qe_archive_unpack(const qe_remote_archive *archive, const char *path, const char *folder, bool (*stop)(void),
+                            char (*digests)[QE_DIGEST_TEXT]) {
   unpacking u = {.archive = archive, .path = path, .folder = folder, .stop = stop, .digests = digests};
   qe_status status = QE_NO_MEMORY;
   for (int at = 0; at < archive->file_count; at++) digests[at][0] = 0;

@@ -13,7 +13,7 @@ enum { QE_UNPACK_TEXT = 1 << 16, QE_UNPACK_MEMBERS = 1000, QE_UNPACK_REST = 1 <<
  * link or device, whether it is wanted or not; a wanted file that is missing, occurs twice or has another size; more
  * than QE_UNPACK_MEMBERS members, or more than QE_UNPACK_REST bytes of members that are not wanted; a damaged archive.
  */
-QE_CHECKED qe_status qe_unpack(const qe_remote_archive *archive, const char *path, const char *folder,
-                               bool (*stop)(void), char (*digests)[QE_DIGEST_TEXT]);
+QE_CHECKED qe_status qe_archive_unpack(const qe_remote_archive *archive, const char *path, const char *folder,
+                                       bool (*stop)(void), char (*digests)[QE_DIGEST_TEXT]);
 
 #endif
