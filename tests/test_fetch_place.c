@@ -2,7 +2,9 @@
 #include "tests/fetch_fixture.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
+#include <sys/wait.h>
 
 static char mirror[96];
 static const char *const from_mirror[] = {mirror, NULL};
@@ -114,6 +116,43 @@ static void test_room_is_checked_first(void **state) {
   assert_false(qe_file_exists(at_root("data/huge.part")));
 }
 
+/* Killed at many moments, of replacing a set above all: it is there whole, or not at all, and nothing of others' is
+ * lost. */
+static void test_killed_at_any_moment(void **state) {
+  (void)state;
+  int there = 0, gone = 0;
+  write_wrong_set(at_root("data/the-set"));
+  gets(from_mirror);
+  for (int round = 0; round < 40; round++) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+      qe_get_request request = request_of(from_mirror);
+      char *folder;
+      for (;;)
+        if (qe_get(&set, &request, &folder) != QE_OK) _exit(1);
+    }
+    usleep((useconds_t)(500 + round * 7919 % 23000));
+    assert_int_equal(kill(child, SIGKILL), 0);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status)); /* it did not fail before */
+    qe_check found;
+    if (qe_folder_exists(at_root("data/the-set"))) {
+      there++;
+      if (qe_get_check(&set, at_root("data/the-set"), NULL, &found) != QE_OK) fail_msg("%s", qe_message());
+      assert_int_equal(found, QE_CHECK_SUMS);
+    } else {
+      gone++;
+    }
+    assert_true(qe_file_exists(at_root("data/the-set/my notes")) ||
+                qe_file_exists(at_root("data/the-set.part/replaced/my notes")));
+  }
+  print_message("whole %d times, between the two renames %d times\n", there, gone);
+  gets(from_mirror);
+  assert_bytes(at_root("data/the-set/my notes"), "mine", 4);
+}
+
 /* ---- the check ---- */
 
 static void check_fails(qe_status status, const char *text) {
@@ -198,6 +237,7 @@ int main(void) {
       CASE(test_one_process_at_a_time),
       CASE(test_places_that_cannot_be),
       CASE(test_room_is_checked_first),
+      CASE(test_killed_at_any_moment),
       CASE(test_check),
       CASE(test_check_compressed),
       CASE(test_out_of_memory),

@@ -115,11 +115,10 @@ static qe_status fetch_set(const qe_options *options, const qe_remote *set, qe_d
   QE_TRY(named_address(options, set->name, addresses, &text));
   qe_status status = qe_dataset_place(qe_option_text(options, "data-dir"), &place);
   if (status == QE_OK) {
-    qe_get_request request = {.place = place, .addresses = addresses[0] ? addresses : NULL, .rules = qe_download_usual};
-    request.rules.stop = stopped;
-    request.rules.progress = on_arrival;
-    request.rules.note = on_note;
-    request.rules.context = progress;
+    qe_get_request request = {
+        .place = place,
+        .addresses = addresses[0] ? addresses : NULL,
+        .rules = {QE_DOWNLOAD_USUAL, .stop = stopped, .progress = on_arrival, .note = on_note, .context = progress}};
     status = qe_get(set, &request, folder);
     qe_data_progress_clear(progress);
   }
@@ -139,7 +138,8 @@ static qe_status get_one(const qe_options *options, const char *name, qe_json *j
   if (status == QE_OK && !there) {
     qe_free(folder);
     folder = NULL;
-    fprintf(stderr, "getting %s: %.1f MiB to download\n", name, (double)qe_remote_archive_bytes(set) / 1048576);
+    if (qe_get_available())
+      fprintf(stderr, "getting %s: %.1f MiB to download\n", name, (double)qe_remote_archive_bytes(set) / 1048576);
     status = fetch_set(options, set, &progress, &folder);
     if (status == QE_OK) fprintf(stderr, "%s is in %s; every file has its SHA-256\n", name, folder);
   }

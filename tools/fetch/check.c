@@ -52,6 +52,7 @@ static qe_status check_size(const char *path, int64_t bytes) {
 
 static qe_status check_sum(const char *path, const char *expected, bool (*stop)(void)) {
   char text[QE_DIGEST_TEXT];
+  if (!qe_get_available()) return QE_OK;
   QE_TRY(qe_digest_file(path, stop, text));
   if (strcmp(text, expected) == 0) return QE_OK;
   return qe_fail(QE_FORMAT, "%s: changed or damaged: SHA-256 %s, not %s", path, text, expected);
@@ -61,7 +62,7 @@ static qe_status check_file(const char *path, const qe_remote_file *file, const 
                             bool *summed) {
   char expected[QE_DIGEST_TEXT];
   QE_TRY(check_size(path, file->bytes));
-  *summed = sums && find_sum(sums, file->name, expected);
+  *summed = sums && qe_get_available() && find_sum(sums, file->name, expected);
   return *summed ? check_sum(path, expected, stop) : QE_OK;
 }
 
@@ -91,7 +92,7 @@ static qe_status check_archive(const qe_remote_archive *archive, const char *fol
     if (status == QE_OK && !compressed) status = check_file(path, file, sums, stop, &summed);
     qe_free(path);
     QE_TRY(status);
-    *all_summed = *all_summed && (summed || compressed);
+    *all_summed = *all_summed && (summed || (compressed && qe_get_available()));
   }
   return QE_OK;
 }

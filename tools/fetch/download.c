@@ -19,13 +19,6 @@
 /* A try that brought so many bytes was not in vain: a slow line that is cut again and again still gets there. */
 enum { GAIN = 1 << 16, SLICE_MS = 50, LONGEST_WAIT_MS = 120000, NOTE = 1024, REASONS = 1400 };
 
-const qe_download_rules qe_download_usual = {
-    .patience = {.connect_seconds = 10, .stall_seconds = 30, .stall_bytes = 1000},
-    .tries = 5,
-    .first_pause_ms = 1000,
-    .pauses_ms = 30000,
-};
-
 typedef struct download {
   const qe_remote_archive *archive;
   const qe_download_rules *rules;

@@ -18,8 +18,10 @@ typedef struct qe_download_rules {
   void *context;
 } qe_download_rules;
 
-/* 10 s to connect, 30 s of stall, 5 tries, pauses of 1, 2, 4, 8 s. */
-extern const qe_download_rules qe_download_usual;
+/* The usual ones, for an initialiser: the longest of the pauses is 8 s. */
+#define QE_DOWNLOAD_USUAL                                                                                              \
+  .patience = {.connect_seconds = 10, .stall_seconds = 30, .stall_bytes = 1000}, .tries = 5, .first_pause_ms = 1000,   \
+  .pauses_ms = 30000
 
 /* Get `archive` into the file `part`, going on where that ends. `addresses`: folders, or the file itself; ended by
  * NULL. QE_IO: no address gave it, with the reason of each; QE_INTERRUPTED. What has arrived is kept unless it is

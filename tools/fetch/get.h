@@ -14,7 +14,7 @@ bool qe_get_available(void);
 
 /* What a check of a set's folder found. */
 typedef enum qe_check {
-  QE_CHECK_SIZES, /* every file is there and has its size; nothing is known of the contents */
+  QE_CHECK_SIZES, /* every file is there and has its size; contents are not known, or cannot be checked */
   QE_CHECK_SUMS   /* and its SHA-256 */
 } qe_check;
 
