@@ -24,6 +24,7 @@ typedef struct blob {
  * kind: '0' file, '1' hard link, '2' symbolic link, '3' device, '5' folder. */
 static inline void tar_add(blob *tar, char kind, const char *name, const char *target, const void *data, size_t bytes,
                            unsigned long long declared) {
+  static const char magic[8] = {'u', 's', 't', 'a', 'r', 0, '0', '0'};
   char header[TAR_BLOCK] = {0};
   unsigned sum = 8 * ' ';
   snprintf(header, 100, "%s", name);
@@ -34,10 +35,7 @@ static inline void tar_add(blob *tar, char kind, const char *name, const char *t
   strcpy(header + 136, "00000000000");
   header[156] = kind;
   if (target) snprintf(header + 157, 100, "%s", target);
-  memcpy(header + 257,
-         "ustar\0"
-         "00",
-         8);
+  memcpy(header + 257, magic, sizeof magic);
   for (int at = 0; at < TAR_BLOCK; at++) sum += (unsigned char)header[at];
   snprintf(header + 148, 8, "%06o", sum);
   header[155] = ' ';

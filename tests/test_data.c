@@ -167,7 +167,8 @@ static void test_damaged_files_are_refused(void **state) {
     overwrite_byte(path, 0, 255);
     open_fails("cifar10", at("set"), QE_FORMAT, path, "label 255 at offset 0 ", NULL);
     assert_int_equal(truncate(path, 2 * RECORD - 1), 0);
-    open_fails("cifar10", at("set"), QE_FORMAT, path, "6145 bytes", "offset 3073", "only 3072", "data get cifar10", NULL);
+    open_fails("cifar10", at("set"), QE_FORMAT, path, "6145 bytes", "offset 3073", "only 3072", "data get cifar10",
+               NULL);
     assert_int_equal(truncate(path, 2 * RECORD + 1), 0);
     open_fails("cifar10", at("set"), QE_FORMAT, path, "6147 bytes", "offset 6146", NULL);
     assert_int_equal(truncate(path, 0), 0);

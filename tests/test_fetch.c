@@ -282,6 +282,9 @@ static void test_retry_after(void **state) {
   request.rules.stop = stop_soon;
   assert_int_equal(qe_get(&set, &request, &folder), QE_INTERRUPTED);
   assert_non_null(strstr(notes, "going on in 60 s"));
+  file.failures = 1;
+  file.retry_after = 3600;
+  get_fails(server_only, QE_IO, "429", NULL); /* nobody wants to wait that long */
   http_close(&server);
 }
 

@@ -134,7 +134,8 @@ static void test_damaged(void **state) {
   assert_int_equal(qe_archive_unpack(&set_archive, at_root("set.tar.gz"), at_root("in"), NULL, digests), QE_FORMAT);
 }
 
-/* Each byte of the headers is damaged in turn: refused, or unpacked right where the byte means nothing. */
+/* Each byte of the headers is damaged in turn: refused, or unpacked right where the byte means nothing. libarchive
+ * takes a tar that is not compressed as well. */
 static void test_damaged_headers(void **state) {
   (void)state;
   tar_set(&tar);
@@ -142,8 +143,7 @@ static void test_damaged_headers(void **state) {
   assert_int_equal(qe_make_folders(at_root("in")), QE_OK);
   for (size_t at = TAR_BLOCK; at < TAR_BLOCK + 270; at += 3) {
     tar.data[at] ^= 0x55;
-    write_bytes(at_root("set.tar.gz"), tar.data, tar.bytes); /* libarchive takes a tar without gzip as well */
-    qe_status status = qe_archive_unpack(&set_archive, at_root("set.tar.gz"), at_root("in"), NULL, digests);
+    qe_status status = qe_archive_unpack_bytes(&set_archive, tar.data, tar.bytes, at_root("in"), digests);
     if (status != QE_FORMAT && status != QE_OK) fail_msg("byte %zu: %s", at, qe_message());
     clear();
     tar.data[at] ^= 0x55;

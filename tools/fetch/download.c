@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 /* A try that brought so many bytes was not in vain: a slow line that is cut again and again still gets there. */
-enum { GAIN = 1 << 16, SLICE_MS = 50, LONGEST_WAIT_MS = 120000, NOTE = 1024, REASONS = 1400 };
+/* A server that asks for a longer pause (seconds) is left. */
+enum { GAIN = 1 << 16, SLICE_MS = 50, LONGEST_WAIT = 120, NOTE = 1024, REASONS = 1400 };
 
 typedef struct download {
   const qe_remote_archive *archive;
@@ -72,7 +73,6 @@ static qe_status pause_before(const download *d, int failures, int retry_after, 
   int64_t ms = (int64_t)d->rules->first_pause_ms << (failures < 16 ? failures : 16);
   if (ms > d->rules->pauses_ms) ms = d->rules->pauses_ms;
   if ((int64_t)retry_after * 1000 > ms) ms = (int64_t)retry_after * 1000;
-  if (ms > LONGEST_WAIT_MS) ms = LONGEST_WAIT_MS;
   note(d, "%s: %s; going on in %.0f s", d->archive->name, why, (double)ms / 1000);
   for (int64_t waited = 0; waited < ms; waited += SLICE_MS) {
     struct timespec slice = {.tv_nsec = SLICE_MS * 1000000L};
@@ -100,8 +100,8 @@ static qe_status fetch(download *d, const char *url, bool *given) {
     *given = transfer.outcome == QE_TRANSFER_DONE;
     if (*given) return QE_OK;
     failures = size_of(d->part) >= before + GAIN ? 0 : failures + 1;
-    if (transfer.outcome == QE_TRANSFER_NEXT || failures >= d->rules->tries ||
-        (transfer.unreachable && failures >= 2)) {
+    bool vain = failures >= d->rules->tries || (transfer.unreachable && failures >= 2);
+    if (transfer.outcome == QE_TRANSFER_NEXT || vain || transfer.retry_after > LONGEST_WAIT) {
       d->unreachable = d->unreachable && transfer.unreachable;
       add_reason(d, url, transfer.why);
       return QE_OK;

@@ -189,7 +189,7 @@ qe_status qe_place_install(qe_place *p) {
 }
 
 void qe_place_close(qe_place *p) {
-  if (p->lock >= 0) {
+  if (p->lock >= 0 && p->work && p->lock_path) {
     for (int at = 0; at < p->set->archive_count; at++) { /* a part without a byte is of no worth */
       struct stat info;
       char *path = qe_path_join(p->work, p->set->archives[at].name);

@@ -182,29 +182,41 @@ static qe_status unpack_gz(unpacking *u) {
   return write_file(u, 0);
 }
 
+/* Unpack the file u->path, or `data` when it is not NULL. */
+static qe_status unpack(unpacking *u, const void *data, size_t bytes) {
+  archive_read_support_filter_gzip(u->reader);
+  if (u->archive->inner)
+    archive_read_support_format_tar(u->reader);
+  else
+    archive_read_support_format_raw(u->reader);
+  int result =
+      data ? archive_read_open_memory(u->reader, data, bytes) : archive_read_open_filename(u->reader, u->path, PIECE);
+  if (result != ARCHIVE_OK) return fail_reader(u);
+  return u->archive->inner ? unpack_tar(u) : unpack_gz(u);
+}
+
+static qe_status unpack_from(unpacking *u, const void *data, size_t bytes) {
+  qe_status status = QE_NO_MEMORY;
+  for (int at = 0; at < u->archive->file_count; at++) u->digests[at][0] = 0;
+  u->reader = archive_read_new();
+  u->buffer = qe_alloc(PIECE);
+  if (u->reader && u->buffer)
+    status = unpack(u, data, bytes);
+  else
+    (void)qe_fail(status, "%s: no memory to unpack it", u->path);
+  archive_read_free(u->reader);
+  qe_free(u->buffer);
+  return status;
+}
+
 qe_status qe_archive_unpack(const qe_remote_archive *archive, const char *path, const char *folder, bool (*stop)(void),
                             char (*digests)[QE_DIGEST_TEXT]) {
   unpacking u = {.archive = archive, .path = path, .folder = folder, .stop = stop, .digests = digests};
-  qe_status status = QE_NO_MEMORY;
-  for (int at = 0; at < archive->file_count; at++) digests[at][0] = 0;
-  u.reader = archive_read_new();
-  u.buffer = qe_alloc(PIECE);
-  if (!u.reader || !u.buffer) {
-    (void)qe_fail(QE_NO_MEMORY, "%s: no memory to unpack it", path);
-    goto done;
-  }
-  archive_read_support_filter_gzip(u.reader);
-  if (archive->inner)
-    archive_read_support_format_tar(u.reader);
-  else
-    archive_read_support_format_raw(u.reader);
-  if (archive_read_open_filename(u.reader, path, PIECE) != ARCHIVE_OK) {
-    status = fail_reader(&u);
-    goto done;
-  }
-  status = archive->inner ? unpack_tar(&u) : unpack_gz(&u);
-done:
-  archive_read_free(u.reader);
-  qe_free(u.buffer);
-  return status;
+  return unpack_from(&u, NULL, 0);
+}
+
+qe_status qe_archive_unpack_bytes(const qe_remote_archive *archive, const void *data, size_t bytes, const char *folder,
+                                  char (*digests)[QE_DIGEST_TEXT]) {
+  unpacking u = {.archive = archive, .path = archive->name, .folder = folder, .digests = digests};
+  return unpack_from(&u, data, bytes);
 }

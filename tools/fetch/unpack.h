@@ -16,4 +16,8 @@ enum { QE_UNPACK_TEXT = 1 << 16, QE_UNPACK_MEMBERS = 1000, QE_UNPACK_REST = 1 <<
 QE_CHECKED qe_status qe_archive_unpack(const qe_remote_archive *archive, const char *path, const char *folder,
                                        bool (*stop)(void), char (*digests)[QE_DIGEST_TEXT]);
 
+/* The same from memory; for tests and fuzzing. */
+QE_CHECKED qe_status qe_archive_unpack_bytes(const qe_remote_archive *archive, const void *data, size_t bytes,
+                                             const char *folder, char (*digests)[QE_DIGEST_TEXT]);
+
 #endif
