@@ -80,15 +80,15 @@ const qe_remote *qe_remote_find(const char *name) {
   return NULL;
 }
 
-int64_t qe_remote_archive_bytes(const qe_remote *set) {
+int64_t qe_remote_archive_bytes(const qe_remote *of) {
   int64_t bytes = 0;
-  for (int at = 0; at < set->archive_count; at++) bytes += set->archives[at].bytes;
+  for (int at = 0; at < of->archive_count; at++) bytes += of->archives[at].bytes;
   return bytes;
 }
 
-int64_t qe_remote_file_bytes(const qe_remote *set) {
+int64_t qe_remote_file_bytes(const qe_remote *of) {
   int64_t bytes = 0;
-  for (int at = 0; at < set->archive_count; at++)
-    for (int file = 0; file < set->archives[at].file_count; file++) bytes += set->archives[at].files[file].bytes;
+  for (int at = 0; at < of->archive_count; at++)
+    for (int file = 0; file < of->archives[at].file_count; file++) bytes += of->archives[at].files[file].bytes;
   return bytes;
 }

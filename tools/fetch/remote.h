@@ -35,7 +35,7 @@ const qe_remote *qe_remotes(size_t *count);
 const qe_remote *qe_remote_find(const char *name);
 
 /* Bytes to download, and of the files that are kept. */
-int64_t qe_remote_archive_bytes(const qe_remote *set);
-int64_t qe_remote_file_bytes(const qe_remote *set);
+int64_t qe_remote_archive_bytes(const qe_remote *of);
+int64_t qe_remote_file_bytes(const qe_remote *of);
 
 #endif
