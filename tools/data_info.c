@@ -49,7 +49,7 @@ static qe_status check_files(const qe_dataset *data, bool (*stop)(void), const c
   *text = found == QE_CHECK_SUMS ? "every file has its SHA-256"
           : qe_get_available()   ? "sizes are right; there is no " QE_SUMS_FILE " to check contents with: "
                                    "'qevo-gpu data get' writes one"
-                                 : "sizes are right; this build cannot check contents (no libcrypto)";
+                                 : "sizes are right; contents cannot be checked here (no libcrypto)";
   return QE_OK;
 }
 

@@ -9,7 +9,7 @@
 /* In the folder of a set that qe_get made: a line "SHA-256  name" a file, as sha256sum reads them. */
 #define QE_SUMS_FILE "SHA256SUMS"
 
-/* Whether this program was built with what downloads need (libcurl, libarchive, libcrypto). */
+/* Whether what downloads need (libcurl, libarchive, libcrypto) is here. */
 bool qe_get_available(void);
 
 /* What a check of a set's folder found. */
