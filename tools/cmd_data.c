@@ -32,6 +32,7 @@ static void catch_signals(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  (void)signal(SIGPIPE, SIG_IGN); /* a server that goes away fails the transfer, not the program */
 }
 
 /* ---- names ---- */
