@@ -22,6 +22,7 @@ static blob packed;                      /* set.tar.gz */
 static char packed_sum[QE_DIGEST_TEXT];
 static char notes[8192];
 static int stall_bytes; /* a second; see qe_patience */
+static int hurry_seconds;
 static bool stop_wanted;
 static int64_t stop_after; /* bytes arrived after which stop_wanted is set; 0: never */
 static int64_t arrived_first, arrived_last;
@@ -82,6 +83,7 @@ static inline int fetch_set_up(void **state) {
   pack(&tar);
   notes[0] = 0;
   stall_bytes = 1000;
+  hurry_seconds = 0;
   stop_wanted = false;
   stop_after = 0;
   arrived_first = -1;
@@ -118,6 +120,7 @@ static inline void on_note(void *context, const char *text) {
 static inline qe_get_request request_of(const char *const *addresses) {
   qe_get_request request = {.place = place, .addresses = addresses};
   request.rules = (qe_download_rules){.patience = {2, 1, stall_bytes},
+                                      .hurry = {2, hurry_seconds, 1 << 30},
                                       .tries = 3,
                                       .first_pause_ms = 1,
                                       .pauses_ms = 1,

@@ -148,6 +148,31 @@ static void test_stalled_transfer(void **state) {
   assert_non_null(strstr(notes, "the transfer failed"));
 }
 
+/* A slow address is left for the next, which goes on with the part; it is asked again when no other gives the file. */
+static void test_slow_address(void **state) {
+  (void)state;
+  served all[] = {{.path = "/slow/set.tar.gz", .data = packed.data, .bytes = packed.bytes},
+                  {.path = "/good/set.tar.gz", .data = packed.data, .bytes = packed.bytes}};
+  char slow[96], good[96], missing[96], range[64];
+  all[0].cut = packed.bytes / 2;
+  all[0].cuts = 2;
+  all[0].stall = true;
+  serve(all, 2);
+  snprintf(slow, sizeof slow, "%s/slow", address);
+  snprintf(good, sizeof good, "%s/good", address);
+  snprintf(missing, sizeof missing, "%s/missing", address);
+  const char *both[] = {slow, good, NULL}, *only[] = {slow, missing, NULL};
+  hurry_seconds = 1;
+  gets(both);
+  snprintf(range, sizeof range, "bytes=%zu-", packed.bytes / 2);
+  assert_int_equal(all[0].hits, 1);
+  assert_string_equal(all[1].range, range);
+  assert_non_null(strstr(notes, "slow; looking for a faster address"));
+  gets(only);
+  assert_int_equal(all[0].hits, 3);
+  http_close(&server);
+}
+
 /* What is here is of another file: it is found out at the end, and the same address gets a clean try. */
 static void test_foreign_part(void **state) {
   (void)state;
@@ -397,6 +422,7 @@ int main(void) {
       CASE(test_server_without_ranges),
       CASE(test_interrupted_run_goes_on),
       CASE(test_stalled_transfer),
+      CASE(test_slow_address),
       CASE(test_foreign_part),
       CASE(test_part_that_is_whole),
       CASE(test_wrong_bytes),

@@ -18,7 +18,7 @@
 
 /* A try that brought so many bytes was not in vain: a slow line that is cut again and again still gets there. */
 /* A server that asks for a longer pause (seconds) is left. */
-enum { GAIN = 1 << 16, SLICE_MS = 50, LONGEST_WAIT = 120, NOTE = 1024, REASONS = 1400 };
+enum { GAIN = 1 << 16, SLICE_MS = 50, LONGEST_WAIT = 120, NOTE = 1024, ADDRESSES = 32, REASONS = 1400 };
 
 typedef struct download {
   const qe_remote_archive *archive;
@@ -27,6 +27,9 @@ typedef struct download {
   char reasons[REASONS]; /* of each address that failed, for the message at the end */
   size_t latest;         /* where the latest one begins */
   bool unreachable;      /* all that failed so far gave no answer at all */
+  bool hurry;            /* slow addresses are left for the next */
+  uint32_t address;      /* the one at work, as a bit */
+  uint32_t slow;         /* those that were left */
 } download;
 
 static void note(const download *d, const char *format, ...) QE_PRINTF(2, 3);
@@ -91,7 +94,7 @@ static qe_status fetch(download *d, const char *url, bool *given) {
     qe_transfer transfer = {.url = url,
                             .part = d->part,
                             .bytes = d->archive->bytes,
-                            .patience = d->rules->patience,
+                            .patience = d->hurry ? d->rules->hurry : d->rules->patience,
                             .stop = d->rules->stop,
                             .progress = d->rules->progress ? on_arrival : NULL,
                             .context = d};
@@ -99,6 +102,11 @@ static qe_status fetch(download *d, const char *url, bool *given) {
     if (transfer.outcome == QE_TRANSFER_STOP) return qe_fail_within(transfer.status, "%s", d->archive->name);
     *given = transfer.outcome == QE_TRANSFER_DONE;
     if (*given) return QE_OK;
+    if (transfer.slow && d->hurry) {
+      d->slow |= d->address;
+      note(d, "%s: slow; looking for a faster address", shown(url, transfer.why));
+      return QE_OK;
+    }
     failures = size_of(d->part) >= before + GAIN ? 0 : failures + 1;
     bool vain = failures >= d->rules->tries || (transfer.unreachable && failures >= 2);
     if (transfer.outcome == QE_TRANSFER_NEXT || vain || transfer.retry_after > LONGEST_WAIT) {
@@ -151,19 +159,32 @@ static qe_status fail_all(const download *d) {
                  d->unreachable ? "Is there a network? Behind a proxy set http_proxy and https_proxy. " : "");
 }
 
+/* From each address whose bit is in `which`, until one has given the file. */
+static qe_status from_addresses(download *d, const char *const *addresses, uint32_t which, bool *right) {
+  for (int at = 0; addresses[at] && at < ADDRESSES && !*right; at++) {
+    size_t reasons = strlen(d->reasons);
+    d->address = 1u << at;
+    if (!(which & d->address)) continue;
+    char *url = qe_download_url(addresses[at], d->archive->name);
+    if (!url) return QE_NO_MEMORY;
+    qe_status status = from_address(d, url, right);
+    qe_free(url);
+    QE_TRY(status);
+    if (!*right && addresses[at + 1] && strlen(d->reasons) > reasons)
+      note(d, "%s; trying the next address", d->reasons + d->latest);
+  }
+  return QE_OK;
+}
+
 qe_status qe_download(const qe_remote_archive *archive, const char *const *addresses, const char *part,
                       const qe_download_rules *rules) {
   download d = {.archive = archive, .rules = rules, .part = part, .unreachable = true};
-  bool right = false;
+  bool right = false, choice = addresses[0] && addresses[1];
   if (size_of(part) == archive->bytes) QE_TRY(verify(&d, NULL, &right));
-  for (; *addresses && !right; addresses++) {
-    char *url = qe_download_url(*addresses, archive->name);
-    if (!url) return QE_NO_MEMORY;
-    qe_status status = from_address(&d, url, &right);
-    if (status == QE_OK && !right && addresses[1]) note(&d, "%s; trying the next address", d.reasons + d.latest);
-    qe_free(url);
-    QE_TRY(status);
-  }
+  d.hurry = choice && rules->hurry.stall_seconds > 0;
+  QE_TRY(from_addresses(&d, addresses, UINT32_MAX, &right));
+  d.hurry = false;
+  if (!right && d.slow) QE_TRY(from_addresses(&d, addresses, d.slow, &right));
   return right ? QE_OK : fail_all(&d);
 }
 

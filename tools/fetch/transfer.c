@@ -212,6 +212,7 @@ static void classify_failure(attempt *a, CURLcode result) {
   curl_off_t connected = 0;
   curl_easy_getinfo(a->curl, CURLINFO_CONNECT_TIME_T, &connected);
   a->transfer->unreachable = result == CURLE_OPERATION_TIMEDOUT && connected == 0;
+  a->transfer->slow = result == CURLE_OPERATION_TIMEDOUT && connected != 0;
   settle(a, a->transfer->unreachable ? QE_TRANSFER_NEXT : QE_TRANSFER_AGAIN,
          a->transfer->unreachable ? "no connection" : "the transfer failed", detail);
 }
@@ -313,7 +314,7 @@ void qe_transfer_run(qe_transfer *transfer) {
   transfer->outcome = QE_TRANSFER_AGAIN;
   transfer->status = QE_OK;
   transfer->retry_after = 0;
-  transfer->unreachable = false;
+  transfer->unreachable = transfer->slow = false;
   transfer->why[0] = 0;
   pthread_once(&once, begin_library);
   a.fd = open(transfer->part, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);

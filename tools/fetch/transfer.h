@@ -36,6 +36,7 @@ typedef struct qe_transfer {
   qe_status status;          /* of STOP */
   int retry_after;           /* seconds the server asks to wait; 0: it does not say */
   bool unreachable;          /* no answer at all: no name, no connection */
+  bool slow;                 /* given up for its speed */
   char why[QE_TRANSFER_WHY]; /* NEXT and AGAIN: what went wrong, for people */
 } qe_transfer;
 
