@@ -86,9 +86,10 @@ qe_status qe_dataset_find(const qe_dataset_kind *kind, const char *data_dir, cha
   if (data_dir && data_dir[0]) {
     QE_TRY(look_in(data_dir, kind, folder));
     if (*folder) return QE_OK;
-    return qe_fail(QE_NOT_FOUND,
-                   "%s: no %s here: neither the folder %s nor the file %s is in it; give another --data-dir, or %s",
-                   data_dir, kind->name, kind->folder, kind->marker, kind->cure);
+    return qe_fail(
+        QE_NOT_FOUND,
+        "%s: no %s here: neither the folder %s nor the file %s is in it; give another --data-dir, or %s with this one",
+        data_dir, kind->name, kind->folder, kind->marker, kind->cure);
   }
   const char *place = getenv("QEVO_DATA_DIR");
   if (place && place[0]) {
