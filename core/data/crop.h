@@ -35,8 +35,8 @@ qe_crop qe_crop_of_reduced(const qe_crop *crop, int reduce, int width, int heigh
 typedef struct qe_resampler {
   uint8_t *rows;
   int16_t *weights;
-  int32_t *taps, *sums;
-  size_t rows_capacity, weights_capacity, taps_capacity, sums_capacity;
+  int32_t *taps;
+  size_t rows_capacity, weights_capacity, taps_capacity;
 } qe_resampler;
 
 void qe_resampler_free(qe_resampler *resampler);

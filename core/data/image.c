@@ -69,6 +69,7 @@ static qe_status fail_foreign(const uint8_t *bytes, size_t count, const char *na
 }
 
 static qe_status make_room(qe_decoder *decoder, size_t bytes) {
+  bytes += 4; /* as qe_picture promises */
   if (bytes <= decoder->capacity) return QE_OK;
   qe_free(decoder->pixels);
   decoder->capacity = 0;

@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-/* Rows of RGB from the top, `stride` bytes apart. */
+/* Rows of RGB from the top, `stride` bytes apart. Four more bytes behind the last pixel can be
+ * read. */
 typedef struct qe_picture {
   const uint8_t *pixels;
   int width, height;

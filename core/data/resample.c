@@ -3,14 +3,16 @@
 #include "core/data/crop.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
-enum { ONE = 1 << 14, HALF = ONE / 2, CHANNELS = 3 };
+enum { BITS = 14, ONE = 1 << BITS, HALF = ONE / 2, CHANNELS = 3 };
 
 void qe_resampler_free(qe_resampler *resampler) {
   qe_free(resampler->rows);
   qe_free(resampler->weights);
   qe_free(resampler->taps);
-  qe_free(resampler->sums);
   memset(resampler, 0, sizeof *resampler);
 }
 
@@ -31,16 +33,18 @@ static int64_t height_at(int from, int to, int output, int64_t at) {
   return height > 0 ? height : 0;
 }
 
-/* Weights [width] of one output and the first value that they are for. */
+/* Weights [width] of one output and the first value that they are for. Those of values past the end are 0. */
 static void fill_weights(int from, int to, int output, int width, int32_t *first, int16_t *weights) {
   int64_t start = ((2 * (int64_t)output + 1) * from / to - 2 * (int64_t)(from > to ? from / to + 1 : 1) - 1) / 2;
   if (start < 0) start = 0;
-  while (start < from - width && height_at(from, to, output, start) == 0) start++;
-  if (start > from - width) start = from - width;
+  while (start < from - 1 && height_at(from, to, output, start) == 0) start++;
+  if (start > from - width) start = from - width > 0 ? from - width : 0;
   int64_t sum = 0;
-  for (int i = 0; i < width; i++) sum += height_at(from, to, output, start + i);
+  int inside = width < from - start ? width : (int)(from - start);
+  for (int i = 0; i < inside; i++) sum += height_at(from, to, output, start + i);
   int best = 0, left = ONE;
-  for (int i = 0; i < width; i++) {
+  memset(weights, 0, (size_t)width * sizeof *weights);
+  for (int i = 0; i < inside; i++) {
     weights[i] = (int16_t)((height_at(from, to, output, start + i) * ONE + sum / 2) / sum);
     left -= weights[i];
     if (weights[i] > weights[best]) best = i;
@@ -49,10 +53,11 @@ static void fill_weights(int from, int to, int output, int width, int32_t *first
   *first = (int32_t)start;
 }
 
-/* The most values that lie under a triangle. */
+/* The most values that lie under a triangle, or that there are, made even: values are taken in pairs. */
 static int filter_width(int from, int to) {
   int width = (int)((2 * (int64_t)(from > to ? from : to) + to - 1) / to);
-  return width < from ? width : from;
+  if (width > from) width = from;
+  return width + width % 2;
 }
 
 static filter make_filter(int from, int to, int at, int count, int32_t *taps, int16_t *weights) {
@@ -61,33 +66,79 @@ static filter make_filter(int from, int to, int at, int count, int32_t *taps, in
   return (filter){width, taps, weights};
 }
 
-/* One row: target [side, 3] from a row of the picture. */
-static void resample_row(const filter *f, const uint8_t *restrict row, int side, uint8_t *restrict target) {
-  for (int i = 0; i < side; i++) {
-    const uint8_t *from = row + (size_t)f->first[i] * CHANNELS;
-    const int16_t *weight = f->weights + (size_t)i * (size_t)f->width;
-    int32_t red = HALF, green = HALF, blue = HALF;
-    for (int k = 0; k < f->width; k++, from += CHANNELS) {
-      red += weight[k] * from[0];
-      green += weight[k] * from[1];
-      blue += weight[k] * from[2];
-    }
-    target[i * CHANNELS] = (uint8_t)(red >> 14);
-    target[i * CHANNELS + 1] = (uint8_t)(green >> 14);
-    target[i * CHANNELS + 2] = (uint8_t)(blue >> 14);
-  }
+#ifdef __SSE2__
+/* Two weights, four times. */
+static __m128i two_weights(const int16_t *weight) {
+  int32_t both;
+  memcpy(&both, weight, sizeof both);
+  return _mm_set1_epi32(both);
 }
 
-/* One row of the result: the weighted sum of `width` rows of `bytes` values. */
-static void blend_rows(const int16_t *weight, int width, const uint8_t *restrict rows, size_t bytes,
-                       int32_t *restrict sums, uint8_t *restrict target) {
-  for (size_t i = 0; i < bytes; i++) sums[i] = HALF;
-  for (int k = 0; k < width; k++, rows += bytes) {
-    const int16_t factor = weight[k];
-    if (factor == 0) continue;
-    for (size_t i = 0; i < bytes; i++) sums[i] += (int16_t)rows[i] * factor;
+/* Two weighted pixels: sums of red, green and blue, and one of no meaning. */
+static __m128i two_pixels(const int16_t *weight, const uint8_t *from) {
+  int32_t a, b;
+  memcpy(&a, from, sizeof a);
+  memcpy(&b, from + CHANNELS, sizeof b);
+  __m128i bytes = _mm_unpacklo_epi8(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b));
+  return _mm_madd_epi16(_mm_unpacklo_epi8(bytes, _mm_setzero_si128()), two_weights(weight));
+}
+
+/* A weighted sum of `count` pixels, an even number. */
+static void blend_pixels(const int16_t *weight, int count, const uint8_t *from, uint8_t *target) {
+  __m128i sum = _mm_add_epi32(_mm_set1_epi32(HALF), two_pixels(weight, from));
+  for (int k = 2; k < count; k += 2) sum = _mm_add_epi32(sum, two_pixels(weight + k, from + (size_t)k * CHANNELS));
+  sum = _mm_srai_epi32(sum, BITS);
+  sum = _mm_packs_epi32(sum, sum);
+  int32_t pixel = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
+  memcpy(target, &pixel, CHANNELS);
+}
+
+/* Values of the weighted sum of `count` rows, an even number, eight at a time; returns how many are done. */
+static size_t blend_eights(const int16_t *weight, int count, const uint8_t *rows, size_t bytes, uint8_t *target) {
+  const __m128i zero = _mm_setzero_si128();
+  size_t i = 0;
+  for (; i + 8 <= bytes; i += 8) {
+    __m128i low = _mm_set1_epi32(HALF), high = low;
+    const uint8_t *from = rows + i;
+    for (int k = 0; k < count; k += 2, from += 2 * bytes) {
+      __m128i a = _mm_loadl_epi64((const void *)from), b = _mm_loadl_epi64((const void *)(from + bytes));
+      __m128i pairs = _mm_unpacklo_epi8(a, b), weights = two_weights(weight + k);
+      low = _mm_add_epi32(low, _mm_madd_epi16(_mm_unpacklo_epi8(pairs, zero), weights));
+      high = _mm_add_epi32(high, _mm_madd_epi16(_mm_unpackhi_epi8(pairs, zero), weights));
+    }
+    __m128i words = _mm_packs_epi32(_mm_srai_epi32(low, BITS), _mm_srai_epi32(high, BITS));
+    _mm_storel_epi64((void *)(target + i), _mm_packus_epi16(words, words));
   }
-  for (size_t i = 0; i < bytes; i++) target[i] = (uint8_t)(sums[i] >> 14);
+  return i;
+}
+#else
+static void blend_pixels(const int16_t *weight, int count, const uint8_t *from, uint8_t *target) {
+  int32_t sum[CHANNELS] = {HALF, HALF, HALF};
+  for (int k = 0; k < count; k++)
+    for (int c = 0; c < CHANNELS; c++) sum[c] += weight[k] * from[k * CHANNELS + c];
+  for (int c = 0; c < CHANNELS; c++) target[c] = (uint8_t)(sum[c] >> BITS);
+}
+
+static size_t blend_eights(const int16_t *weight, int count, const uint8_t *rows, size_t bytes, uint8_t *target) {
+  (void)weight, (void)count, (void)rows, (void)bytes, (void)target;
+  return 0;
+}
+#endif
+
+/* One row: target [side, 3] from a row of the picture. */
+static void resample_row(const filter *f, const uint8_t *row, int side, uint8_t *target) {
+  for (int i = 0; i < side; i++)
+    blend_pixels(f->weights + (size_t)i * (size_t)f->width, f->width, row + (size_t)f->first[i] * CHANNELS,
+                 target + (size_t)i * CHANNELS);
+}
+
+/* One row of the result: the weighted sum of `count` rows of `bytes` values. */
+static void blend_rows(const int16_t *weight, int count, const uint8_t *rows, size_t bytes, uint8_t *target) {
+  for (size_t i = blend_eights(weight, count, rows, bytes, target); i < bytes; i++) {
+    int32_t sum = HALF;
+    for (int k = 0; k < count; k++) sum += weight[k] * rows[(size_t)k * bytes + i];
+    target[i] = (uint8_t)(sum >> BITS);
+  }
 }
 
 /* Sizes are the same: no arithmetic. */
@@ -109,16 +160,19 @@ qe_status qe_resample(qe_resampler *r, const qe_picture *picture, const qe_crop 
   size_t down = n * (size_t)filter_width(crop->height, crop->to_height);
   QE_TRY(qe_reserve(&r->weights, &r->weights_capacity, across + down, sizeof *r->weights));
   QE_TRY(qe_reserve(&r->taps, &r->taps_capacity, 2 * n, sizeof *r->taps));
-  QE_TRY(qe_reserve(&r->sums, &r->sums_capacity, row_bytes, sizeof *r->sums));
   filter x = make_filter(crop->width, crop->to_width, crop->at_x, side, r->taps, r->weights);
   filter y = make_filter(crop->height, crop->to_height, crop->at_y, side, r->taps + n, r->weights + across);
-  int first = y.first[0], rows = y.first[side - 1] + y.width - first;
+  int first = y.first[0], rows = y.first[side - 1] + y.width - first; /* perhaps one past the last, with weight 0 */
   QE_TRY(qe_reserve(&r->rows, &r->rows_capacity, (size_t)rows * row_bytes, 1));
+  if (first + rows > crop->height) {
+    rows = crop->height - first;
+    memset(r->rows + (size_t)rows * row_bytes, 0, row_bytes);
+  }
   const uint8_t *from = picture->pixels + (size_t)(crop->y + first) * picture->stride + (size_t)crop->x * CHANNELS;
   for (int i = 0; i < rows; i++)
     resample_row(&x, from + (size_t)i * picture->stride, side, r->rows + (size_t)i * row_bytes);
   for (int i = 0; i < side; i++)
     blend_rows(y.weights + (size_t)i * (size_t)y.width, y.width, r->rows + (size_t)(y.first[i] - first) * row_bytes,
-               row_bytes, r->sums, target + (size_t)i * row_bytes);
+               row_bytes, target + (size_t)i * row_bytes);
   return QE_OK;
 }
