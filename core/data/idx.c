@@ -190,7 +190,7 @@ static qe_status read_set(const char *folder, const char *get, qe_dataset *datas
   part train = {0}, test = {0};
   qe_status status = read_part(folder, "train-images", "train-labels", &train);
   if (status == QE_OK) status = read_part(folder, "t10k-images", "t10k-labels", &test);
-  if (status != QE_OK) {
+  if (status == QE_FORMAT || status == QE_NOT_FOUND) {
     char what[1024];
     snprintf(what, sizeof what, "%s", qe_message());
     status =
