@@ -17,19 +17,14 @@ enum { MAX_PIXELS = 1 << 27, MAX_SIDE = 65535 };
 #define CURE "replace it or remove it from the data set"
 
 struct qe_decoder {
-  tjhandle jpeg;
+  tjhandle jpeg; /* NULL: not needed yet, or given up after a failure */
   uint8_t *pixels;
   size_t capacity;
 };
 
 qe_status qe_decoder_new(qe_decoder **out) {
   *out = QE_NEW(qe_decoder);
-  if (!*out) return QE_NO_MEMORY;
-  (*out)->jpeg = tjInitDecompress();
-  if ((*out)->jpeg) return QE_OK;
-  qe_decoder_free(*out);
-  *out = NULL;
-  return qe_fail(QE_NO_MEMORY, "libturbojpeg cannot be set up: %s", tjGetErrorStr2(NULL));
+  return *out ? QE_OK : QE_NO_MEMORY;
 }
 
 void qe_decoder_free(qe_decoder *decoder) {
@@ -85,13 +80,25 @@ typedef struct jpeg_header {
   int width, height, sampling, space;
 } jpeg_header;
 
+/* libturbojpeg's state after a failure can spoil the next image: it gets a new one. */
+static void renew(qe_decoder *decoder) {
+  if (decoder->jpeg) tjDestroy(decoder->jpeg);
+  decoder->jpeg = NULL;
+}
+
 static qe_status read_jpeg_header(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name,
                                   jpeg_header *header) {
+  *header = (jpeg_header){0};
+  if (!decoder->jpeg) decoder->jpeg = tjInitDecompress();
+  if (!decoder->jpeg) return qe_fail(QE_NO_MEMORY, "libturbojpeg cannot be set up: %s", tjGetErrorStr2(NULL));
+  qe_status status = QE_OK;
   if (tjDecompressHeader3(decoder->jpeg, bytes, (unsigned long)count, &header->width, &header->height,
                           &header->sampling, &header->space) != 0)
-    return qe_fail(QE_FORMAT, "%s: a JPEG that cannot be read within its %zu bytes: %s: " CURE, name, count,
-                   tjGetErrorStr2(decoder->jpeg));
-  return check_size(name, count, header->width, header->height, JPEG_PIXELS_A_BYTE);
+    status = qe_fail(QE_FORMAT, "%s: a JPEG that cannot be read within its %zu bytes: %s: " CURE, name, count,
+                     tjGetErrorStr2(decoder->jpeg));
+  if (status == QE_OK) status = check_size(name, count, header->width, header->height, JPEG_PIXELS_A_BYTE);
+  if (status != QE_OK) renew(decoder);
+  return status;
 }
 
 /* The segments before the first scan contain Adobe's, whose CMYK is stored inverted. */
@@ -127,6 +134,16 @@ static bool is_harmless(qe_decoder *decoder, const uint8_t *bytes, size_t count)
   return false;
 }
 
+static qe_status fail_jpeg(qe_decoder *decoder, size_t count, const char *name) {
+  const char *why = tjGetErrorStr2(decoder->jpeg);
+  qe_status status =
+      strstr(why, "Premature end of JPEG")
+          ? qe_fail(QE_FORMAT, "%s: cut short: the JPEG goes on past its end at offset %zu: " CURE, name, count)
+          : qe_fail(QE_FORMAT, "%s: a damaged JPEG of %zu bytes: %s: " CURE, name, count, why);
+  renew(decoder);
+  return status;
+}
+
 static qe_status decode_jpeg(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name, int reduce,
                              qe_picture *picture) {
   jpeg_header header;
@@ -136,49 +153,87 @@ static qe_status decode_jpeg(qe_decoder *decoder, const uint8_t *bytes, size_t c
   QE_TRY(make_room(decoder, (size_t)width * (size_t)height * (ink ? 4 : 3)));
   int failed = tjDecompress2(decoder->jpeg, bytes, (unsigned long)count, decoder->pixels, width, 0, height,
                              ink ? TJPF_CMYK : TJPF_RGB, TJFLAG_LIMITSCANS);
-  if (failed && !is_harmless(decoder, bytes, count)) {
-    const char *why = tjGetErrorStr2(decoder->jpeg);
-    if (strstr(why, "Premature end of JPEG"))
-      return qe_fail(QE_FORMAT, "%s: cut short: the JPEG goes on past its end at offset %zu: " CURE, name, count);
-    return qe_fail(QE_FORMAT, "%s: a damaged JPEG of %zu bytes: %s: " CURE, name, count, why);
-  }
+  if (failed && !is_harmless(decoder, bytes, count)) return fail_jpeg(decoder, count, name);
   if (ink) cmyk_to_rgb(decoder->pixels, (size_t)width * (size_t)height, has_adobe_segment(bytes, count));
   *picture = (qe_picture){decoder->pixels, width, height, (size_t)width * 3};
   return QE_OK;
 }
 
-/* ---- PNG ---- */
+/* ---- PNG: not libpng's simplified interface, which gets interlaced images of 16 bits wrong (1.6.39) ---- */
 
-static qe_status begin_png(const uint8_t *bytes, size_t count, const char *name, png_image *image) {
-  memset(image, 0, sizeof *image);
-  image->version = PNG_IMAGE_VERSION;
-  if (png_image_begin_read_from_memory(image, bytes, count) == 0)
-    return qe_fail(QE_FORMAT, "%s: a PNG that cannot be read within its %zu bytes: libpng says: %s: " CURE, name, count,
-                   image->message);
-  qe_status status = check_size(name, count, image->width, image->height, PNG_PIXELS_A_BYTE);
-  if (status != QE_OK) png_image_free(image);
-  return status;
+typedef struct png_source {
+  const uint8_t *bytes;
+  size_t count, at;
+  char why[128];
+} png_source;
+
+static void on_png_error(png_structp png, png_const_charp text) {
+  png_source *source = png_get_error_ptr(png);
+  snprintf(source->why, sizeof source->why, "%s", text);
+  png_longjmp(png, 1);
 }
 
-static qe_status decode_png(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name,
-                            qe_picture *picture) {
-  png_image image;
-  QE_TRY(begin_png(bytes, count, name, &image));
-  size_t pixels = (size_t)image.width * image.height;
-  bool alpha = (image.format & PNG_FORMAT_FLAG_ALPHA) != 0;
-  qe_status status = make_room(decoder, pixels * (alpha ? 4 : 3));
-  if (status != QE_OK) {
-    png_image_free(&image);
-    return status;
-  }
-  image.format = alpha ? PNG_FORMAT_RGBA : PNG_FORMAT_RGB;
-  image.flags |= PNG_IMAGE_FLAG_16BIT_sRGB; /* 16 bits are on the same scale as 8 */
-  if (png_image_finish_read(&image, NULL, decoder->pixels, 0, NULL) == 0)
-    return qe_fail(QE_FORMAT, "%s: a damaged or cut short PNG of %zu bytes: libpng says: %s: " CURE, name, count,
-                   image.message);
-  for (size_t i = 0; alpha && i < pixels; i++) memmove(decoder->pixels + 3 * i, decoder->pixels + 4 * i, 3);
-  *picture = (qe_picture){decoder->pixels, (int)image.width, (int)image.height, (size_t)image.width * 3};
+static void on_png_warning(png_structp png, png_const_charp text) {
+  (void)png, (void)text;
+}
+
+static void give_png_bytes(png_structp png, png_bytep target, size_t count) {
+  png_source *source = png_get_io_ptr(png);
+  if (source->count - source->at < count) png_error(png, "the file ends too early");
+  memcpy(target, source->bytes + source->at, count);
+  source->at += count;
+}
+
+/* To RGB of 8 bits. */
+static int set_png_transforms(png_structp png) {
+  png_set_expand(png); /* palettes, fewer than 8 bits */
+  png_set_scale_16(png);
+  png_set_gray_to_rgb(png);
+  png_set_strip_alpha(png);
+  return png_set_interlace_handling(png);
+}
+
+/* Errors of libpng jump out of here. `picture` NULL: only the size is wanted. */
+static qe_status read_png(qe_decoder *decoder, png_structp png, png_infop info, const char *name, size_t count,
+                          int *width, int *height, qe_picture *picture) {
+  png_read_info(png, info);
+  *width = (int)png_get_image_width(png, info);
+  *height = (int)png_get_image_height(png, info);
+  QE_TRY(check_size(name, count, *width, *height, PNG_PIXELS_A_BYTE));
+  if (!picture) return QE_OK;
+  int passes = set_png_transforms(png);
+  png_read_update_info(png, info);
+  size_t stride = (size_t)*width * 3;
+  if (png_get_rowbytes(png, info) != stride) png_error(png, "pixels of an unknown form");
+  QE_TRY(make_room(decoder, (size_t)*height * stride));
+  for (int pass = 0; pass < passes; pass++)
+    for (int y = 0; y < *height; y++) png_read_row(png, decoder->pixels + (size_t)y * stride, NULL);
+  png_read_end(png, NULL);
+  *picture = (qe_picture){decoder->pixels, *width, *height, stride};
   return QE_OK;
+}
+
+static qe_status catch_png(qe_decoder *decoder, png_structp png, png_infop info, const png_source *source,
+                           const char *name, int *width, int *height, qe_picture *picture) {
+  if (setjmp(png_jmpbuf(png)))
+    return qe_fail(QE_FORMAT, "%s: a damaged or cut short PNG, at offset %zu of %zu: libpng says: %s: " CURE, name,
+                   source->at, source->count, source->why);
+  return read_png(decoder, png, info, name, source->count, width, height, picture);
+}
+
+static qe_status open_png(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name, int *width,
+                          int *height, qe_picture *picture) {
+  png_source source = {.bytes = bytes, .count = count};
+  png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &source, on_png_error, on_png_warning);
+  png_infop info = png ? png_create_info_struct(png) : NULL;
+  qe_status status = qe_fail(QE_NO_MEMORY, "%s: libpng has no memory", name);
+  if (info) {
+    png_set_read_fn(png, &source, give_png_bytes);
+    png_set_user_limits(png, MAX_SIDE, MAX_SIDE);
+    status = catch_png(decoder, png, info, &source, name, width, height, picture);
+  }
+  png_destroy_read_struct(&png, &info, NULL);
+  return status;
 }
 
 /* ---- either ---- */
@@ -193,17 +248,13 @@ qe_status qe_image_size(qe_decoder *decoder, const uint8_t *bytes, size_t count,
     return QE_OK;
   }
   if (!is_png(bytes, count)) return fail_foreign(bytes, count, name);
-  png_image image;
-  QE_TRY(begin_png(bytes, count, name, &image));
-  *width = (int)image.width;
-  *height = (int)image.height;
-  png_image_free(&image);
-  return QE_OK;
+  return open_png(decoder, bytes, count, name, width, height, NULL);
 }
 
 qe_status qe_image_decode(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name, int reduce,
                           qe_picture *picture) {
   if (is_jpeg(bytes, count)) return decode_jpeg(decoder, bytes, count, name, reduce, picture);
-  if (is_png(bytes, count)) return decode_png(decoder, bytes, count, name, picture);
+  int width, height;
+  if (is_png(bytes, count)) return open_png(decoder, bytes, count, name, &width, &height, picture);
   return fail_foreign(bytes, count, name);
 }
