@@ -21,13 +21,14 @@ static int close_decoder(void **state) {
 /* In memory of exactly their size, so that a sanitizer sees a read past the end. */
 static qe_status decode(const uint8_t *bytes, size_t count, int reduce, qe_picture *picture) {
   uint8_t *exact = malloc(count ? count : 1);
-  int width = 0, height = 0;
+  qe_image_info info;
   if (count) memcpy(exact, bytes, count);
-  qe_status status = qe_image_size(decoder, exact, count, "some.jpg", &width, &height);
-  if (status == QE_OK) status = qe_image_decode(decoder, exact, count, "some.jpg", reduce, picture);
+  qe_status status = qe_image_size(decoder, exact, count, "some.jpg", &info);
+  if (status == QE_OK && !info.reducible) reduce = 1;
+  if (status == QE_OK) status = qe_image_decode(decoder, exact, count, "some.jpg", reduce, NULL, picture);
   if (status == QE_OK) {
-    assert_true(picture->width == (width + reduce - 1) / reduce || picture->width == width);
-    assert_true(picture->height == (height + reduce - 1) / reduce || picture->height == height);
+    assert_int_equal(picture->width, (info.width + reduce - 1) / reduce);
+    assert_int_equal(picture->height, (info.height + reduce - 1) / reduce);
   }
   free(exact);
   return status;
@@ -66,6 +67,51 @@ static void test_jpeg(void **state) {
   OK(decode(e.bytes, e.count, 4, &picture));
   assert_int_equal(picture.width, 16);
   assert_int_equal(picture.height, 11);
+}
+
+/* A part has the pixels that it has in the whole, in all forms of JPEG, at every reduction. */
+static void test_parts(void **state) {
+  (void)state;
+  enum { W = 203, H = 171 };
+  static const int samplings[] = {TJSAMP_444, TJSAMP_422, TJSAMP_420, TJSAMP_440, TJSAMP_411, TJSAMP_GRAY};
+  static encoded e;
+  static uint8_t whole[W * H * 3];
+  draws from = {.seed = 9};
+  for (int turn = 0; turn < 400; turn++) {
+    int reduce = 1 << draw_range(&from, 0, 3), sampling = samplings[turn % 6];
+    qe_picture picture;
+    tjhandle jpeg = tjInitCompress();
+    unsigned char *bytes = NULL;
+    unsigned long count = 0;
+    paint(turn, W, H, 3, whole);
+    for (int i = 0; i < 2000; i++) whole[draw_range(&from, 0, W * H * 3 - 1)] = 255;
+    int flags = turn % 12 < 6 ? 0 : TJFLAG_PROGRESSIVE;
+    assert_int_equal(tjCompress2(jpeg, whole, W, 0, H, TJPF_RGB, &bytes, &count, sampling, 90, flags), 0);
+    memcpy(e.bytes, bytes, count);
+    e.count = count;
+    tjFree(bytes);
+    tjDestroy(jpeg);
+    OK(decode(e.bytes, e.count, reduce, &picture));
+    int width = picture.width, height = picture.height;
+    memcpy(whole, picture.pixels, (size_t)width * (size_t)height * 3);
+    qe_region region = {draw_range(&from, 0, width - 1), draw_range(&from, 0, height - 1), 0, 0};
+    region.width = draw_range(&from, 1, width - region.x);
+    region.height = draw_range(&from, 1, height - region.y);
+    OK(qe_image_decode(decoder, e.bytes, e.count, "part", reduce, &region, &picture));
+    assert_true(picture.x <= region.x && picture.x + picture.width >= region.x + region.width);
+    assert_true(picture.y <= region.y && picture.y + picture.height >= region.y + region.height);
+    for (int y = region.y; y < region.y + region.height; y++)
+      for (int x = region.x; x < region.x + region.width; x++)
+        for (int c = 0; c < 3; c++) {
+          int got = picture.pixels[(size_t)(y - picture.y) * picture.stride + (size_t)((x - picture.x) * 3 + c)];
+          int want = whole[(y * width + x) * 3 + c];
+          if (got != want)
+            fail_msg("turn %d, 1/%d of %dx%d, sampling %d, part %d %d %dx%d: (%d, %d) is %d, must be %d", turn, reduce,
+                     W, H, sampling, region.x, region.y, region.width, region.height, x, y, got, want);
+        }
+    region.height = height - region.y + 1;
+    FAILS(QE_SHAPE, qe_image_decode(decoder, e.bytes, e.count, "part", reduce, &region, &picture), "outside");
+  }
 }
 
 static void test_grey_jpeg(void **state) {
@@ -251,7 +297,7 @@ static void test_resample(void **state) {
   uint8_t *pixels = malloc(W * H * 3 + 4), target[SIDE * SIDE * 3];
   draws from = {.seed = 5};
   for (int i = 0; i < W * H * 3; i++) pixels[i] = (uint8_t)draw_range(&from, 0, 255);
-  qe_picture picture = {pixels, W, H, (size_t)W * 3};
+  qe_picture picture = {pixels, 0, 0, W, H, (size_t)W * 3};
   qe_resampler resampler = {0};
   for (size_t k = 0; k < sizeof crops / sizeof *crops; k++) {
     OK(qe_resample(&resampler, &picture, &crops[k], SIDE, target));
@@ -333,12 +379,19 @@ static void test_reduced(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_jpeg),           cmocka_unit_test(test_grey_jpeg),
-      cmocka_unit_test(test_cmyk_jpeg),      cmocka_unit_test(test_png),
-      cmocka_unit_test(test_png_of_16_bits), cmocka_unit_test(test_foreign_bytes),
-      cmocka_unit_test(test_cut_short),      cmocka_unit_test(test_sizes_must_fit_the_file),
-      cmocka_unit_test(test_any_bytes),      cmocka_unit_test(test_resample),
-      cmocka_unit_test(test_middle),         cmocka_unit_test(test_random),
+      cmocka_unit_test(test_jpeg),
+      cmocka_unit_test(test_parts),
+      cmocka_unit_test(test_grey_jpeg),
+      cmocka_unit_test(test_cmyk_jpeg),
+      cmocka_unit_test(test_png),
+      cmocka_unit_test(test_png_of_16_bits),
+      cmocka_unit_test(test_foreign_bytes),
+      cmocka_unit_test(test_cut_short),
+      cmocka_unit_test(test_sizes_must_fit_the_file),
+      cmocka_unit_test(test_any_bytes),
+      cmocka_unit_test(test_resample),
+      cmocka_unit_test(test_middle),
+      cmocka_unit_test(test_random),
       cmocka_unit_test(test_reduced),
   };
   return cmocka_run_group_tests(tests, open_decoder, close_decoder);

@@ -4,8 +4,6 @@
 
 #include "core/data/image.h"
 
-#include <stdbool.h>
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -41,9 +39,12 @@ typedef struct qe_resampler {
 
 void qe_resampler_free(qe_resampler *resampler);
 
+/* What qe_resample reads of the image for it. */
+qe_region qe_crop_needs(const qe_crop *crop, int side);
+
 /* Fill target [side, side, 3]. Bilinear, over wider supports where the picture gets smaller (as Pillow's BILINEAR,
- * within one step of 255), in integers. The crop must lie within the picture and its window within what it is resampled
- * to. */
+ * within one step of 255), in integers. The crop must lie within the image and its window within what it is resampled
+ * to; the picture must hold qe_crop_needs. */
 QE_CHECKED qe_status qe_resample(qe_resampler *resampler, const qe_picture *picture, const qe_crop *crop, int side,
                                  uint8_t *target);
 

@@ -4,6 +4,7 @@
 
 #include "core/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,11 +12,21 @@
 extern "C" {
 #endif
 
-/* Rows of RGB from the top, `stride` bytes apart. Four more bytes behind the last pixel can be
- * read. */
+typedef struct qe_image_info {
+  int width, height;
+  bool reducible; /* can be decoded at a half, a quarter, an eighth of its size, which is faster */
+} qe_image_info;
+
+/* A rectangle of an image. */
+typedef struct qe_region {
+  int x, y, width, height;
+} qe_region;
+
+/* A part of an image: rows of RGB from the top, `stride` bytes apart, the first pixel that of (x, y). Four more bytes
+ * behind the last pixel can be read. */
 typedef struct qe_picture {
   const uint8_t *pixels;
-  int width, height;
+  int x, y, width, height;
   size_t stride;
 } qe_picture;
 
@@ -28,13 +39,15 @@ void qe_decoder_free(qe_decoder *decoder); /* NULL is fine */
 /* Size of the image that the bytes are, from its header. QE_FORMAT when they are neither a JPEG nor a PNG, or more
  * pixels than so many bytes can hold; the message names `name` and, where there is one, the offset. */
 QE_CHECKED qe_status qe_image_size(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name,
-                                   int *width, int *height);
+                                   qe_image_info *info);
 
-/* Decode to RGB: grey values three times, CMYK as seen on paper, 16 bits rounded to 8, transparency dropped. `reduce`
- * is 1, 2, 4 or 8: a JPEG may be decoded at that fraction of its size, rounded up, which is faster; a PNG is decoded at
- * its own. The picture is the decoder's, up to the next call. QE_FORMAT when data are damaged or end too early. */
+/* Decode to RGB: grey values three times, CMYK as seen on paper, 16 bits rounded to 8, transparency dropped, EXIF's
+ * rotation ignored. `reduce` is 1, or 2, 4 or 8 for an image that can be reduced: sizes are then divided by it, rounded
+ * up. `region`: what is needed of the (reduced) image, or NULL for all of it; the picture holds at least that, the same
+ * pixels as in the whole. It is the decoder's, up to the next call. QE_FORMAT when data are damaged or end too early;
+ * damage below the region may stay unseen. */
 QE_CHECKED qe_status qe_image_decode(qe_decoder *decoder, const uint8_t *bytes, size_t count, const char *name,
-                                     int reduce, qe_picture *picture);
+                                     int reduce, const qe_region *region, qe_picture *picture);
 
 #ifdef __cplusplus
 }

@@ -60,15 +60,16 @@ struct qe_loader {
 static qe_status decode(worker *w, const char *name, size_t bytes, uint64_t seed, uint64_t position, uint8_t *target) {
   const qe_loader *loader = w->loader;
   const qe_image_options *options = &loader->options;
-  int width, height;
+  qe_image_info info;
   qe_picture picture;
-  QE_TRY(qe_image_size(w->decoder, w->bytes, bytes, name, &width, &height));
-  qe_crop crop = loader->augmented ? qe_crop_random(width, height, (uint32_t)(options->least_area * 65536),
+  QE_TRY(qe_image_size(w->decoder, w->bytes, bytes, name, &info));
+  qe_crop crop = loader->augmented ? qe_crop_random(info.width, info.height, (uint32_t)(options->least_area * 65536),
                                                     options->side, seed, position)
-                                   : qe_crop_middle(width, height, options->resize, options->side);
-  int reduce = qe_crop_reduce(&crop);
-  QE_TRY(qe_image_decode(w->decoder, w->bytes, bytes, name, reduce, &picture));
-  if (picture.width != width) crop = qe_crop_of_reduced(&crop, reduce, picture.width, picture.height);
+                                   : qe_crop_middle(info.width, info.height, options->resize, options->side);
+  int reduce = info.reducible ? qe_crop_reduce(&crop) : 1;
+  crop = qe_crop_of_reduced(&crop, reduce, (info.width + reduce - 1) / reduce, (info.height + reduce - 1) / reduce);
+  qe_region region = qe_crop_needs(&crop, options->side);
+  QE_TRY(qe_image_decode(w->decoder, w->bytes, bytes, name, reduce, &region, &picture));
   return qe_resample(&w->resampler, &picture, &crop, options->side, target);
 }
 

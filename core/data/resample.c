@@ -33,12 +33,18 @@ static int64_t height_at(int from, int to, int output, int64_t at) {
   return height > 0 ? height : 0;
 }
 
-/* Weights [width] of one output and the first value that they are for. Those of values past the end are 0. */
-static void fill_weights(int from, int to, int output, int width, int32_t *first, int16_t *weights) {
+/* The first value that an output takes. */
+static int64_t first_value(int from, int to, int output, int width) {
   int64_t start = ((2 * (int64_t)output + 1) * from / to - 2 * (int64_t)(from > to ? from / to + 1 : 1) - 1) / 2;
   if (start < 0) start = 0;
   while (start < from - 1 && height_at(from, to, output, start) == 0) start++;
   if (start > from - width) start = from - width > 0 ? from - width : 0;
+  return start;
+}
+
+/* Weights [width] of one output and the first value that they are for. Those of values past the end are 0. */
+static void fill_weights(int from, int to, int output, int width, int32_t *first, int16_t *weights) {
+  int64_t start = first_value(from, to, output, width);
   int64_t sum = 0;
   int inside = width < from - start ? width : (int)(from - start);
   for (int i = 0; i < inside; i++) sum += height_at(from, to, output, start + i);
@@ -125,10 +131,11 @@ static size_t blend_eights(const int16_t *weight, int count, const uint8_t *rows
 }
 #endif
 
-/* One row: target [side, 3] from a row of the picture. */
-static void resample_row(const filter *f, const uint8_t *row, int side, uint8_t *target) {
+/* One row: target [side, 3] from a row of the picture, in which the crop begins at `start` (below 0 where its first
+ * pixels are not needed). */
+static void resample_row(const filter *f, const uint8_t *row, int start, int side, uint8_t *target) {
   for (int i = 0; i < side; i++)
-    blend_pixels(f->weights + (size_t)i * (size_t)f->width, f->width, row + (size_t)f->first[i] * CHANNELS,
+    blend_pixels(f->weights + (size_t)i * (size_t)f->width, f->width, row + (ptrdiff_t)(start + f->first[i]) * CHANNELS,
                  target + (size_t)i * CHANNELS);
 }
 
@@ -141,12 +148,27 @@ static void blend_rows(const int16_t *weight, int count, const uint8_t *rows, si
   }
 }
 
+/* The first value under the triangle of an output, and one past the last. */
+static void reach(int from, int to, int at, int side, int *first, int *last) {
+  int width = filter_width(from, to);
+  *first = (int)first_value(from, to, at, width);
+  *last = (int)first_value(from, to, at + side - 1, width) + width;
+  if (*last > from) *last = from;
+}
+
+qe_region qe_crop_needs(const qe_crop *crop, int side) {
+  int left, right, top, bottom;
+  reach(crop->width, crop->to_width, crop->at_x, side, &left, &right);
+  reach(crop->height, crop->to_height, crop->at_y, side, &top, &bottom);
+  return (qe_region){crop->x + left, crop->y + top, right - left, bottom - top};
+}
+
 /* Sizes are the same: no arithmetic. */
 static void copy_window(const qe_picture *picture, const qe_crop *crop, int side, uint8_t *target) {
   for (int y = 0; y < side; y++)
     memcpy(target + (size_t)y * (size_t)side * CHANNELS,
-           picture->pixels + (size_t)(crop->y + crop->at_y + y) * picture->stride +
-               (size_t)(crop->x + crop->at_x) * CHANNELS,
+           picture->pixels + (size_t)(crop->y + crop->at_y + y - picture->y) * picture->stride +
+               (size_t)(crop->x + crop->at_x - picture->x) * CHANNELS,
            (size_t)side * CHANNELS);
 }
 
@@ -168,9 +190,9 @@ qe_status qe_resample(qe_resampler *r, const qe_picture *picture, const qe_crop 
     rows = crop->height - first;
     memset(r->rows + (size_t)rows * row_bytes, 0, row_bytes);
   }
-  const uint8_t *from = picture->pixels + (size_t)(crop->y + first) * picture->stride + (size_t)crop->x * CHANNELS;
+  const uint8_t *from = picture->pixels + (size_t)(crop->y + first - picture->y) * picture->stride;
   for (int i = 0; i < rows; i++)
-    resample_row(&x, from + (size_t)i * picture->stride, side, r->rows + (size_t)i * row_bytes);
+    resample_row(&x, from + (size_t)i * picture->stride, crop->x - picture->x, side, r->rows + (size_t)i * row_bytes);
   for (int i = 0; i < side; i++)
     blend_rows(y.weights + (size_t)i * (size_t)y.width, y.width, r->rows + (size_t)(y.first[i] - first) * row_bytes,
                row_bytes, target + (size_t)i * row_bytes);
