@@ -12,7 +12,7 @@
 
 /* A byte holds at least a bit and a half for 256 pixels (two for each 8x8 block, colours at half the resolution);
  * progressive files come lower, with one bit a block. */
-enum { PIXELS_A_BYTE = 512, MAX_SCANS = 500, MARGIN = 32, TAIL = 4096 };
+enum { PIXELS_A_BYTE = 512, MAX_SCANS = 500, MARGIN = 8, TAIL = 4096 };
 
 struct qe_jpeg {
   struct jpeg_decompress_struct info;
