@@ -155,10 +155,13 @@ static qe_status open_kind(const char *name, const char *data_dir, qe_dataset *d
   return read_from(kind, folder, dataset);
 }
 
+/* Shells do not expand the ~ of folder:~/PATH. */
 static qe_status open_folder(const char *path, const qe_image_options *options, qe_dataset *dataset) {
   const qe_image_options usual = qe_image_defaults();
-  dataset->source = qe_strdup(path);
-  return dataset->source ? qe_image_set_open(path, options ? options : &usual, dataset) : QE_NO_MEMORY;
+  const char *home = getenv("HOME");
+  bool below_home = strncmp(path, "~/", 2) == 0 && home;
+  dataset->source = below_home ? qe_path_join(home, path + 2) : qe_strdup(path);
+  return dataset->source ? qe_image_set_open(dataset->source, options ? options : &usual, dataset) : QE_NO_MEMORY;
 }
 
 qe_status qe_dataset_open_images(const char *name, const char *data_dir, const qe_image_options *options,
