@@ -145,7 +145,7 @@ static void test_damaged_bytes(void **state) {
 /* A header that claims gigabytes takes no memory. */
 static void test_sizes_must_fit_the_file(void **state) {
   (void)state;
-  static uint8_t bytes[64], packed[256];
+  static uint8_t bytes[1024], packed[256];
   make_idx(3, 1, bytes);
   memset(bytes + 4, 0x7f, 12);
   int64_t before = qe_alloc_count();

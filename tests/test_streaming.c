@@ -146,7 +146,7 @@ static void test_bad_image(void **state) {
     put_text(path, "\xff\xd8\xff\xe0 no more");
   }
   OK(qe_trainer_new(fixture_fast(), model, set, &options, &trainer));
-  FAILS(QE_FORMAT, qe_trainer_epoch(trainer, NULL, NULL), "/005.jpg: a");
+  FAILS(QE_FORMAT, qe_trainer_epoch(trainer, NULL, NULL), "/005.jpg: cut short");
   qe_trainer_free(trainer);
   qe_model_free(model);
   qe_dataset_free(set);

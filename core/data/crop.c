@@ -37,7 +37,7 @@ qe_crop qe_crop_random(int width, int height, uint32_t least_area, int side, uin
     qe_philox draw = qe_philox_draw(seed, QE_STREAM_CROP, position * 16 + try);
     uint64_t wanted = area * (least_area + qe_below(draw.word[0], 65537 - least_area)) >> 16;
     /* Width over height, in Q30: even on a scale of logarithms, from 4/3 down. */
-    uint64_t ratio = (uint64_t)qe_exp2_negative((int64_t)qe_below(draw.word[1], RATIOS)) * 4 / 3;
+    uint64_t ratio = (uint64_t)qe_exp2_negative((int64_t)qe_below(draw.word[1], RATIOS)) * 4 / 3 + 1;
     int w = root(wanted * ratio >> 30), h = root((wanted << 30) / ratio);
     if (w < 1 || h < 1 || w > width || h > height) continue;
     int x = (int)qe_below(draw.word[2], (uint32_t)(width - w + 1));

@@ -48,6 +48,7 @@ static void fill_weights(int from, int to, int output, int width, int32_t *first
   int64_t sum = 0;
   int inside = width < from - start ? width : (int)(from - start);
   for (int i = 0; i < inside; i++) sum += height_at(from, to, output, start + i);
+  if (sum < 1) sum = 1; /* it is never 0: one value at least lies under the triangle */
   int best = 0, left = ONE;
   memset(weights, 0, (size_t)width * sizeof *weights);
   for (int i = 0; i < inside; i++) {
