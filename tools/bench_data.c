@@ -41,7 +41,8 @@ static qe_status run_resident(const qe_options *options, const qe_dataset *data,
 qe_status qe_bench_data(const qe_options *options, qe_bench_row **rows, size_t *count) {
   qe_dataset *data = NULL;
   QE_TRY(qe_open_data(options, qe_option_text(options, "data"), qe_option_real(options, "crop-area"), &data));
-  qe_status status = data->images ? qe_bench_folder(options, data, rows, count) : run_resident(options, data, rows, count);
+  qe_status status =
+      data->images ? qe_bench_folder(options, data, rows, count) : run_resident(options, data, rows, count);
   if (status == QE_OK && !data->images) status = run_photos(options, rows, count);
   qe_dataset_free(data);
   return status;
