@@ -1,4 +1,5 @@
-/* The command on a folder of images: train, resume, eval, a search on images held in memory, the bench, wrong turns. */
+/* The command on a folder of images: train, resume, eval, a search that has no room for them, the bench, wrong turns.
+ */
 #define _GNU_SOURCE /* nftw */
 #include "tests/images.h"
 
