@@ -13,6 +13,7 @@ static const struct {
     {"conv", qe_bench_conv},
     {"train", qe_bench_train},
     {"population", qe_bench_population},
+    {"data", qe_bench_data},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
 
@@ -63,7 +64,8 @@ static qe_status run_benches(const qe_options *options, const char *name, qe_ben
     if (status != QE_OK && all) fprintf(stderr, "bench %s: %s\n", benches[i].name, qe_message());
     if (first == QE_OK) first = status;
   }
-  if (!found) return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population and all", name);
+  if (!found)
+    return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population, data and all", name);
   return first == QE_OK ? QE_OK : qe_fail(first, "%s", message);
 }
 

@@ -90,11 +90,19 @@ static qe_status evaluate_model(const qe_options *options, const qe_setup *setup
   return status;
 }
 
-static qe_status eval_model(const qe_options *options) {
+/* Images of a folder are brought to the size that the network takes, unless another is asked for. */
+static qe_status take_image_size(qe_options *options, int32_t side) {
+  char text[16];
+  snprintf(text, sizeof text, "%d", side);
+  return qe_option_set(options, "image-size", text, QE_FROM_DEFAULT, "--image-size", "the model");
+}
+
+static qe_status eval_model(qe_options *options) {
   qe_model *model;
   qe_setup setup;
   QE_TRY(qe_model_read(qe_options_positional(options, 0), &model, NULL));
-  qe_status status = qe_setup_open(options, &setup);
+  qe_status status = take_image_size(options, model->spec.height);
+  if (status == QE_OK) status = qe_setup_open(options, 1, &setup);
   if (status == QE_OK) {
     status = evaluate_model(options, &setup, model);
     qe_setup_close(&setup);
@@ -131,11 +139,12 @@ static qe_status evaluate_network(const qe_options *options, const qe_setup *set
   return status;
 }
 
-static qe_status eval_network(const qe_options *options, const qe_tensors *tensors) {
+static qe_status eval_network(qe_options *options, const qe_tensors *tensors) {
   qe_network *network;
   qe_setup setup;
   QE_TRY(qe_network_take(tensors, qe_options_positional(options, 0), &network));
-  qe_status status = qe_setup_open(options, &setup);
+  qe_status status = take_image_size(options, network->layer[0].output.dim[QE_H]);
+  if (status == QE_OK) status = qe_setup_open(options, 1, &setup);
   if (status == QE_OK) {
     status = evaluate_network(options, &setup, network);
     qe_setup_close(&setup);

@@ -118,7 +118,8 @@ static double own_rate(const qe_options *options, bool quantized) {
   return quantized ? 0.02 : qe_option_real(options, "float-rate");
 }
 
-static qe_status read_training(const qe_options *options, bool quantized, qe_train_options *train) {
+static qe_status read_training(const qe_options *options, const qe_dataset *data, bool quantized,
+                               qe_train_options *train) {
   *train = qe_train_defaults();
   train->seed = (uint64_t)qe_option_int(options, "seed");
   train->epochs =
@@ -132,7 +133,8 @@ static qe_status read_training(const qe_options *options, bool quantized, qe_tra
   train->clip_norm = qe_option_real(options, "clip-norm");
   train->ema = qe_option_real(options, "ema");
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
-  train->pad = (int32_t)qe_option_int(options, "pad");
+  bool pads = !data->images || qe_option_source(options, "pad") != QE_FROM_DEFAULT; /* else it is cropped already */
+  train->pad = pads ? (int32_t)qe_option_int(options, "pad") : 0;
   train->flip = qe_option_flag(options, "flip");
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
@@ -142,7 +144,7 @@ static qe_status read_setting(const qe_options *options, qe_setting *setting) {
   QE_TRY(read_spec(options, setting->data, &setting->spec));
   const qe_bits *bits = &setting->spec.bits;
   bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
-  QE_TRY(read_training(options, quantized, &setting->options));
+  QE_TRY(read_training(options, setting->data, quantized, &setting->options));
   setting->float_options = setting->options;
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
@@ -264,8 +266,9 @@ qe_status qe_cmd_train(qe_options *options) {
   if (!method) return say_unknown_method(name);
   QE_TRY(load_run_config(options));
   qe_setup setup;
-  QE_TRY(qe_setup_open(options, &setup));
-  qe_status status = method->searches ? qe_search_defaults(options, setup.data) : QE_OK;
+  QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
+  qe_status status = qe_hold_data(options, method->searches, setup.data);
+  if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;
   if (status == QE_OK) status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
   qe_free(config);

@@ -4,7 +4,23 @@
 #include <errno.h>
 #include <string.h>
 
-qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
+qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data) {
+  qe_image_options images = qe_image_defaults();
+  images.side = (int)qe_option_int(options, "image-size");
+  images.resize = (int)qe_option_int(options, "resize");
+  images.least_area = least_area;
+  images.threads = (int)qe_option_int(options, "loader-threads");
+  images.prefetch = (int)qe_option_int(options, "prefetch");
+  return qe_dataset_open_images(name, qe_option_text(options, "data-dir"), &images, data);
+}
+
+qe_status qe_hold_data(const qe_options *options, bool search, qe_dataset *data) {
+  size_t limit = (size_t)qe_option_int(options, "data-memory") << 20;
+  bool whole = data->images && data->images->options.least_area >= 1 && qe_dataset_bytes(data) <= limit;
+  return search || whole ? qe_dataset_hold(data, limit) : QE_OK;
+}
+
+qe_status qe_setup_open(const qe_options *options, double least_area, qe_setup *setup) {
   memset(setup, 0, sizeof *setup);
   qe_open_options open = {.threads = (int)qe_option_int(options, "threads"),
                           .precision = qe_precision_find(qe_option_text(options, "precision"))};
@@ -13,8 +29,7 @@ qe_status qe_setup_open(const qe_options *options, qe_setup *setup) {
   int number = 0;
   if (status == QE_OK) status = qe_device_find(setup->registry, backend, qe_option_text(options, "device"), &number);
   if (status == QE_OK) status = qe_device_open(setup->registry, backend, number, &open, &setup->device);
-  if (status == QE_OK)
-    status = qe_dataset_open(qe_option_text(options, "data"), qe_option_text(options, "data-dir"), &setup->data);
+  if (status == QE_OK) status = qe_open_data(options, qe_option_text(options, "data"), least_area, &setup->data);
   if (status != QE_OK) {
     qe_setup_close(setup);
     return status;

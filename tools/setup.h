@@ -2,7 +2,7 @@
 #ifndef QE_TOOLS_SETUP_H
 #define QE_TOOLS_SETUP_H
 
-#include "core/data/dataset.h"
+#include "core/data/image_set.h"
 #include "core/dispatch/dispatch.h"
 #include "core/graph/graph.h"
 #include "tools/command.h"
@@ -13,10 +13,15 @@ typedef struct qe_setup {
   qe_dataset *data;
 } qe_setup;
 
-/* Opens what --backend, --device, --threads, --data and --data-dir ask for. Says on stderr when the small built-in
- * subset stands in for the whole data set. */
-QE_CHECKED qe_status qe_setup_open(const qe_options *options, qe_setup *setup);
+/* Opens what --backend, --device, --threads and the options of data ask for. Says on stderr when the small built-in
+ * subset stands in for the whole data set. `least_area`: as in qe_image_options. */
+QE_CHECKED qe_status qe_setup_open(const qe_options *options, double least_area, qe_setup *setup);
 void qe_setup_close(qe_setup *setup);
+
+/* The data set called `name`; a folder's images are listed only. */
+QE_CHECKED qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data);
+/* Decode a folder's images into memory if they must be there, for a search, or if they fit and are always the same. */
+QE_CHECKED qe_status qe_hold_data(const qe_options *options, bool search, qe_dataset *data);
 
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);

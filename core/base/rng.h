@@ -19,6 +19,7 @@ enum {
   QE_STREAM_SHUFFLE = 2,     /* order of the images in an epoch */
   QE_STREAM_AUGMENT = 3,     /* crop and flip of an image */
   QE_STREAM_SPLIT = 4,       /* held-out images */
+  QE_STREAM_CROP = 5,        /* random-resized crop of an image */
   QE_STREAM_TEST = 9,        /* drawn cases of the tests */
   QE_STREAM_DESCENT = 24,    /* perturbed starts of a quadratic descent */
   QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */

@@ -4,6 +4,8 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/data/cifar.h"
+#include "core/data/idx.h"
+#include "core/data/image_set.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,33 @@ static const qe_dataset_kind kinds[] = {
      .channels = QE_CIFAR_CHANNELS,
      .read_builtin = qe_cifar10_read_subset,
      .builtin_source = CIFAR10_SUBSET},
+    {.name = "cifar100",
+     .classes = QE_CIFAR100_CLASSES,
+     .height = QE_CIFAR_SIDE,
+     .width = QE_CIFAR_SIDE,
+     .channels = QE_CIFAR_CHANNELS,
+     .folder = "cifar-100-binary",
+     .marker = "train.bin",
+     .cure = "run 'qevo-gpu data get cifar100'",
+     .read = qe_cifar100_read},
+    {.name = "mnist",
+     .classes = QE_MNIST_CLASSES,
+     .height = QE_MNIST_SIDE,
+     .width = QE_MNIST_SIDE,
+     .channels = 1,
+     .folder = "mnist",
+     .marker = "train-images-idx3-ubyte",
+     .cure = "run 'qevo-gpu data get mnist'",
+     .read = qe_mnist_read},
+    {.name = "fashion-mnist",
+     .classes = QE_MNIST_CLASSES,
+     .height = QE_MNIST_SIDE,
+     .width = QE_MNIST_SIDE,
+     .channels = 1,
+     .folder = "fashion-mnist",
+     .marker = "train-images-idx3-ubyte",
+     .cure = "run 'qevo-gpu data get fashion-mnist'",
+     .read = qe_fashion_mnist_read},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -49,26 +78,29 @@ static qe_status find_kind(const char *name, const qe_dataset_kind **kind) {
     if (used + strlen(comma) + strlen(kinds[at].name) >= sizeof known) break;
     used = (size_t)(stpcpy(stpcpy(known + used, comma), kinds[at].name) - known);
   }
-  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s", name, known);
+  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images", name,
+                 known);
 }
 
 /* The folder of the kind's data in `place`; NULL in *folder when they are not there. */
 static qe_status look_in(const char *place, const qe_dataset_kind *kind, char **folder) {
   qe_status status = QE_OK;
-  char *marker = NULL, *inner = qe_path_join(place, kind->folder);
+  char *inner = qe_path_join(place, kind->folder);
   if (!inner) return QE_NO_MEMORY;
   if (qe_folder_exists(inner)) {
     *folder = inner;
     return QE_OK;
   }
   qe_free(inner);
-  marker = qe_path_join(place, kind->marker);
-  if (!marker) return QE_NO_MEMORY;
-  if (qe_file_exists(marker)) {
-    *folder = qe_strdup(place);
-    if (!*folder) status = QE_NO_MEMORY;
+  for (int packed = 0; packed < 2 && status == QE_OK && !*folder; packed++) {
+    char *marker = qe_format("%s/%s%s", place, kind->marker, packed ? ".gz" : "");
+    if (!marker) return QE_NO_MEMORY;
+    if (qe_file_exists(marker)) {
+      *folder = qe_strdup(place);
+      if (!*folder) status = QE_NO_MEMORY;
+    }
+    qe_free(marker);
   }
-  qe_free(marker);
   return status;
 }
 
@@ -113,7 +145,8 @@ qe_status qe_dataset_place(const char *data_dir, char **place) {
   return *place ? QE_OK : qe_fail(QE_USAGE, "no home folder is known (HOME): say where data go with --data-dir");
 }
 
-/* Fill the data set from `folder`, which it takes over, or from what is built in when that is NULL. */
+/* Fill the data set from `folder`, which it takes over even when this fails, or from what is built in when that is
+ * NULL. */
 static qe_status read_from(const qe_dataset_kind *kind, char *folder, qe_dataset *dataset) {
   if (folder) {
     dataset->source = folder;
@@ -126,30 +159,52 @@ static qe_status read_from(const qe_dataset_kind *kind, char *folder, qe_dataset
   return kind->read_builtin(dataset);
 }
 
-qe_status qe_dataset_open(const char *name, const char *data_dir, qe_dataset **out) {
+/* One of the kinds, into `dataset`. */
+static qe_status open_kind(const char *name, const char *data_dir, qe_dataset *dataset) {
   const qe_dataset_kind *kind;
   char *folder = NULL;
-  *out = NULL;
   QE_TRY(find_kind(name, &kind));
   if (kind->folder) QE_TRY(qe_dataset_find(kind, data_dir, &folder));
-  qe_status status = QE_NO_MEMORY;
-  qe_dataset *dataset = QE_NEW(qe_dataset);
-  if (!dataset) goto done;
   dataset->classes = kind->classes;
   dataset->height = kind->height;
   dataset->width = kind->width;
   dataset->channels = kind->channels;
-  dataset->name = qe_strdup(kind->name);
-  if (!dataset->name) goto done;
-  status = read_from(kind, folder, dataset);
-  folder = NULL;
+  return read_from(kind, folder, dataset);
+}
+
+/* Shells do not expand the ~ of folder:~/PATH. */
+static qe_status open_folder(const char *path, const qe_image_options *options, qe_dataset *dataset) {
+  const qe_image_options usual = qe_image_defaults();
+  const char *home = getenv("HOME");
+  bool below_home = strncmp(path, "~/", 2) == 0 && home;
+  dataset->source = below_home ? qe_path_join(home, path + 2) : qe_strdup(path);
+  return dataset->source ? qe_image_set_open(dataset->source, options ? options : &usual, dataset) : QE_NO_MEMORY;
+}
+
+qe_status qe_dataset_open_images(const char *name, const char *data_dir, const qe_image_options *options,
+                                 qe_dataset **out) {
+  const size_t prefix = strlen(QE_FOLDER_PREFIX);
+  *out = NULL;
+  qe_dataset *dataset = QE_NEW(qe_dataset);
+  if (!dataset) return QE_NO_MEMORY;
+  dataset->name = qe_strdup(name);
+  qe_status status = !dataset->name                                 ? QE_NO_MEMORY
+                     : strncmp(name, QE_FOLDER_PREFIX, prefix) == 0 ? open_folder(name + prefix, options, dataset)
+                                                                    : open_kind(name, data_dir, dataset);
   if (status == QE_OK) {
     *out = dataset;
-    dataset = NULL;
+    return QE_OK;
   }
-done:
-  qe_free(folder);
   qe_dataset_free(dataset);
+  return status;
+}
+
+qe_status qe_dataset_open(const char *name, const char *data_dir, qe_dataset **out) {
+  QE_TRY(qe_dataset_open_images(name, data_dir, NULL, out));
+  qe_status status = qe_dataset_hold(*out, QE_HOLD_BYTES);
+  if (status == QE_OK) return QE_OK;
+  qe_dataset_free(*out);
+  *out = NULL;
   return status;
 }
 
@@ -167,6 +222,7 @@ qe_status qe_dataset_alloc(qe_dataset *dataset, int train_images, int test_image
 
 void qe_dataset_free(qe_dataset *dataset) {
   if (!dataset) return;
+  qe_image_set_free(dataset->images);
   qe_free(dataset->name);
   qe_free(dataset->source);
   qe_free(dataset->train_pixels);

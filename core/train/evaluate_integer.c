@@ -10,6 +10,9 @@ enum { INTEGER_BATCH = 250 };
 typedef struct evaluation {
   qe_queue *queue;
   qe_image_store store;
+  qe_loader *loader; /* NULL: the images are in device memory */
+  qe_buffer *staged; /* with a loader: those of a part */
+  int32_t part;      /* images that are evaluated at a time */
   qe_population *population;
   int32_t *index;
 } evaluation;
@@ -18,12 +21,21 @@ static void close_evaluation(evaluation *e) {
   qe_population_free(e->population);
   qe_image_store_free(&e->store);
   qe_queue_free(e->queue);
+  qe_buffer_free(e->staged);
+  qe_loader_free(e->loader);
   qe_free(e->index);
 }
 
 qe_status qe_network_fits(const qe_network *network, const qe_dataset *data) {
   QE_TRY(qe_network_check(network));
   return qe_network_takes(network, "the network", data->height, data->width, data->channels, data->classes);
+}
+
+static qe_status open_loader(evaluation *e, const qe_dataset *data) {
+  size_t image = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+  QE_TRY(qe_buffer_new(e->queue->device, (size_t)e->part * image, &e->staged));
+  QE_TRY(qe_loader_new(data, true, false, e->part, &e->loader));
+  return qe_loader_expect(e->loader, e->index, e->store.images, 0, 0);
 }
 
 static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_network *network, const qe_dataset *data,
@@ -36,19 +48,43 @@ static qe_status open_evaluation(evaluation *e, qe_device *device, const qe_netw
   e->index = QE_NEW_ARRAY(int32_t, data->test_images);
   if (!e->index) return QE_NO_MEMORY;
   for (int32_t i = 0; i < data->test_images; i++) e->index[i] = i;
+  e->part = e->store.pixels || data->test_images < options.batch ? data->test_images : options.batch;
+  if (!e->store.pixels) QE_TRY(open_loader(e, data));
   return qe_population_new(e->queue, network, NULL, &options, &e->population);
 }
 
-static qe_status run_evaluation(const evaluation *e, FILE *explain, int64_t *loss, int64_t *hits, int32_t *logits) {
+/* Images first to first + count - 1. */
+static qe_status run_part(const evaluation *e, int32_t first, int32_t count, const qe_population_result *result) {
   qe_population_call call = {.images = e->store.pixels,
                              .image_count = e->store.images,
-                             .index = e->index,
-                             .labels = e->store.labels,
-                             .count = e->store.images,
+                             .index = e->index + first,
+                             .labels = e->store.labels + first,
+                             .count = count,
                              .candidates = 1,
                              .bound = INT64_MAX};
-  qe_population_result result = {.loss = loss, .hits = hits, .logits = logits};
-  QE_TRY(qe_population_run(e->population, &call, &result));
+  if (e->loader) {
+    const uint8_t *pixels;
+    QE_TRY(qe_loader_take(e->loader, e->index + first, count, 0, (uint64_t)first, &pixels));
+    size_t image = e->staged->bytes / (size_t)e->part;
+    QE_TRY(qe_queue_write(e->queue, e->staged, 0, pixels, (size_t)count * image));
+    call.images = e->staged;
+    call.image_count = e->part;
+    call.index = e->index; /* the staged images in turn */
+  }
+  return qe_population_run(e->population, &call, result);
+}
+
+static qe_status run_evaluation(const evaluation *e, int32_t classes, FILE *explain, int64_t *loss, int64_t *hits,
+                                int32_t *logits) {
+  for (int32_t first = 0; first < e->store.images; first += e->part) {
+    int32_t left = e->store.images - first;
+    int64_t part_loss = 0, part_hits = 0;
+    qe_population_result result = {
+        .loss = &part_loss, .hits = &part_hits, .logits = logits ? logits + (int64_t)first * classes : NULL};
+    QE_TRY(run_part(e, first, left < e->part ? left : e->part, &result));
+    *loss += part_loss;
+    *hits += part_hits;
+  }
   if (explain) qe_population_explain(e->population, explain);
   return QE_OK;
 }
@@ -59,7 +95,7 @@ static qe_status evaluate(qe_device *device, const qe_network *network, const qe
   evaluation e = {0};
   int64_t loss = 0, hits = 0;
   qe_status status = open_evaluation(&e, device, network, data, batch);
-  if (status == QE_OK) status = run_evaluation(&e, explain, &loss, &hits, logits);
+  if (status == QE_OK) status = run_evaluation(&e, data->classes, explain, &loss, &hits, logits);
   close_evaluation(&e);
   const double nats = 0.6931471805599453 / 65536; /* from Q16 bits */
   if (status == QE_OK)

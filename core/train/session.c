@@ -8,7 +8,9 @@
 qe_status qe_image_store_new(qe_queue *queue, const qe_dataset *data, bool test, qe_image_store *store) {
   int32_t images = test ? data->test_images : data->train_images;
   size_t bytes = (size_t)images * (size_t)data->height * (size_t)data->width * (size_t)data->channels;
-  *store = (qe_image_store){.labels = test ? data->test_labels : data->train_labels, .images = images};
+  *store = (qe_image_store){
+      .labels = test ? data->test_labels : data->train_labels, .images = images, .data = data, .test = test};
+  if (data->images) return QE_OK;
   QE_TRY(qe_buffer_new(queue->device, bytes, &store->pixels));
   QE_TRY(qe_queue_write(queue, store->pixels, 0, test ? data->test_pixels : data->train_pixels, bytes));
   return qe_queue_wait(queue);
@@ -17,6 +19,13 @@ qe_status qe_image_store_new(qe_queue *queue, const qe_dataset *data, bool test,
 void qe_image_store_free(qe_image_store *store) {
   qe_buffer_free(store->pixels);
   memset(store, 0, sizeof *store);
+}
+
+static qe_status open_loader(qe_session *session, bool augmented) {
+  const qe_dataset *data = session->store->data;
+  size_t image = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+  QE_TRY(qe_buffer_new(session->queue->device, (size_t)session->batch * image, &session->staged));
+  return qe_loader_new(data, session->store->test, augmented, session->batch, &session->loader);
 }
 
 static qe_status open_session(qe_session *session, const qe_graph *graph, qe_lower_options options, qe_buffer *params,
@@ -33,10 +42,11 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
   session->host_hits = QE_NEW_ARRAY(int32_t, session->batch);
   session->host_loss = QE_NEW_ARRAY(float, session->batch);
   if (!session->host_index || !session->host_labels || !session->host_hits || !session->host_loss) return QE_NO_MEMORY;
-  options.images = session->store->images;
+  if (!session->store->pixels) QE_TRY(open_loader(session, options.training));
+  options.images = session->loader ? session->batch : session->store->images;
   qe_lower_buffers buffers = {.params = params,
                               .gradients = gradients,
-                              .images = session->store->pixels,
+                              .images = session->loader ? session->staged : session->store->pixels,
                               .index = session->index,
                               .counter = session->counter,
                               .labels = session->labels,
@@ -55,6 +65,8 @@ qe_status qe_session_new(qe_queue *queue, const qe_graph *graph, const qe_lower_
 
 void qe_session_free(qe_session *session) {
   qe_lowered_free(&session->lowered);
+  qe_loader_free(session->loader);
+  qe_buffer_free(session->staged);
   qe_buffer_free(session->index);
   qe_buffer_free(session->labels);
   qe_buffer_free(session->loss);
@@ -88,6 +100,20 @@ static qe_status take_predictions(qe_session *session, const int32_t *index, int
   return QE_OK;
 }
 
+qe_status qe_session_expect(qe_session *session, const int32_t *index, int64_t count, uint64_t seed,
+                            uint64_t position) {
+  return session->loader ? qe_loader_expect(session->loader, index, count, seed, position) : QE_OK;
+}
+
+/* The images of the batch to the device; they are its first `count`. */
+static qe_status stage(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position) {
+  const uint8_t *pixels;
+  QE_TRY(qe_loader_take(session->loader, index, count, seed, position, &pixels));
+  for (int32_t i = 0; i < session->batch; i++) session->host_index[i] = i < count ? i : 0;
+  size_t image = session->staged->bytes / (size_t)session->batch;
+  return qe_queue_write(session->queue, session->staged, 0, pixels, (size_t)count * image);
+}
+
 qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position) {
   size_t row = (size_t)session->batch * sizeof(int32_t);
   for (int32_t i = 0; i < session->batch; i++) {
@@ -98,6 +124,7 @@ qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t co
   uint64_t words[2] = {seed, position};
   memcpy(session->host_counter, words, sizeof words);
   qe_queue *queue = session->queue;
+  if (session->loader) QE_TRY(stage(session, index, count, seed, position));
   QE_TRY(qe_queue_write(queue, session->index, 0, session->host_index, row));
   QE_TRY(qe_queue_write(queue, session->labels, 0, session->host_labels, row));
   QE_TRY(qe_queue_write(queue, session->counter, 0, session->host_counter, sizeof session->host_counter));
@@ -122,17 +149,18 @@ qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t coun
 }
 
 qe_status qe_session_score(qe_session *session, const int32_t *index, int32_t count, qe_score *score) {
-  int32_t *row = QE_NEW_ARRAY(int32_t, session->batch);
-  if (!row) return QE_NO_MEMORY;
+  int32_t *all = index ? NULL : QE_NEW_ARRAY(int32_t, count);
+  if (!index && !all) return QE_NO_MEMORY;
+  for (int32_t i = 0; all && i < count; i++) all[i] = i;
+  const int32_t *from = index ? index : all;
   double loss = 0;
   int64_t hits = 0;
-  qe_status status = QE_OK;
+  qe_status status = qe_session_expect(session, from, count, 0, 0);
   for (int32_t start = 0; status == QE_OK && start < count; start += session->batch) {
     int32_t left = count - start < session->batch ? count - start : session->batch;
-    for (int32_t i = 0; i < left; i++) row[i] = index ? index[start + i] : start + i;
-    status = qe_session_run(session, row, left, 0, 0, &loss, &hits);
+    status = qe_session_run(session, from + start, left, 0, (uint64_t)start, &loss, &hits);
   }
-  qe_free(row);
+  qe_free(all);
   if (status == QE_OK) *score = (qe_score){loss / (double)count, 100.0 * (double)hits / (double)count, count};
   return status;
 }

@@ -2,15 +2,17 @@
 #ifndef QE_TRAIN_SESSION_H
 #define QE_TRAIN_SESSION_H
 
-#include "core/data/dataset.h"
+#include "core/data/loader.h"
 #include "core/graph/lower.h"
 #include "core/train/trainer.h"
 
-/* Images of one part of a data set in device memory. */
+/* Images of one part of a data set: in device memory, or to be decoded by the loaders of its sessions. */
 typedef struct qe_image_store {
-  qe_buffer *pixels;
+  qe_buffer *pixels;     /* NULL: they are decoded when needed */
   const int32_t *labels; /* host */
   int32_t images;
+  const qe_dataset *data;
+  bool test;
 } qe_image_store;
 
 QE_CHECKED qe_status qe_image_store_new(qe_queue *queue, const qe_dataset *data, bool test, qe_image_store *store);
@@ -21,6 +23,8 @@ typedef struct qe_session {
   int32_t batch;
   qe_lowered lowered;
   const qe_image_store *store;
+  qe_loader *loader; /* NULL: the store's images are in device memory */
+  qe_buffer *staged; /* with a loader: the images of the batch */
   qe_buffer *index, *counter, *labels, *loss, *hits;
   int32_t *host_index, *host_labels, *host_hits;
   int32_t host_counter[4];
@@ -30,11 +34,17 @@ typedef struct qe_session {
   float *host_logits; /* [batch, classes] while there is `predicted` */
 } qe_session;
 
-/* `params`, `gradients` (or NULL) and the store stay the caller's. options.images is set here. */
+/* `params`, `gradients` (or NULL) and the store stay the caller's. options.images is set here. A store whose images are
+ * to be decoded gets a loader, with random-resized crops when options.training. */
 QE_CHECKED qe_status qe_session_new(qe_queue *queue, const qe_graph *graph, const qe_lower_options *options,
                                     qe_buffer *params, qe_buffer *gradients, const qe_image_store *store,
                                     qe_session *session);
 void qe_session_free(qe_session *session);
+
+/* With a loader: announce `count` images to come in batches, so that they are ready when they are asked for (see
+ * qe_loader_expect). Changes no result. */
+QE_CHECKED qe_status qe_session_expect(qe_session *session, const int32_t *index, int64_t count, uint64_t seed,
+                                       uint64_t position);
 
 /* Enqueue one batch: images index[0..count), the rest of the batch filled with the first of them. Augmentation draws
  * start at `position`. The next start comes after a finish. */

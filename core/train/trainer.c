@@ -281,13 +281,18 @@ static qe_status run_passes(qe_trainer *trainer, const int32_t *order, uint64_t 
   return qe_session_finish(&trainer->train, order, options->batch, loss, hits);
 }
 
+/* What the draws of the running batch's first image are numbered by. */
+static uint64_t batch_position(const qe_trainer *trainer) {
+  return ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
+         (uint64_t)trainer->options.batch;
+}
+
 /* One batch: both passes and, at the end of an accumulation, the parameter update. Loss and norm are checked before
  * parameters change: a step that diverged leaves them as they were. */
 static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
   const qe_train_options *options = &trainer->options;
   const int32_t *order = trainer->order + trainer->step * options->batch;
-  uint64_t position =
-      ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) * (uint64_t)options->batch;
+  uint64_t position = batch_position(trainer);
   bool last = (trainer->step + 1) % options->accumulate == 0;
   double loss = 0;
   int64_t hits = 0;
@@ -324,6 +329,10 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
     return qe_fail(QE_USAGE, "all %d epochs are done; ask for more epochs", trainer->options.epochs);
   qe_shuffle(trainer->options.seed, (uint64_t)trainer->epoch, trainer->order, trainer->kept_count);
   for (int32_t i = 0; i < trainer->kept_count; i++) trainer->order[i] = trainer->kept[trainer->order[i]];
+  int64_t batch = trainer->options.batch;
+  QE_TRY(qe_session_expect(&trainer->train, trainer->order + trainer->step * batch,
+                           (trainer->epoch_steps - trainer->step) * batch, trainer->options.seed,
+                           batch_position(trainer)));
   double since = seconds();
   if (trainer->step == trainer->epoch_steps) { /* resumed behind the last batch: its score is all there is to tell */
     fill_progress(trainer, since, 0, &progress);
@@ -365,7 +374,8 @@ size_t qe_trainer_bytes(const qe_trainer *trainer) {
                                       trainer->second,
                                       trainer->average,
                                       trainer->train_images.pixels,
-                                      trainer->test_images.pixels};
+                                      trainer->test_images.pixels,
+                                      trainer->train.staged};
   size_t bytes = qe_program_arena_bytes(trainer->train.lowered.program);
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) bytes += buffers[i] ? buffers[i]->bytes : 0;
   return bytes;
