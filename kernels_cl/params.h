@@ -23,7 +23,9 @@ typedef struct qk_params_flat {
 #define QK_TYPE_S8 1
 #define QK_TYPE_S32 2
 
-/* Images by index: int_gather, augment. */
+#define QK_SHARE_ALL 256 /* mix: shares are 256ths */
+
+/* Images by index: int_gather, augment, mix. */
 typedef struct qk_params_images {
   qk_long each; /* values of an image */
   qk_int op, count, images;

@@ -48,10 +48,12 @@
   X(softmax_xent)                                                                                                      \
   X(softmax_xent_grad)                                                                                                 \
   X(augment)                                                                                                           \
+  X(mix)                                                                                                               \
   X(int_requant)                                                                                                       \
   X(int_requant_add)                                                                                                   \
   X(int_perturb)                                                                                                       \
   X(int_augment)                                                                                                       \
+  X(int_mix)                                                                                                           \
   X(int_softmax_error)                                                                                                 \
   X(int_gate)                                                                                                          \
   X(int_sum_pool)                                                                                                      \

@@ -316,3 +316,14 @@ void CPU_NAME(augment_rows)(const qe_call *call, int64_t first, int64_t last) {
     }
   }
 }
+
+void CPU_NAME(mix_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const uint8_t *images = (const uint8_t *)call->operand[0].data;
+  int64_t each = qe_count(desc_of(call, 4)) / desc_of(call, 4)->dim[QE_N];
+  for (int64_t n = first; n < last; n++) {
+    const uint8_t *a = images + s32_of(call, 1)[n] * each, *b = images + s32_of(call, 2)[n] * each;
+    float *x = f32_of(call, 4) + n * each;
+    int32_t w = s32_of(call, 3)[n], rest = QE_SHARE_ALL - w, zero_at = 128 * QE_SHARE_ALL;
+    CPU_SIMD for (int64_t i = 0; i < each; i++) x[i] = (float)(w * a[i] + rest * b[i] - zero_at) * (1.0f / 16384.0f);
+  }
+}

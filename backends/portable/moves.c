@@ -48,8 +48,10 @@ qe_status portable_subsample_grad(qe_queue *queue, const qe_call *call) {
   return run_subsample(queue, call, QK_qk_subsample_grad, &call->operand[1].desc, &call->operand[0].desc);
 }
 
+_Static_assert(QK_SHARE_ALL == (int)QE_SHARE_ALL, "kernels and ops count shares alike");
+
 static qe_status run_augment(qe_queue *queue, const qe_call *call, qk_kernel kernel) {
-  const qe_desc *x = &call->operand[3].desc;
+  const qe_desc *x = &call->operand[call->operands - 1].desc;
   int64_t group = portable_device_of(queue)->limits.group;
   qk_params_images params = {.each = qe_count(x) / x->dim[QE_N],
                              .op = call->op,
@@ -72,4 +74,12 @@ qe_status portable_augment(qe_queue *queue, const qe_call *call) {
 
 qe_status portable_int_augment(qe_queue *queue, const qe_call *call) {
   return run_augment(queue, call, QK_qk_int_augment);
+}
+
+qe_status portable_mix(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_mix);
+}
+
+qe_status portable_int_mix(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_int_mix);
 }

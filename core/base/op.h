@@ -62,6 +62,7 @@ typedef enum qe_kind {
   QE_KIND_ROW_COUNT,       /* s32, [1,N,1,1,1] */
   QE_KIND_LABEL,           /* s32, [1,N,1,1,1], 0 <= label < C */
   QE_KIND_INDEX,           /* s32, [1,N,1,1,1], 0 <= index < attrs.images */
+  QE_KIND_SHARE,           /* s32, [1,N,1,1,1], 0...QE_SHARE_ALL: 256ths */
   QE_KIND_IMAGES,          /* u8, [1,attrs.images,H,W,C] */
   QE_KIND_COUNTER,         /* s32, [1,1,1,1,4]: seed low, seed high, position low, position high */
   QE_KIND_CODES,           /* the principal operand itself, of its own integer type */
@@ -81,6 +82,8 @@ typedef enum qe_kind {
   QE_KIND_NOISE,           /* s8, [1,N * draws or pairs of draws,H,W,attrs.noise.channels] */
   QE_KINDS
 } qe_kind;
+
+enum { QE_SHARE_ALL = 256 };
 
 /* Hyper-parameters of the optimizer ops, in device memory so that a captured program need not change with them. */
 enum qe_hyper {
@@ -197,6 +200,9 @@ qe_op qe_op_find(const char *name);
  * QE_SHAPE with the op's name and what does not fit. */
 QE_CHECKED qe_status qe_op_shapes(qe_op op, const qe_attrs *attrs, const qe_desc *principal, qe_desc *desc);
 
+/* Values of an s32 operand must be in 0...limit-1 (indices, labels, shares); 0: they may be any. */
+int32_t qe_kind_limit(qe_kind kind, const qe_attrs *attrs, const qe_desc *principal);
+
 /* Output extent of a window along axis 0 (height) or 1 (width); 0 when the window does not fit. */
 int32_t qe_window_extent(const qe_window *window, int axis, int32_t input);
 
@@ -220,6 +226,10 @@ typedef struct qe_call {
 
 /* QE_OK when the call's operands are those that qe_op_shapes gives; else QE_SHAPE with the operand's name. */
 QE_CHECKED qe_status qe_call_check(const qe_call *call);
+
+/* The same for values with a limit, of a call whose operands lie in host memory: QE_SHAPE with operand, place and
+ * value. */
+QE_CHECKED qe_status qe_call_check_values(const qe_call *call);
 
 enum { QE_CALL_TEXT = 640 };
 /* One line: op, operand shapes and the attributes that are not 0, into text (QE_CALL_TEXT bytes). */

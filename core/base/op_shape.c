@@ -321,6 +321,7 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_ROW_COUNT:
   case QE_KIND_LABEL:
   case QE_KIND_INDEX:
+  case QE_KIND_SHARE:
     return qe_map(QE_S32, images, 1, 1, 1);
   case QE_KIND_IMAGES:
     return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);

@@ -19,6 +19,9 @@ enum {
   QE_STREAM_SHUFFLE = 2,     /* order of the images in an epoch */
   QE_STREAM_AUGMENT = 3,     /* crop and flip of an image */
   QE_STREAM_SPLIT = 4,       /* held-out images */
+  QE_STREAM_MIX = 5,         /* partner and share of a mixed image */
+  QE_STREAM_COLOUR = 6,      /* colour jitter of an image */
+  QE_STREAM_CUTOUT = 7,      /* where an image is cut out */
   QE_STREAM_TEST = 9,        /* drawn cases of the tests */
   QE_STREAM_DESCENT = 24,    /* perturbed starts of a quadratic descent */
   QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */
