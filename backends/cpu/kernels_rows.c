@@ -1,7 +1,6 @@
 /* Kernels by rows: ops that move values between maps of different shape, pooling, the loss. rows.c says what a row is.
  * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
-#include "core/base/rng.h"
 
 #include <math.h>
 
@@ -283,37 +282,24 @@ void CPU_NAME(softmax_xent_grad_rows)(const qe_call *call, int64_t first, int64_
 
 /* ---- augmentation: a row is an image of the batch ---- */
 
-/* One line of the crop: x[0...width) from columns left... of the image's line, mirrored when `flip`. */
-static void crop_line(const uint8_t *from, float *x, int64_t width, int64_t channels, int64_t left, bool flip) {
-  for (int64_t c = 0; c < width; c++, x += channels) {
-    int64_t w = left + (flip ? width - 1 - c : c);
-    if (!within(w, width))
-      zero(x, channels);
-    else
-      for (int64_t k = 0; k < channels; k++) x[k] = (float)(from[w * channels + k] - 128) / 64.0f;
+/* The pixels lie in the last quarter of their own result while that is made: value i ends where byte 4 i + 3 is, before
+ * pixel i + 1 at 3 count + i + 1. */
+static void to_reals(float *x, int64_t count) {
+  const uint8_t *pixels = (const uint8_t *)(x + count) - count;
+  for (int64_t i = 0; i < count; i += PIECE) {
+    uint8_t piece[PIECE];
+    int64_t size = smaller(PIECE, count - i);
+    memcpy(piece, pixels + i, (size_t)size);
+    CPU_SIMD for (int64_t k = 0; k < size; k++) x[i + k] = (float)((int32_t)piece[k] - 128) * (1.0f / 64.0f);
   }
 }
 
 void CPU_NAME(augment_rows)(const qe_call *call, int64_t first, int64_t last) {
-  const qe_desc *to = desc_of(call, 3);
-  const int32_t *counter = s32_of(call, 2);
-  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
-  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
-  int64_t height = to->dim[QE_H], width = to->dim[QE_W], channels = to->dim[QE_C], line = width * channels;
-  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
+  int64_t each = qe_count(desc_of(call, 3)) / desc_of(call, 3)->dim[QE_N];
   for (int64_t n = first; n < last; n++) {
-    const uint8_t *image = (const uint8_t *)call->operand[0].data + s32_of(call, 1)[n] * height * line;
-    float *x = f32_of(call, 3) + n * height * line;
-    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
-    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
-    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
-    bool flip = call->attrs.flip && (draw.word[2] & 1);
-    for (int64_t h = top; h < top + height; h++, x += line) {
-      if (within(h, height))
-        crop_line(image + h * line, x, width, channels, left, flip);
-      else
-        zero(x, line);
-    }
+    float *x = f32_of(call, 3) + n * each;
+    CPU_NAME(augmented)(call, n, (uint8_t *)(x + each) - each);
+    to_reals(x, each);
   }
 }
 

@@ -61,7 +61,12 @@ static qe_status run_augment(qe_queue *queue, const qe_call *call, qk_kernel ker
                              .width = x->dim[QE_W],
                              .channels = x->dim[QE_C],
                              .pad = call->attrs.pad,
-                             .flip = call->attrs.flip};
+                             .flip = call->attrs.flip,
+                             .cutout = call->attrs.cutout};
+  for (int k = 0; k < QE_JITTERS; k++) {
+    params.jitter[k] = call->attrs.jitter[k];
+    params.jittered |= params.jitter[k] != 0;
+  }
   portable_launch launch = portable_launch_of(call, kernel, &params, sizeof params);
   portable_flat(queue->device, &launch, params.count * group); /* a work-group an image */
   portable_watch(queue, &launch);

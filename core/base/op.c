@@ -131,6 +131,10 @@ char *qe_call_text(const qe_call *call, char *text) {
   append_number(&to, "images", attrs->images);
   append_number(&to, "pad", attrs->pad);
   append_number(&to, "flip", attrs->flip);
+  append_number(&to, "cutout", attrs->cutout);
+  append_number(&to, "brightness", attrs->jitter[QE_JITTER_BRIGHTNESS]);
+  append_number(&to, "contrast", attrs->jitter[QE_JITTER_CONTRAST]);
+  append_number(&to, "saturation", attrs->jitter[QE_JITTER_SATURATION]);
   append_number(&to, "low", (double)attrs->low);
   append_number(&to, "high", (double)attrs->high);
   append_number(&to, "epsilon", (double)attrs->epsilon);

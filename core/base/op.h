@@ -27,7 +27,7 @@ typedef enum qe_shape_class {
   QE_CLASS_SUBSAMPLE,     /* attrs.window.stride, attrs.pad_channels */
   QE_CLASS_QUANT,         /* attrs.quant */
   QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
-  QE_CLASS_AUGMENT,       /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASS_AUGMENT,       /* attrs.images; pad, flip, cutout, jitter: see the op */
   QE_CLASS_INT_CONV,      /* codes; attrs.window, attrs.population */
   QE_CLASS_REQUANT,       /* codes or sums; attrs.requant, attrs.population */
   QE_CLASS_INT_POOL,      /* codes; attrs.window */
@@ -83,7 +83,10 @@ typedef enum qe_kind {
   QE_KINDS
 } qe_kind;
 
-enum { QE_SHARE_ALL = 256 };
+enum { QE_SHARE_ALL = 256, QE_JITTER_ALL = 256 };
+
+/* Colour jitter, in the order in which it is applied. */
+enum { QE_JITTER_BRIGHTNESS, QE_JITTER_CONTRAST, QE_JITTER_SATURATION, QE_JITTERS };
 
 /* Hyper-parameters of the optimizer ops, in device memory so that a captured program need not change with them. */
 enum qe_hyper {
@@ -156,18 +159,20 @@ typedef struct qe_attrs {
   qe_window window;
   qe_quant quant;
   qe_requant requant;
-  qe_code_grid grid;       /* packing */
-  qe_noise noise;          /* int_perturb */
-  int32_t population;      /* integer ops: candidates; 0 means 1 */
-  int32_t other;           /* concat: channels of the second map */
-  int32_t pad_channels[2]; /* subsample: zero channels before and after */
-  int32_t images;          /* augment: images in the data set */
-  int32_t pad, flip;       /* augment: zero pixels around for the random crop; 1: random horizontal flip */
-  float low, high;         /* clamp */
-  float epsilon;           /* batch norm */
-  float momentum;          /* batch norm: running = (1 - momentum) running + momentum batch */
-  float smoothing;         /* label smoothing */
-  float scale;             /* factor of the loss gradient */
+  qe_code_grid grid;          /* packing */
+  qe_noise noise;             /* int_perturb */
+  int32_t population;         /* integer ops: candidates; 0 means 1 */
+  int32_t other;              /* concat: channels of the second map */
+  int32_t pad_channels[2];    /* subsample: zero channels before and after */
+  int32_t images;             /* augment: images in the data set */
+  int32_t pad, flip;          /* augment: zero pixels around for the random crop; 1: random horizontal flip */
+  int32_t cutout;             /* augment: side of the square that is cut out; 0: none */
+  int32_t jitter[QE_JITTERS]; /* augment: 0...QE_JITTER_ALL, how far factors may be from 1, in 256ths; all 0: none */
+  float low, high;            /* clamp */
+  float epsilon;              /* batch norm */
+  float momentum;             /* batch norm: running = (1 - momentum) running + momentum batch */
+  float smoothing;            /* label smoothing */
+  float scale;                /* factor of the loss gradient */
 } qe_attrs;
 
 typedef enum qe_role { QE_READ, QE_UPDATE, QE_WRITE } qe_role;
