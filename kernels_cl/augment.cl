@@ -67,10 +67,10 @@ DEVICE augment_image augment_drawn(const qk_params_images p, ulong seed, ulong i
   image.top = (int)qe_below(draw.word[0], places) - p.pad;
   image.left = (int)qe_below(draw.word[1], places) - p.pad;
   image.flip = p.flip && (draw.word[2] & 1);
-  draw = qe_philox_draw(seed, QE_STREAM_CUTOUT, index);
+  if (p.cutout) draw = qe_philox_draw(seed, QE_STREAM_CUTOUT, index);
   image.hole_top = (int)qe_below(draw.word[0], (uint)p.height) - p.cutout / 2;
   image.hole_left = (int)qe_below(draw.word[1], (uint)p.width) - p.cutout / 2;
-  draw = qe_philox_draw(seed, QE_STREAM_COLOUR, index);
+  if (p.jittered) draw = qe_philox_draw(seed, QE_STREAM_COLOUR, index);
   for (int k = 0; k < 3; k++)
     image.factor[k] = 256 - p.jitter[k] + (int)qe_below(draw.word[k], 2 * (uint)p.jitter[k] + 1);
   image.mean = 0;

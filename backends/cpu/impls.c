@@ -51,6 +51,8 @@ static const struct impl_list {
     [QE_OP_tanh_norm_grad] = LIST(tanh_norm),
     [QE_OP_softmax_xent] = LIST(rows),
     [QE_OP_softmax_xent_grad] = LIST(rows),
+    [QE_OP_mix_xent] = LIST(rows),
+    [QE_OP_mix_xent_grad] = LIST(rows),
     [QE_OP_square_sum] = LIST(tiles),
     [QE_OP_clip_norm] = LIST(tiles),
     [QE_OP_sgd] = LIST(tiles),

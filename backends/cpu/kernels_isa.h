@@ -47,6 +47,8 @@
   X(quant_grad)                                                                                                        \
   X(softmax_xent)                                                                                                      \
   X(softmax_xent_grad)                                                                                                 \
+  X(mix_xent)                                                                                                          \
+  X(mix_xent_grad)                                                                                                     \
   X(augment)                                                                                                           \
   X(mix)                                                                                                               \
   X(int_requant)                                                                                                       \

@@ -251,33 +251,66 @@ static double log_sum_exp(const float *z, int64_t count) {
   return shift + log(sum);
 }
 
-void CPU_NAME(softmax_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+/* The labels of image n and their parts of it; one label is all of it. */
+typedef struct answer {
+  int32_t label[2], share[2];
+} answer;
+
+CPU_INLINE answer answer_of(const qe_call *call, int64_t n, bool mixed) {
+  int32_t first = s32_of(call, 1)[n], share = mixed ? s32_of(call, 3)[n] : QE_SHARE_ALL;
+  return (answer){{first, mixed ? s32_of(call, 2)[n] : first}, {share, QE_SHARE_ALL - share}};
+}
+
+CPU_INLINE void loss_rows(const qe_call *call, bool mixed, int64_t first, int64_t last) {
   int64_t classes = desc_of(call, 0)->dim[QE_C];
+  int results = mixed ? 4 : 2;
   double smoothing = (double)call->attrs.smoothing;
   for (int64_t n = first; n < last; n++) {
     const float *z = f32_of(call, 0) + n * classes;
-    int32_t label = s32_of(call, 1)[n];
-    double normaliser = log_sum_exp(z, classes), rest = 0;
+    answer right = answer_of(call, n, mixed);
+    double normaliser = log_sum_exp(z, classes), rest = 0, miss = 0;
+    int64_t best = first_largest(z, classes);
+    int32_t hit = 0;
     for (int64_t c = 0; c < classes; c++) rest += normaliser - (double)z[c];
-    f32_of(call, 2)[n] =
-        (float)((1 - smoothing) * (normaliser - (double)z[label]) + smoothing / (double)classes * rest);
-    s32_of(call, 3)[n] = first_largest(z, classes) == label;
+    for (int k = 0; k < 2; k++) {
+      if (right.share[k] > 0) miss += right.share[k] * (normaliser - (double)z[right.label[k]]) / QE_SHARE_ALL;
+      if (best == right.label[k]) hit += right.share[k];
+    }
+    f32_of(call, results)[n] = (float)((1 - smoothing) * miss + smoothing / (double)classes * rest);
+    s32_of(call, results + 1)[n] = mixed ? hit : hit / QE_SHARE_ALL;
   }
 }
 
-void CPU_NAME(softmax_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+CPU_INLINE void loss_grad_rows(const qe_call *call, bool mixed, int64_t first, int64_t last) {
   int64_t classes = desc_of(call, 0)->dim[QE_C];
   double smoothing = (double)call->attrs.smoothing, scale = (double)call->attrs.scale;
-  double other = smoothing / (double)classes;
+  double all = smoothing / (double)classes, unit = (1 - smoothing) / QE_SHARE_ALL;
   for (int64_t n = first; n < last; n++) {
     const float *z = f32_of(call, 0) + n * classes;
-    float *dz = f32_of(call, 2) + n * classes;
+    float *dz = f32_of(call, mixed ? 4 : 2) + n * classes;
+    answer right = answer_of(call, n, mixed);
     double normaliser = log_sum_exp(z, classes);
     for (int64_t c = 0; c < classes; c++) {
-      double target = (c == s32_of(call, 1)[n] ? 1 - smoothing : 0) + other;
-      dz[c] = (float)(scale * (exp((double)z[c] - normaliser) - target));
+      int32_t part = (c == right.label[0] ? right.share[0] : 0) + (c == right.label[1] ? right.share[1] : 0);
+      dz[c] = (float)(scale * (exp((double)z[c] - normaliser) - (part * unit + all)));
     }
   }
+}
+
+void CPU_NAME(softmax_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_rows(call, false, first, last);
+}
+
+void CPU_NAME(softmax_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_grad_rows(call, false, first, last);
+}
+
+void CPU_NAME(mix_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_rows(call, true, first, last);
+}
+
+void CPU_NAME(mix_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_grad_rows(call, true, first, last);
 }
 
 /* ---- augmentation: a row is an image of the batch ---- */

@@ -47,6 +47,8 @@ static const struct rows_op {
     [QE_OP_quant_grad] = {images, 2},
     [QE_OP_softmax_xent] = {images, 0},
     [QE_OP_softmax_xent_grad] = {images, 0},
+    [QE_OP_mix_xent] = {images, 0},
+    [QE_OP_mix_xent_grad] = {images, 0},
     [QE_OP_augment] = {images, 3},
     [QE_OP_mix] = {images, 4},
     [QE_OP_int_requant] = {population_pixels, 3},
