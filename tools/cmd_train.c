@@ -135,9 +135,7 @@ static qe_status read_training(const qe_options *options, bool quantized, qe_tra
   train->pad = (int32_t)qe_option_int(options, "pad");
   train->flip = qe_option_flag(options, "flip");
   train->cutout = (int32_t)qe_option_int(options, "cutout");
-  train->jitter[QE_JITTER_BRIGHTNESS] = qe_option_real(options, "brightness");
-  train->jitter[QE_JITTER_CONTRAST] = qe_option_real(options, "contrast");
-  train->jitter[QE_JITTER_SATURATION] = qe_option_real(options, "saturation");
+  qe_read_jitter(options, train->jitter);
   train->mixup = qe_option_real(options, "mixup");
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);

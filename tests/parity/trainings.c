@@ -90,6 +90,10 @@ static qe_train_options draw_options(draws *from) {
   options.smoothing = draw_range(from, 0, 2) ? 0 : 0.1f;
   options.pad = draw_range(from, 0, 2);
   options.flip = draw_range(from, 0, 1);
+  draws own = {from->seed, from->index + 1000}; /* what is drawn next stays as it is */
+  if (draw_range(&own, 0, 1)) options.cutout = draw_range(&own, 1, SIDE);
+  for (int k = 0; k < QE_JITTERS; k++) options.jitter[k] = 0.25 * draw_range(&own, 0, 2);
+  if (draw_range(&own, 0, 1)) options.mixup = 0.5 * draw_range(&own, 1, 4);
   return options;
 }
 
