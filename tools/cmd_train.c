@@ -132,11 +132,7 @@ static qe_status read_training(const qe_options *options, bool quantized, qe_tra
   train->clip_norm = qe_option_real(options, "clip-norm");
   train->ema = qe_option_real(options, "ema");
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
-  train->pad = (int32_t)qe_option_int(options, "pad");
-  train->flip = qe_option_flag(options, "flip");
-  train->cutout = (int32_t)qe_option_int(options, "cutout");
-  qe_read_jitter(options, train->jitter);
-  train->mixup = qe_option_real(options, "mixup");
+  qe_read_augmentation(options, train);
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
 }

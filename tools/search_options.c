@@ -2,6 +2,8 @@
  */
 #include "tools/search_options.h"
 
+#include "tools/setup.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -37,22 +39,16 @@ static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {
   return qe_fail(QE_USAGE, "--fitness %s: not known", qe_option_text(options, "fitness"));
 }
 
-void qe_read_jitter(const qe_options *options, double jitter[QE_JITTERS]) {
-  jitter[QE_JITTER_BRIGHTNESS] = qe_option_real(options, "brightness");
-  jitter[QE_JITTER_CONTRAST] = qe_option_real(options, "contrast");
-  jitter[QE_JITTER_SATURATION] = qe_option_real(options, "saturation");
-}
-
 static qe_status read_fitness(const qe_options *options, qe_fitness_options *fitness) {
+  qe_train_options train;
+  qe_read_augmentation(options, &train);
   *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
-                                  .pad = (int32_t)qe_option_int(options, "pad"),
-                                  .flip = qe_option_flag(options, "flip"),
+                                  .pad = train.pad,
+                                  .flip = train.flip,
+                                  .cutout = train.cutout,
                                   .temperature = (int32_t)qe_option_int(options, "temperature"),
-                                  .cutout = (int32_t)qe_option_int(options, "cutout"),
                                   .memory = (size_t)qe_option_int(options, "memory") << 20};
-  double jitter[QE_JITTERS];
-  qe_read_jitter(options, jitter);
-  for (int k = 0; k < QE_JITTERS; k++) fitness->jitter[k] = (int32_t)lround(jitter[k] * QE_JITTER_ALL);
+  for (int k = 0; k < QE_JITTERS; k++) fitness->jitter[k] = (int32_t)lround(train.jitter[k] * QE_JITTER_ALL);
   return read_loss(options, &fitness->loss);
 }
 

@@ -5,9 +5,6 @@
 #include "core/methods/method.h"
 #include "tools/command.h"
 
-/* Brightness, contrast, saturation, as a training by gradient and a search read them. */
-void qe_read_jitter(const qe_options *options, double jitter[QE_JITTERS]);
-
 /* Sets the options that nobody has given to what suits a search of integer networks; before they are dumped. */
 QE_CHECKED qe_status qe_search_defaults(qe_options *options, const qe_dataset *data);
 /* The options of stages and fitness; the texts belong to `options`. */
