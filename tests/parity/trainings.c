@@ -96,7 +96,7 @@ static qe_train_options draw_options(draws *from) {
 /* Of float networks only: pixels of many more values are many more that may lie on a tie. */
 static void draw_augmentation(draws *from, qe_train_options *options) {
   if (draw_range(from, 0, 1)) options->cutout = draw_range(from, 1, SIDE / 2);
-  for (int k = 0; k < QE_JITTERS; k++) options->jitter[k] = 0.25 * draw_range(from, 0, 2);
+  for (int k = 0; k < QE_JITTERS; k++) options->jitter[k] = 0.2 * draw_range(from, 0, 2);
   if (draw_range(from, 0, 1)) options->mixup = 0.5 * draw_range(from, 1, 4);
 }
 
