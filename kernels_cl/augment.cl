@@ -50,9 +50,9 @@ DEVICE int augment_mean(const augment_image *image, GLOBAL const uchar *from, in
   part[lane] = sum;
   BARRIER();
   for (uint active = local_size(0); active > 1;) {
-    uint half_of = (active + 1) / 2;
-    if (lane + half_of < active) part[lane] += part[lane + half_of];
-    active = half_of;
+    uint rest = (active + 1) / 2;
+    if (lane + rest < active) part[lane] += part[lane + rest];
+    active = rest;
     BARRIER();
   }
   return (int)((part[0] + (uint)pixels / 2) / (uint)pixels);

@@ -1,4 +1,5 @@
-/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, errors of the loss. Compiled once an instruction set. */
+/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, errors of the loss.
+ * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
 #include "core/base/fixed.h"
 
