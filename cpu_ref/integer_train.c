@@ -2,7 +2,6 @@
  * can pass its type, it is the sum modulo 2^64, so that every backend gives the same bits. */
 #include "core/base/alloc.h"
 #include "core/base/fixed.h"
-#include "core/base/rng.h"
 #include "cpu_ref/codes.h"
 #include "cpu_ref/index.h"
 #include "cpu_ref/ref.h"
@@ -100,34 +99,6 @@ qe_status qe_ref_int_channel_sums(const qe_call *call) {
   for (int64_t i = 0, count = qe_count(&a->desc); i < count; i++) {
     sum[i % channels] += (uint64_t)value_at(a, i);
     product[i % channels] += (uint64_t)(value_at(a, i) * value_at(b, i));
-  }
-  return QE_OK;
-}
-
-/* The crop and flip of the op `augment` (cpu_ref/augment.c: the same draws) on pixels: x = the pixel, and 128, the code
- * 0 of the input quantiser, outside the image. */
-qe_status qe_ref_int_augment(const qe_call *call) {
-  const qe_operand *images = &call->operand[0], *x = &call->operand[3];
-  const int32_t *index = s32_of(call, 1), *counter = s32_of(call, 2), *to = x->desc.dim;
-  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
-  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
-  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
-  for (int64_t n = 0; n < to[QE_N]; n++) {
-    if (!inside(index[n], images->desc.dim[QE_N]))
-      return qe_fail(QE_SHAPE, "int_augment: index %d at %lld is outside 0...%d", index[n], (long long)n,
-                     images->desc.dim[QE_N] - 1);
-    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
-    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
-    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
-    bool flip = call->attrs.flip && (draw.word[2] & 1);
-    for (int64_t r = 0; r < to[QE_H]; r++)
-      for (int64_t c = 0; c < to[QE_W]; c++) {
-        int64_t h = top + r, w = left + (flip ? to[QE_W] - 1 - c : c);
-        bool within = inside(h, to[QE_H]) && inside(w, to[QE_W]);
-        for (int64_t ch = 0; ch < to[QE_C]; ch++)
-          store_at(x, at(&x->desc, n, r, c, ch),
-                   within ? value_at(images, at(&images->desc, index[n], h, w, ch)) : 128);
-      }
   }
   return QE_OK;
 }

@@ -46,62 +46,131 @@ DEVICE image_softmax softmax_of(LOCAL float *high, LOCAL float *low, LOCAL int *
   return result;
 }
 
-DEVICE bool softmax_label_fits(GLOBAL int *fault, const qk_params_loss *p, qk_long n, int label) {
-  bool fits = label >= 0 && label < p->classes;
-  if (!fits) qk_report(fault, p->op, (int)n, label);
+/* What an image shows: two labels, the second the first again where there is one, and the part of each. */
+typedef struct image_answer {
+  int label[2], share[2];
+  bool fits; /* else nothing else is meant */
+} image_answer;
+
+DEVICE bool softmax_fits(GLOBAL int *fault, const qk_params_loss *p, qk_long n, int value, int limit) {
+  bool fits = value >= 0 && value < limit;
+  if (!fits) qk_report(fault, p->op, (int)n, value);
   return fits;
 }
 
-KERNEL(qk_softmax_xent)
-(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault), const qk_params_loss p) {
-  LOCAL_ARRAY(float, high, QK_GROUP);
-  LOCAL_ARRAY(float, low, QK_GROUP);
-  LOCAL_ARRAY(int, index, QK_GROUP);
-  OPERAND(const float, logits);
-  OPERAND(const int, label);
-  OPERAND(float, loss);
-  OPERAND(int, hit);
-  OPERAND(int, fault);
-  uint team = (uint)p.team, teams = QK_GROUP / team, member = local_id(0) / teams;
-  for (qk_long first = (qk_long)group_id(0) * teams; first < p.images; first += (qk_long)group_count(0) * teams) {
+/* other, share: NULL where images are not mixed. */
+DEVICE image_answer softmax_answer(GLOBAL int *fault, const qk_params_loss *p, qk_long n, GLOBAL const int *label,
+                                   GLOBAL const int *other, GLOBAL const int *share) {
+  image_answer answer;
+  answer.label[0] = answer.label[1] = label[n];
+  answer.share[0] = QK_SHARE_ALL;
+  answer.fits = softmax_fits(fault, p, n, label[n], p->classes);
+  if (other) {
+    answer.label[1] = other[n];
+    answer.share[0] = share[n];
+    answer.fits = answer.fits && softmax_fits(fault, p, n, other[n], p->classes) &&
+                  softmax_fits(fault, p, n, share[n], QK_SHARE_ALL + 1);
+  }
+  answer.share[1] = QK_SHARE_ALL - answer.share[0];
+  return answer;
+}
+
+/* The part of class c, 0...1. */
+DEVICE float softmax_target(const image_answer *answer, int c) {
+  int share = (c == answer->label[0] ? answer->share[0] : 0) + (c == answer->label[1] ? answer->share[1] : 0);
+  return (float)share * (1.0f / QK_SHARE_ALL);
+}
+
+/* A part of 0 adds nothing, whatever its logit. */
+DEVICE float softmax_miss(const image_answer *answer, int k, GLOBAL const float *z, float shift, float log_rest) {
+  float part = (float)answer->share[k] * (1.0f / QK_SHARE_ALL);
+  return answer->share[k] > 0 ? part * ((shift - z[answer->label[k]]) + log_rest) : 0.0f;
+}
+
+DEVICE void softmax_loss(LOCAL float *high, LOCAL float *low, LOCAL int *index, GLOBAL const float *logits,
+                         GLOBAL const int *label, GLOBAL const int *other, GLOBAL const int *share, GLOBAL float *loss,
+                         GLOBAL int *hit, GLOBAL int *fault, const qk_params_loss *p) {
+  uint team = (uint)p->team, teams = QK_GROUP / team, member = local_id(0) / teams;
+  for (qk_long first = (qk_long)group_id(0) * teams; first < p->images; first += (qk_long)group_count(0) * teams) {
     qk_long n = first + local_id(0) % teams;
-    GLOBAL const float *z = n < p.images ? logits + n * p.classes : 0;
-    image_softmax softmax = softmax_of(high, low, index, z, p.classes, team);
+    GLOBAL const float *z = n < p->images ? logits + n * p->classes : 0;
+    image_softmax softmax = softmax_of(high, low, index, z, p->classes, team);
     float log_rest = log1p(softmax.rest);
     qk_sum sum = qk_sum_of(0.0f, 0.0f);
-    for (int c = (int)member; z && c < p.classes; c += (int)team) sum = qk_sum_add(sum, softmax.shift - z[c]);
+    for (int c = (int)member; z && c < p->classes; c += (int)team) sum = qk_sum_add(sum, softmax.shift - z[c]);
     sum = qk_sum_columns(high, low, sum, teams, team);
-    int right = z ? label[n] : 0;
-    if (z && member == 0 && softmax_label_fits(fault, &p, n, right)) {
-      loss[n] = (1.0f - p.smoothing) * ((softmax.shift - z[right]) + log_rest) +
-                p.smoothing * (qk_sum_value(sum) / (float)p.classes + log_rest);
-      hit[n] = softmax.best == right;
-    }
+    if (!z || member != 0) continue;
+    image_answer answer = softmax_answer(fault, p, n, label, other, share);
+    if (!answer.fits) continue;
+    float miss =
+        softmax_miss(&answer, 0, z, softmax.shift, log_rest) + softmax_miss(&answer, 1, z, softmax.shift, log_rest);
+    int found = (softmax.best == answer.label[0] ? answer.share[0] : 0) +
+                (softmax.best == answer.label[1] ? answer.share[1] : 0);
+    loss[n] = (1.0f - p->smoothing) * miss + p->smoothing * (qk_sum_value(sum) / (float)p->classes + log_rest);
+    hit[n] = other ? found : found / QK_SHARE_ALL;
   }
 }
 
 /* The best logit's probability is taken as 1 - rest / (1 + rest), so that nothing cancels where it is nearly 1. */
-KERNEL(qk_softmax_xent_grad)(BUFFER(logits), BUFFER(label), BUFFER(dlogits), BUFFER(fault), const qk_params_loss p) {
-  LOCAL_ARRAY(float, high, QK_GROUP);
-  LOCAL_ARRAY(float, low, QK_GROUP);
-  LOCAL_ARRAY(int, index, QK_GROUP);
-  OPERAND(const float, logits);
-  OPERAND(const int, label);
-  OPERAND(float, dlogits);
-  OPERAND(int, fault);
-  uint team = (uint)p.team, teams = QK_GROUP / team, member = local_id(0) / teams;
-  for (qk_long first = (qk_long)group_id(0) * teams; first < p.images; first += (qk_long)group_count(0) * teams) {
+DEVICE void softmax_grad(LOCAL float *high, LOCAL float *low, LOCAL int *index, GLOBAL const float *logits,
+                         GLOBAL const int *label, GLOBAL const int *other, GLOBAL const int *share,
+                         GLOBAL float *dlogits, GLOBAL int *fault, const qk_params_loss *p) {
+  uint team = (uint)p->team, teams = QK_GROUP / team, member = local_id(0) / teams;
+  for (qk_long first = (qk_long)group_id(0) * teams; first < p->images; first += (qk_long)group_count(0) * teams) {
     qk_long n = first + local_id(0) % teams;
-    GLOBAL const float *z = n < p.images ? logits + n * p.classes : 0;
-    image_softmax softmax = softmax_of(high, low, index, z, p.classes, team);
-    int right = z ? label[n] : 0;
-    bool fits = member != 0 || !z || softmax_label_fits(fault, &p, n, right);
-    for (int c = (int)member; z && fits && c < p.classes; c += (int)team) {
+    GLOBAL const float *z = n < p->images ? logits + n * p->classes : 0;
+    image_softmax softmax = softmax_of(high, low, index, z, p->classes, team);
+    if (!z) continue;
+    image_answer answer = softmax_answer(fault, p, n, label, other, share);
+    for (int c = (int)member; answer.fits && c < p->classes; c += (int)team) {
       bool best = c == softmax.best;
+      float target = softmax_target(&answer, c);
       float part = (best ? -softmax.rest : exp(z[c] - softmax.shift)) / (1.0f + softmax.rest);
-      float whole = (best ? 1.0f : 0.0f) - (c == right ? 1.0f : 0.0f);
-      float smooth = (c == right ? p.smoothing : 0.0f) - p.smoothing / (float)p.classes;
-      dlogits[n * p.classes + c] = p.scale * (part + (whole + smooth));
+      float whole = (best ? 1.0f : 0.0f) - target;
+      float smooth = p->smoothing * target - p->smoothing / (float)p->classes;
+      dlogits[n * p->classes + c] = p->scale * (part + (whole + smooth));
     }
   }
+}
+
+#define SOFTMAX_LOCALS                                                                                                 \
+  LOCAL_ARRAY(float, high, QK_GROUP);                                                                                  \
+  LOCAL_ARRAY(float, low, QK_GROUP);                                                                                   \
+  LOCAL_ARRAY(int, index, QK_GROUP);                                                                                   \
+  OPERAND(const float, logits);                                                                                        \
+  OPERAND(const int, label);                                                                                           \
+  OPERAND(int, fault)
+
+KERNEL(qk_softmax_xent)
+(BUFFER(logits), BUFFER(label), BUFFER(loss), BUFFER(hit), BUFFER(fault), const qk_params_loss p) {
+  SOFTMAX_LOCALS;
+  OPERAND(float, loss);
+  OPERAND(int, hit);
+  softmax_loss(high, low, index, logits, label, 0, 0, loss, hit, fault, &p);
+}
+
+KERNEL(qk_softmax_xent_grad)(BUFFER(logits), BUFFER(label), BUFFER(dlogits), BUFFER(fault), const qk_params_loss p) {
+  SOFTMAX_LOCALS;
+  OPERAND(float, dlogits);
+  softmax_grad(high, low, index, logits, label, 0, 0, dlogits, fault, &p);
+}
+
+KERNEL(qk_mix_xent)
+(BUFFER(logits), BUFFER(label), BUFFER(other), BUFFER(share), BUFFER(loss), BUFFER(hit), BUFFER(fault),
+ const qk_params_loss p) {
+  SOFTMAX_LOCALS;
+  OPERAND(const int, other);
+  OPERAND(const int, share);
+  OPERAND(float, loss);
+  OPERAND(int, hit);
+  softmax_loss(high, low, index, logits, label, other, share, loss, hit, fault, &p);
+}
+
+KERNEL(qk_mix_xent_grad)
+(BUFFER(logits), BUFFER(label), BUFFER(other), BUFFER(share), BUFFER(dlogits), BUFFER(fault), const qk_params_loss p) {
+  SOFTMAX_LOCALS;
+  OPERAND(const int, other);
+  OPERAND(const int, share);
+  OPERAND(float, dlogits);
+  softmax_grad(high, low, index, logits, label, other, share, dlogits, fault, &p);
 }

@@ -23,12 +23,16 @@ typedef struct qk_params_flat {
 #define QK_TYPE_S8 1
 #define QK_TYPE_S32 2
 
-/* Images by index: int_gather, augment. */
+#define QK_SHARE_ALL 256 /* mix: shares are 256ths */
+
+/* Images by index: int_gather, augment, mix. */
 typedef struct qk_params_images {
   qk_long each; /* values of an image */
   qk_int op, count, images;
   qk_int height, width, channels;
-  qk_int pad, flip;
+  qk_int pad, flip, cutout;
+  qk_int jittered, jitter[3]; /* jittered: one of them is not 0 */
+  qk_int unused;
 } qk_params_images;
 
 /* Requantisers; each: results of a candidate. The shared branches have those of one candidate only. */

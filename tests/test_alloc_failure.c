@@ -102,6 +102,7 @@ static qe_train_options train_options(void) {
   options.clip_norm = 1;
   options.held_out = 1;
   options.pad = 1;
+  options.mixup = 1;
   options.schedule.rate = 0.01;
   return options;
 }

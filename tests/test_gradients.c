@@ -136,6 +136,13 @@ static void draw_loss(op_case *given, int round) {
   for (int64_t k = 0; k < qe_count(&desc); k++) case_f32(given, "logits")[k] *= 3;
 }
 
+static void draw_mixed_loss(op_case *given, int round) {
+  draw_loss(given, round);
+  qe_desc images = qe_map(QE_S32, case_find(given, "logits")->desc.dim[QE_N], 1, 1, 1);
+  int32_t *share = case_add(given, "share", images)->data;
+  for (int32_t n = 0; n < images.dim[QE_N]; n++) share[n] = draw_range(&given->from, 0, QE_SHARE_ALL);
+}
+
 /* ---- the quantiser: straight-through, so the surrogate that its paper differentiates ---- */
 
 static void draw_quantiser(op_case *given, int round) {
@@ -251,6 +258,7 @@ static const gradient_row rows[] = {
     {"quant, fixed", {"quant"}, {"quant_grad"}, "y", draw_quant_fixed, surrogate_quant, {{0}}},
     {"tanh_norm", {"tanh_norm"}, {"tanh_norm_grad"}, "y", draw_tanh, surrogate_tanh, {{0}}},
     {"loss", {"softmax_xent"}, {"softmax_xent_grad"}, "loss", draw_loss, NULL, {{0}}},
+    {"loss of mixed images", {"mix_xent"}, {"mix_xent_grad"}, "loss", draw_mixed_loss, NULL, {{0}}},
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 

@@ -150,6 +150,30 @@ static void test_augment_is_the_float_one(void **state) {
   case_free(&given);
 }
 
+/* Halves round up; a share of 256 leaves the image as it is; `mix` is the same before rounding. */
+static void test_mix_by_hand(void **state) {
+  (void)state;
+  op_case given = new_case();
+  given.attrs.images = 2;
+  case_given(&given, "images", qe_map(QE_U8, 2, 1, 1, 3), (const uint8_t[]){0, 255, 10, 255, 0, 13});
+  case_given(&given, "index", qe_map(QE_S32, 4, 1, 1, 1), (const int32_t[]){0, 0, 1, 0});
+  case_given(&given, "other", qe_map(QE_S32, 4, 1, 1, 1), (const int32_t[]){1, 1, 1, 1});
+  case_given(&given, "share", qe_map(QE_S32, 4, 1, 1, 1), (const int32_t[]){256, 128, 77, 1});
+  case_add(&given, "x", qe_map(QE_F32, 4, 1, 1, 3));
+  case_add(&given, "pixels", qe_map(QE_U8, 4, 1, 1, 3));
+  case_run(&given, "mix", NULL);
+  case_run(&given, "int_mix", (const case_rename[]){{"x", "pixels"}, {NULL, NULL}});
+  const uint8_t wanted[] = {0, 255, 10, 128, 128, 12, 255, 0, 13, 254, 1, 13};
+  assert_memory_equal(case_find(&given, "pixels")->data, wanted, sizeof wanted);
+  EXPECT(&given, "x", 0, -2, 1.984375, -1.84375, -0.0078125, -0.0078125, -1.8203125, 1.984375, -2, -1.796875,
+         (255 * 255 - 32768) / 16384.0, (255 - 32768) / 16384.0, (10 + 255 * 13 - 32768) / 16384.0);
+  case_s32(&given, "share")[2] = 257;
+  qe_call call = case_bind(&given, "mix", NULL);
+  assert_int_equal(qe_ref_mix(&call), QE_SHAPE);
+  assert_string_equal(qe_message(), "mix: share[2] is 257, must be in 0...256");
+  case_free(&given);
+}
+
 static void expect_refused(const char *op_name, qe_attrs attrs, qe_desc principal, const char *why) {
   qe_desc desc[QE_MAX_OPERANDS];
   assert_int_equal(qe_op_shapes(qe_op_find(op_name), &attrs, &principal, desc), QE_SHAPE);
@@ -186,6 +210,7 @@ int main(void) {
       cmocka_unit_test(test_channel_sums_and_gate_by_hand),
       cmocka_unit_test(test_softmax_error_by_hand),
       cmocka_unit_test(test_augment_is_the_float_one),
+      cmocka_unit_test(test_mix_by_hand),
       cmocka_unit_test(test_what_does_not_fit_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -172,6 +172,9 @@ static void test_values_out_of_range(void **state) {
     check_fault(QE_OP_int_gather, &attrs, qe_map(QE_S8, 4, 5, 3, 2), 1, bad[i]);
     check_fault(QE_OP_int_gather, &attrs, qe_map(QE_S8, 4, 2, 3, 2), 1, bad[i]);
     check_fault(QE_OP_augment, &attrs, qe_map(QE_F32, 4, 5, 3, 2), 1, bad[i]);
+    for (int at = 1; at <= 2; at++) check_fault(QE_OP_int_mix, &attrs, qe_map(QE_U8, 4, 5, 3, 2), at, bad[i]);
+    check_fault(QE_OP_mix, &attrs, qe_map(QE_F32, 4, 5, 3, 2), 3, bad[i] == 3 ? 257 : bad[i]);
+    for (int at = 1; at <= 2; at++) check_fault(QE_OP_mix_xent, &attrs, qe_map(QE_F32, 4, 1, 1, 3), at, bad[i]);
     check_fault(QE_OP_int_loss, &attrs, qe_map(QE_S32, 4, 1, 1, 3), 1, bad[i]);
   }
 }

@@ -81,6 +81,26 @@ static void test_softmax_xent(void **state) {
   case_free(&given);
 }
 
+/* The loss and the hits of the two labels, each by its share; shares of all or nothing are the loss of one label. */
+static void test_mix_xent(void **state) {
+  (void)state;
+  op_case given = new_case();
+  given.attrs.scale = 2;
+  static const int32_t labels[] = {0, 1, 0, 0}, others[] = {1, 1, 1, 1}, shares[] = {64, 3, 256, 0};
+  case_given(&given, "logits", qe_map(QE_F32, 4, 1, 1, 2), VALUES(1, 3, 1, 1, 1000, 998, 2, 0));
+  case_given(&given, "label", qe_map(QE_S32, 4, 1, 1, 1), labels);
+  case_given(&given, "other", qe_map(QE_S32, 4, 1, 1, 1), others);
+  case_given(&given, "share", qe_map(QE_S32, 4, 1, 1, 1), shares);
+  case_run(&given, "mix_xent", NULL);
+  case_run(&given, "mix_xent_grad", NULL);
+  EXPECT(&given, "loss", 1e-6, 0.12692801 + 0.25 * 2, 0.69314718, 0.12692801, 2.12692801);
+  static const int32_t hits[] = {192, 0, 256, 0};
+  assert_memory_equal(case_s32(&given, "hit"), hits, sizeof hits);
+  EXPECT(&given, "dlogits", 1e-6, 2 * (0.11920292 - 0.25), 2 * (0.88079708 - 0.75), 1, -1, -0.23840584, 0.23840584,
+         2 * 0.88079708, -2 * 0.88079708);
+  case_free(&given);
+}
+
 static void test_label_out_of_range(void **state) {
   (void)state;
   static const int32_t wrong[] = {-1, 3, INT32_MAX};
@@ -257,10 +277,15 @@ static void test_augment_plain(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_philox),        cmocka_unit_test(test_draw_ranges),
-      cmocka_unit_test(test_softmax_xent),  cmocka_unit_test(test_label_out_of_range),
-      cmocka_unit_test(test_clip_norm),     cmocka_unit_test(test_sgd),
-      cmocka_unit_test(test_adam),          cmocka_unit_test(test_augment),
+      cmocka_unit_test(test_philox),
+      cmocka_unit_test(test_draw_ranges),
+      cmocka_unit_test(test_softmax_xent),
+      cmocka_unit_test(test_mix_xent),
+      cmocka_unit_test(test_label_out_of_range),
+      cmocka_unit_test(test_clip_norm),
+      cmocka_unit_test(test_sgd),
+      cmocka_unit_test(test_adam),
+      cmocka_unit_test(test_augment),
       cmocka_unit_test(test_augment_plain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

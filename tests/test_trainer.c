@@ -27,6 +27,65 @@ static void loss_falls(void **state) {
   }
 }
 
+static void all_augmentations(qe_train_options *options) {
+  options->cutout = 3;
+  for (int k = 0; k < QE_JITTERS; k++) options->jitter[k] = 0.3;
+  options->mixup = 0.4;
+}
+
+/* Every augmentation by itself changes what is trained, and the loss on the images as they are still falls. */
+static void loss_falls_on_augmented_images(void **state) {
+  (void)state;
+  enum { WAYS = 6 };
+  FOR_EACH_DEVICE(device) {
+    double seen[WAYS];
+    for (int way = 0; way < WAYS; way++) {
+      qe_train_options options = usual_options();
+      options.pad = 0;
+      options.flip = false;
+      if (way == 1) options.cutout = 3;
+      if (way >= 2 && way < 2 + QE_JITTERS) options.jitter[way - 2] = 0.4;
+      if (way == 5) options.mixup = 1;
+      qe_model *model = new_model(&float_net);
+      qe_trainer *trainer;
+      qe_score before, after;
+      OK(qe_trainer_new(device, model, data, &options, &trainer));
+      OK(qe_trainer_evaluate(trainer, QE_PART_TRAIN, false, &before));
+      stop_at epoch = {0};
+      for (int i = 0; i < options.epochs; i++) OK(qe_trainer_epoch(trainer, count_down, &epoch));
+      OK(qe_trainer_evaluate(trainer, QE_PART_TRAIN, false, &after));
+      if (!(after.loss < before.loss)) fail_msg("way %d: loss %g after %g", way, after.loss, before.loss);
+      assert_true(epoch.last.train.top1 > 0 && epoch.last.train.top1 <= 100);
+      seen[way] = epoch.last.train.loss;
+      for (int other = 0; other < way; other++) assert_true(fabs(seen[other] - seen[way]) > 1e-6);
+      qe_trainer_free(trainer);
+      qe_model_free(model);
+    }
+  }
+}
+
+static void augmentation_out_of_range(void **state) {
+  (void)state;
+  qe_model *model = new_model(&float_net);
+  qe_trainer *trainer;
+  static const struct {
+    double brightness, mixup;
+    int32_t cutout, batch;
+    const char *why;
+  } bad[] = {{-0.1, 0, 0, 16, "brightness"}, {1.01, 0, 0, 16, "brightness"},   {0, -1, 0, 16, "mixup"},
+             {0, 17, 0, 16, "mixup"},        {0, (double)NAN, 0, 16, "mixup"}, {0, 0.2, 0, 1, "make batch larger"},
+             {0, 0, -1, 16, "cutout"},       {0, 0, 1025, 16, "cutout"}};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    qe_train_options options = usual_options();
+    options.jitter[QE_JITTER_BRIGHTNESS] = bad[i].brightness;
+    options.mixup = bad[i].mixup;
+    options.cutout = bad[i].cutout;
+    options.batch = bad[i].batch;
+    FAILS(i < 6 ? QE_USAGE : QE_SHAPE, qe_trainer_new(fixture_fast(), model, data, &options, &trainer), bad[i].why);
+  }
+  qe_model_free(model);
+}
+
 /* Thirty-two images of noise with drawn labels can only be learnt by heart. */
 static void images_are_learnt_by_heart(void **state) {
   (void)state;
@@ -82,6 +141,7 @@ static void same_bits_without_host_memory(void **state) {
   qe_train_options options = usual_options();
   options.accumulate = 2;
   options.clip_norm = 0.5;
+  all_augmentations(&options);
   qe_model *far = trained(device, &low_bit_net, &options, 4),
            *near = trained(fixture_device[0], &low_bit_net, &options, 4);
   assert_true(same_values(far, near));
@@ -107,7 +167,7 @@ static void augmentation_in_any_number_of_threads(void **state) {
   for (int run = 0; run < 3; run++) {
     qe_device *device;
     OK(qe_device_open(fixture_registry, run ? "cpu" : "ref", 0, &(qe_open_options){.threads = run}, &device));
-    qe_attrs attrs = {.images = IMAGES, .pad = 4, .flip = 1};
+    qe_attrs attrs = {.images = IMAGES, .pad = 4, .flip = 1, .cutout = 9, .jitter = {80, 70, 200}};
     qe_desc desc[QE_MAX_OPERANDS], x = qe_map(QE_F32, IMAGES, SIDE, SIDE, 3);
     OK(qe_op_shapes(QE_OP_augment, &attrs, &x, desc));
     int32_t index[IMAGES], counter[4] = {7, 0, -3, 1};
@@ -225,6 +285,7 @@ static void resumed_is_uninterrupted(void **state) {
   options[4].momentum = 0;
   options[4].nesterov = false;
   options[4].seed = UINT64_MAX - 5;
+  for (int i = 0; i < 3; i++) all_augmentations(&options[i]);
   static const int64_t stops[5][2] = {{1, 12}, {3, 4}, {2, 7}, {3, 5}, {4, 6}};
   for (int i = 0; i < 5; i++) {
     check_resume(fixture_device[0], &low_bit_net, &options[i], stops[i][0]);
@@ -280,6 +341,8 @@ static void foreign_states_are_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(loss_falls),
+      cmocka_unit_test(loss_falls_on_augmented_images),
+      cmocka_unit_test(augmentation_out_of_range),
       cmocka_unit_test(images_are_learnt_by_heart),
       cmocka_unit_test(same_seed_same_bits),
       cmocka_unit_test(same_bits_without_host_memory),

@@ -5,7 +5,7 @@
 #include "tools/bench_train.h"
 
 #include "core/base/alloc.h"
-#include "core/train/trainer.h"
+#include "tools/setup.h"
 
 #include <math.h>
 #include <string.h>
@@ -83,8 +83,9 @@ static void count_costs(const qe_graph *graph, qe_bench_row *row) {
   }
 }
 
-static qe_train_options train_options(const entry *e) {
+static qe_train_options train_options(const bench *b, const entry *e) {
   qe_train_options options = qe_train_defaults();
+  qe_read_augmentation(b->options, &options);
   options.epochs = 1000000;
   options.batch = (int32_t)e->batch;
   options.schedule = (qe_schedule){.kind = QE_SCHEDULE_CONSTANT, .rate = 0.01};
@@ -114,7 +115,7 @@ static qe_status prepare_entry(bench *b, entry *e, bool quantized) {
   double bound = quantized ? bounds[precision].quantized : bounds[precision].real;
   QE_TRY(
       qe_bench_parity(e->device, b->devices.ref, e->model, b->data, quantized ? QUANTIZED_TRIALS : 1, bound, &e->row));
-  qe_train_options options = train_options(e);
+  qe_train_options options = train_options(b, e);
   QE_TRY(qe_trainer_new(e->device, e->model, b->data, &options, &e->trainer));
   if (!qe_bench_is_slow(e->device)) QE_TRY(run_steps(e->trainer, WARM_UP));
   e->steps = qe_option_int(b->options, "steps");

@@ -133,9 +133,8 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   train->clip_norm = qe_option_real(options, "clip-norm");
   train->ema = qe_option_real(options, "ema");
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
-  bool pads = !data->images || qe_option_source(options, "pad") != QE_FROM_DEFAULT; /* else it is cropped already */
-  train->pad = pads ? (int32_t)qe_option_int(options, "pad") : 0;
-  train->flip = qe_option_flag(options, "flip");
+  qe_read_augmentation(options, train);
+  if (data->images && qe_option_source(options, "pad") == QE_FROM_DEFAULT) train->pad = 0; /* it is cropped already */
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
 }

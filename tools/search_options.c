@@ -2,7 +2,10 @@
  */
 #include "tools/search_options.h"
 
+#include "tools/setup.h"
+
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 static qe_status set_default(qe_options *options, const char *name, const char *value) {
@@ -37,11 +40,15 @@ static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {
 }
 
 static qe_status read_fitness(const qe_options *options, qe_fitness_options *fitness) {
+  qe_train_options train;
+  qe_read_augmentation(options, &train);
   *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
-                                  .pad = (int32_t)qe_option_int(options, "pad"),
-                                  .flip = qe_option_flag(options, "flip"),
+                                  .pad = train.pad,
+                                  .flip = train.flip,
+                                  .cutout = train.cutout,
                                   .temperature = (int32_t)qe_option_int(options, "temperature"),
                                   .memory = (size_t)qe_option_int(options, "memory") << 20};
+  for (int k = 0; k < QE_JITTERS; k++) fitness->jitter[k] = (int32_t)lround(train.jitter[k] * QE_JITTER_ALL);
   return read_loss(options, &fitness->loss);
 }
 

@@ -67,3 +67,13 @@ qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph) {
   QE_TRY(write_dump(qe_option_text(options, "dump"), graph, qe_graph_dump));
   return write_dump(qe_option_text(options, "dump-dot"), graph, qe_graph_dot);
 }
+
+void qe_read_augmentation(const qe_options *options, qe_train_options *train) {
+  train->pad = (int32_t)qe_option_int(options, "pad");
+  train->flip = qe_option_flag(options, "flip");
+  train->cutout = (int32_t)qe_option_int(options, "cutout");
+  train->jitter[QE_JITTER_BRIGHTNESS] = qe_option_real(options, "brightness");
+  train->jitter[QE_JITTER_CONTRAST] = qe_option_real(options, "contrast");
+  train->jitter[QE_JITTER_SATURATION] = qe_option_real(options, "saturation");
+  train->mixup = qe_option_real(options, "mixup");
+}

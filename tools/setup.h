@@ -1,10 +1,11 @@
-/* What train and eval share: device, data, dumps. */
+/* What subcommands share: device, data, augmentation, dumps. */
 #ifndef QE_TOOLS_SETUP_H
 #define QE_TOOLS_SETUP_H
 
 #include "core/data/image_set.h"
 #include "core/dispatch/dispatch.h"
 #include "core/graph/graph.h"
+#include "core/train/trainer.h"
 #include "tools/command.h"
 
 typedef struct qe_setup {
@@ -22,6 +23,8 @@ void qe_setup_close(qe_setup *setup);
 QE_CHECKED qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data);
 /* Decode a folder's images into memory if they must be there, for a search, or if they fit and are always the same. */
 QE_CHECKED qe_status qe_hold_data(const qe_options *options, bool search, qe_dataset *data);
+/* The members that augmentation has in `train`; the others are left as they are. */
+void qe_read_augmentation(const qe_options *options, qe_train_options *train);
 
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);

@@ -47,11 +47,15 @@
   X(quant_grad)                                                                                                        \
   X(softmax_xent)                                                                                                      \
   X(softmax_xent_grad)                                                                                                 \
+  X(mix_xent)                                                                                                          \
+  X(mix_xent_grad)                                                                                                     \
   X(augment)                                                                                                           \
+  X(mix)                                                                                                               \
   X(int_requant)                                                                                                       \
   X(int_requant_add)                                                                                                   \
   X(int_perturb)                                                                                                       \
   X(int_augment)                                                                                                       \
+  X(int_mix)                                                                                                           \
   X(int_softmax_error)                                                                                                 \
   X(int_gate)                                                                                                          \
   X(int_sum_pool)                                                                                                      \
@@ -68,6 +72,8 @@ CPU_ROWS_OPS(X)
 void CPU_NAME(int_conv)(const qe_call *call, const cpu_int_conv *conv, int64_t first, int64_t last);
 extern const cpu_outer_kernels CPU_NAME(outer_kernels);
 extern const cpu_dots_kernels CPU_NAME(dots_kernels);
+/* Image n of the batch of augment or int_augment as pixels. */
+void CPU_NAME(augmented)(const qe_call *call, int64_t n, uint8_t *x);
 void CPU_NAME(channel_sums)(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product);
 float CPU_NAME(largest)(const float *x, int64_t count);
 void CPU_NAME(tanh)(const float *x, float *y, float factor, int64_t count);

@@ -1,7 +1,6 @@
 /* Kernels by rows: ops that move values between maps of different shape, pooling, the loss. rows.c says what a row is.
  * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
-#include "core/base/rng.h"
 
 #include <math.h>
 
@@ -252,67 +251,98 @@ static double log_sum_exp(const float *z, int64_t count) {
   return shift + log(sum);
 }
 
-void CPU_NAME(softmax_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+/* The labels of image n and their parts of it; one label is all of it. */
+typedef struct answer {
+  int32_t label[2], share[2];
+} answer;
+
+CPU_INLINE answer answer_of(const qe_call *call, int64_t n, bool mixed) {
+  int32_t first = s32_of(call, 1)[n], share = mixed ? s32_of(call, 3)[n] : QE_SHARE_ALL;
+  return (answer){{first, mixed ? s32_of(call, 2)[n] : first}, {share, QE_SHARE_ALL - share}};
+}
+
+CPU_INLINE void loss_rows(const qe_call *call, bool mixed, int64_t first, int64_t last) {
   int64_t classes = desc_of(call, 0)->dim[QE_C];
+  int results = mixed ? 4 : 2;
   double smoothing = (double)call->attrs.smoothing;
   for (int64_t n = first; n < last; n++) {
     const float *z = f32_of(call, 0) + n * classes;
-    int32_t label = s32_of(call, 1)[n];
-    double normaliser = log_sum_exp(z, classes), rest = 0;
+    answer right = answer_of(call, n, mixed);
+    double normaliser = log_sum_exp(z, classes), rest = 0, miss = 0;
+    int64_t best = first_largest(z, classes);
+    int32_t hit = 0;
     for (int64_t c = 0; c < classes; c++) rest += normaliser - (double)z[c];
-    f32_of(call, 2)[n] =
-        (float)((1 - smoothing) * (normaliser - (double)z[label]) + smoothing / (double)classes * rest);
-    s32_of(call, 3)[n] = first_largest(z, classes) == label;
+    for (int k = 0; k < 2; k++) {
+      if (right.share[k] > 0) miss += right.share[k] * (normaliser - (double)z[right.label[k]]) / QE_SHARE_ALL;
+      if (best == right.label[k]) hit += right.share[k];
+    }
+    f32_of(call, results)[n] = (float)((1 - smoothing) * miss + smoothing / (double)classes * rest);
+    s32_of(call, results + 1)[n] = mixed ? hit : hit / QE_SHARE_ALL;
   }
 }
 
-void CPU_NAME(softmax_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+CPU_INLINE void loss_grad_rows(const qe_call *call, bool mixed, int64_t first, int64_t last) {
   int64_t classes = desc_of(call, 0)->dim[QE_C];
   double smoothing = (double)call->attrs.smoothing, scale = (double)call->attrs.scale;
-  double other = smoothing / (double)classes;
+  double all = smoothing / (double)classes, unit = (1 - smoothing) / QE_SHARE_ALL;
   for (int64_t n = first; n < last; n++) {
     const float *z = f32_of(call, 0) + n * classes;
-    float *dz = f32_of(call, 2) + n * classes;
+    float *dz = f32_of(call, mixed ? 4 : 2) + n * classes;
+    answer right = answer_of(call, n, mixed);
     double normaliser = log_sum_exp(z, classes);
     for (int64_t c = 0; c < classes; c++) {
-      double target = (c == s32_of(call, 1)[n] ? 1 - smoothing : 0) + other;
-      dz[c] = (float)(scale * (exp((double)z[c] - normaliser) - target));
+      int32_t part = (c == right.label[0] ? right.share[0] : 0) + (c == right.label[1] ? right.share[1] : 0);
+      dz[c] = (float)(scale * (exp((double)z[c] - normaliser) - (part * unit + all)));
     }
   }
+}
+
+void CPU_NAME(softmax_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_rows(call, false, first, last);
+}
+
+void CPU_NAME(softmax_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_grad_rows(call, false, first, last);
+}
+
+void CPU_NAME(mix_xent_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_rows(call, true, first, last);
+}
+
+void CPU_NAME(mix_xent_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+  loss_grad_rows(call, true, first, last);
 }
 
 /* ---- augmentation: a row is an image of the batch ---- */
 
-/* One line of the crop: x[0...width) from columns left... of the image's line, mirrored when `flip`. */
-static void crop_line(const uint8_t *from, float *x, int64_t width, int64_t channels, int64_t left, bool flip) {
-  for (int64_t c = 0; c < width; c++, x += channels) {
-    int64_t w = left + (flip ? width - 1 - c : c);
-    if (!within(w, width))
-      zero(x, channels);
-    else
-      for (int64_t k = 0; k < channels; k++) x[k] = (float)(from[w * channels + k] - 128) / 64.0f;
+/* The pixels lie in the last quarter of their own result while that is made: value i ends where byte 4 i + 3 is, before
+ * pixel i + 1 at 3 count + i + 1. */
+static void to_reals(float *x, int64_t count) {
+  const uint8_t *pixels = (const uint8_t *)(x + count) - count;
+  for (int64_t i = 0; i < count; i += PIECE) {
+    uint8_t piece[PIECE];
+    int64_t size = smaller(PIECE, count - i);
+    memcpy(piece, pixels + i, (size_t)size);
+    CPU_SIMD for (int64_t k = 0; k < size; k++) x[i + k] = (float)((int32_t)piece[k] - 128) * (1.0f / 64.0f);
   }
 }
 
 void CPU_NAME(augment_rows)(const qe_call *call, int64_t first, int64_t last) {
-  const qe_desc *to = desc_of(call, 3);
-  const int32_t *counter = s32_of(call, 2);
-  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
-  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
-  int64_t height = to->dim[QE_H], width = to->dim[QE_W], channels = to->dim[QE_C], line = width * channels;
-  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
+  int64_t each = qe_count(desc_of(call, 3)) / desc_of(call, 3)->dim[QE_N];
   for (int64_t n = first; n < last; n++) {
-    const uint8_t *image = (const uint8_t *)call->operand[0].data + s32_of(call, 1)[n] * height * line;
-    float *x = f32_of(call, 3) + n * height * line;
-    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
-    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
-    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
-    bool flip = call->attrs.flip && (draw.word[2] & 1);
-    for (int64_t h = top; h < top + height; h++, x += line) {
-      if (within(h, height))
-        crop_line(image + h * line, x, width, channels, left, flip);
-      else
-        zero(x, line);
-    }
+    float *x = f32_of(call, 3) + n * each;
+    CPU_NAME(augmented)(call, n, (uint8_t *)(x + each) - each);
+    to_reals(x, each);
+  }
+}
+
+void CPU_NAME(mix_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const uint8_t *images = (const uint8_t *)call->operand[0].data;
+  int64_t each = qe_count(desc_of(call, 4)) / desc_of(call, 4)->dim[QE_N];
+  for (int64_t n = first; n < last; n++) {
+    const uint8_t *a = images + s32_of(call, 1)[n] * each, *b = images + s32_of(call, 2)[n] * each;
+    float *x = f32_of(call, 4) + n * each;
+    int32_t w = s32_of(call, 3)[n], rest = QE_SHARE_ALL - w, zero_at = 128 * QE_SHARE_ALL;
+    CPU_SIMD for (int64_t i = 0; i < each; i++) x[i] = (float)(w * a[i] + rest * b[i] - zero_at) * (1.0f / 16384.0f);
   }
 }

@@ -1,8 +1,7 @@
-/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, crops, errors of the
- * loss. Compiled once an instruction set. */
+/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, errors of the loss.
+ * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
 #include "core/base/fixed.h"
-#include "core/base/rng.h"
 
 enum { TILE = 16 /* channels whose sums stay in registers */ };
 
@@ -151,35 +150,6 @@ void CPU_NAME(channel_sums)(const qe_call *call, int64_t first, int64_t last, ui
       [QE_S8] = {[QE_U8] = sums_s8_u8, [QE_S8] = sums_s8_s8, [QE_S32] = sums_s8_s32},
       [QE_S32] = {[QE_U8] = sums_s32_u8, [QE_S8] = sums_s32_s8, [QE_S32] = sums_s32_s32}};
   table[call->operand[0].desc.dtype][call->operand[1].desc.dtype](call, first, last, sum, product);
-}
-
-/* ---- int_augment ---- */
-
-void CPU_NAME(int_augment_rows)(const qe_call *call, int64_t first, int64_t last) {
-  const int32_t *index = call->operand[1].data, *counter = call->operand[2].data, *to = call->operand[3].desc.dim;
-  uint64_t seed = (uint64_t)(uint32_t)counter[1] << 32 | (uint32_t)counter[0];
-  uint64_t position = (uint64_t)(uint32_t)counter[3] << 32 | (uint32_t)counter[2];
-  uint32_t places = 2 * (uint32_t)call->attrs.pad + 1;
-  int64_t height = to[QE_H], width = to[QE_W], channels = to[QE_C], each = height * width * channels;
-  for (int64_t n = first; n < last; n++) {
-    const uint8_t *from = (const uint8_t *)call->operand[0].data + index[n] * each;
-    uint8_t *x = (uint8_t *)call->operand[3].data + n * each;
-    qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, position + (uint64_t)n);
-    int64_t top = (int64_t)qe_below(draw.word[0], places) - call->attrs.pad;
-    int64_t left = (int64_t)qe_below(draw.word[1], places) - call->attrs.pad;
-    bool flip = call->attrs.flip && (draw.word[2] & 1);
-    memset(x, 128, (size_t)each);
-    /* Columns of the image that are seen, and where they begin. */
-    int64_t start = left > 0 ? left : 0, count = smaller(width, width + left) - start;
-    for (int64_t r = 0; r < height && count > 0; r++) {
-      if (top + r < 0 || top + r >= height) continue;
-      const uint8_t *line = from + ((top + r) * width + start) * channels;
-      uint8_t *target = x + (r * width + (flip ? width - 1 - (start - left) : start - left)) * channels;
-      if (!flip) memcpy(target, line, (size_t)(count * channels));
-      for (int64_t c = 0; flip && c < count; c++)
-        for (int64_t k = 0; k < channels; k++) target[k - c * channels] = line[c * channels + k];
-    }
-  }
 }
 
 /* ---- int_softmax_error ---- */

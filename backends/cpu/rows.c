@@ -30,54 +30,38 @@ static int64_t code_blocks(const qe_call *call, int operand) {
   return codes->dim[QE_P] * ((each + CPU_PACK_BLOCK - 1) / CPU_PACK_BLOCK);
 }
 
-static qe_status check_below(const qe_call *call, int operand, int32_t limit) {
-  const int32_t *value = (const int32_t *)call->operand[operand].data;
-  for (int32_t n = 0; n < desc_of(call, operand)->dim[QE_N]; n++)
-    if (value[n] < 0 || value[n] >= limit) {
-      const qe_op_info *info = qe_op_get_info(call->op);
-      return qe_fail(QE_SHAPE, "%s: %s[%d] is %d, must be in 0...%d", info->name, info->operand[operand].name, n,
-                     value[n], limit - 1);
-    }
-  return QE_OK;
-}
-
-static qe_status check_labels(const qe_call *call) {
-  return check_below(call, 1, desc_of(call, 0)->dim[QE_C]);
-}
-
-static qe_status check_indices(const qe_call *call) {
-  return check_below(call, 1, desc_of(call, 0)->dim[QE_N]);
-}
-
 /* What a row is: a pixel, line, image, block of codes of an operand, or an index of axis N. */
 static const struct rows_op {
   int64_t (*rows)(const qe_call *call, int operand);
   int operand;
-  qe_status (*check)(const qe_call *call);
 } table[QE_OPS] = {
-    [QE_OP_concat] = {pixels, 0, NULL},
-    [QE_OP_concat_grad] = {pixels, 0, NULL},
-    [QE_OP_max_pool] = {lines, 1, NULL},
-    [QE_OP_max_pool_grad] = {images, 2, NULL},
-    [QE_OP_avg_pool] = {lines, 1, NULL},
-    [QE_OP_avg_pool_grad] = {images, 1, NULL},
-    [QE_OP_subsample] = {lines, 1, NULL},
-    [QE_OP_subsample_grad] = {lines, 1, NULL},
-    [QE_OP_quant] = {images, 1, NULL},
-    [QE_OP_quant_grad] = {images, 2, NULL},
-    [QE_OP_softmax_xent] = {images, 0, check_labels},
-    [QE_OP_softmax_xent_grad] = {images, 0, check_labels},
-    [QE_OP_augment] = {images, 3, check_indices},
-    [QE_OP_int_requant] = {population_pixels, 3, NULL},
-    [QE_OP_int_requant_add] = {population_pixels, 5, NULL},
-    [QE_OP_int_perturb] = {images, 3, NULL},
-    [QE_OP_int_augment] = {images, 3, check_indices},
-    [QE_OP_int_softmax_error] = {images, 0, check_labels},
-    [QE_OP_int_gate] = {pixels, 0, NULL},
-    [QE_OP_int_sum_pool] = {population_pixels, 1, NULL},
-    [QE_OP_int_spread] = {population_pixels, 1, NULL},
-    [QE_OP_int_pack] = {code_blocks, 0, NULL},
-    [QE_OP_int_unpack] = {code_blocks, 1, NULL},
+    [QE_OP_concat] = {pixels, 0},
+    [QE_OP_concat_grad] = {pixels, 0},
+    [QE_OP_max_pool] = {lines, 1},
+    [QE_OP_max_pool_grad] = {images, 2},
+    [QE_OP_avg_pool] = {lines, 1},
+    [QE_OP_avg_pool_grad] = {images, 1},
+    [QE_OP_subsample] = {lines, 1},
+    [QE_OP_subsample_grad] = {lines, 1},
+    [QE_OP_quant] = {images, 1},
+    [QE_OP_quant_grad] = {images, 2},
+    [QE_OP_softmax_xent] = {images, 0},
+    [QE_OP_softmax_xent_grad] = {images, 0},
+    [QE_OP_mix_xent] = {images, 0},
+    [QE_OP_mix_xent_grad] = {images, 0},
+    [QE_OP_augment] = {images, 3},
+    [QE_OP_mix] = {images, 4},
+    [QE_OP_int_requant] = {population_pixels, 3},
+    [QE_OP_int_requant_add] = {population_pixels, 5},
+    [QE_OP_int_perturb] = {images, 3},
+    [QE_OP_int_augment] = {images, 3},
+    [QE_OP_int_mix] = {images, 4},
+    [QE_OP_int_softmax_error] = {images, 0},
+    [QE_OP_int_gate] = {pixels, 0},
+    [QE_OP_int_sum_pool] = {population_pixels, 1},
+    [QE_OP_int_spread] = {population_pixels, 1},
+    [QE_OP_int_pack] = {code_blocks, 0},
+    [QE_OP_int_unpack] = {code_blocks, 1},
 };
 
 typedef struct rows_run {
@@ -94,7 +78,7 @@ static void run_some(void *context, int64_t first, int64_t last, int thread) {
 static qe_status rows_run_call(qe_queue *queue, const qe_call *call, void *state) {
   (void)state;
   const struct rows_op *op = &table[call->op];
-  if (op->check) QE_TRY(op->check(call));
+  QE_TRY(qe_call_check_values(call));
   rows_run run = {call, cpu_device_of(queue)->kernels->rows[call->op]};
   int64_t rows = op->rows(call, op->operand), work = 1;
   for (int i = 0; i < call->operands; i++) {

@@ -1,4 +1,4 @@
-/* Softmax cross-entropy on the portable kernels. */
+/* Softmax cross-entropy, of mixed images too, on the portable kernels. */
 #include "backends/portable/portable.h"
 
 static qe_status run_loss(qe_queue *queue, const qe_call *call, qk_kernel kernel) {
@@ -25,4 +25,12 @@ qe_status portable_softmax_xent(qe_queue *queue, const qe_call *call) {
 
 qe_status portable_softmax_xent_grad(qe_queue *queue, const qe_call *call) {
   return run_loss(queue, call, QK_qk_softmax_xent_grad);
+}
+
+qe_status portable_mix_xent(qe_queue *queue, const qe_call *call) {
+  return run_loss(queue, call, QK_qk_mix_xent);
+}
+
+qe_status portable_mix_xent_grad(qe_queue *queue, const qe_call *call) {
+  return run_loss(queue, call, QK_qk_mix_xent_grad);
 }

@@ -48,8 +48,10 @@ qe_status portable_subsample_grad(qe_queue *queue, const qe_call *call) {
   return run_subsample(queue, call, QK_qk_subsample_grad, &call->operand[1].desc, &call->operand[0].desc);
 }
 
+_Static_assert(QK_SHARE_ALL == (int)QE_SHARE_ALL, "kernels and ops count shares alike");
+
 static qe_status run_augment(qe_queue *queue, const qe_call *call, qk_kernel kernel) {
-  const qe_desc *x = &call->operand[3].desc;
+  const qe_desc *x = &call->operand[call->operands - 1].desc;
   int64_t group = portable_device_of(queue)->limits.group;
   qk_params_images params = {.each = qe_count(x) / x->dim[QE_N],
                              .op = call->op,
@@ -59,7 +61,12 @@ static qe_status run_augment(qe_queue *queue, const qe_call *call, qk_kernel ker
                              .width = x->dim[QE_W],
                              .channels = x->dim[QE_C],
                              .pad = call->attrs.pad,
-                             .flip = call->attrs.flip};
+                             .flip = call->attrs.flip,
+                             .cutout = call->attrs.cutout};
+  for (int k = 0; k < QE_JITTERS; k++) {
+    params.jitter[k] = call->attrs.jitter[k];
+    params.jittered |= params.jitter[k] != 0;
+  }
   portable_launch launch = portable_launch_of(call, kernel, &params, sizeof params);
   portable_flat(queue->device, &launch, params.count * group); /* a work-group an image */
   portable_watch(queue, &launch);
@@ -72,4 +79,12 @@ qe_status portable_augment(qe_queue *queue, const qe_call *call) {
 
 qe_status portable_int_augment(qe_queue *queue, const qe_call *call) {
   return run_augment(queue, call, QK_qk_int_augment);
+}
+
+qe_status portable_mix(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_mix);
+}
+
+qe_status portable_int_mix(qe_queue *queue, const qe_call *call) {
+  return run_augment(queue, call, QK_qk_int_mix);
 }

@@ -54,6 +54,33 @@ qe_status qe_call_check(const qe_call *call) {
   return QE_OK;
 }
 
+int32_t qe_kind_limit(qe_kind kind, const qe_attrs *attrs, const qe_desc *principal) {
+  switch (kind) {
+  case QE_KIND_LABEL:
+    return principal->dim[QE_C];
+  case QE_KIND_INDEX:
+    return attrs->images;
+  case QE_KIND_SHARE:
+    return QE_SHARE_ALL + 1;
+  default:
+    return 0;
+  }
+}
+
+qe_status qe_call_check_values(const qe_call *call) {
+  const qe_op_info *info = &table[call->op];
+  for (int i = 0; i < info->operands; i++) {
+    const qe_operand *operand = &call->operand[i];
+    int32_t limit = qe_kind_limit(info->operand[i].kind, &call->attrs, &call->operand[info->principal].desc);
+    const int32_t *value = operand->data;
+    for (int32_t n = 0; limit > 0 && n < operand->desc.dim[QE_N]; n++)
+      if (value[n] < 0 || value[n] >= limit)
+        return qe_fail(QE_SHAPE, "%s: %s[%d] is %d, must be in 0...%d", info->name, info->operand[i].name, n, value[n],
+                       limit - 1);
+  }
+  return QE_OK;
+}
+
 typedef struct text_buffer {
   char *text;
   size_t used, size;
@@ -104,6 +131,10 @@ char *qe_call_text(const qe_call *call, char *text) {
   append_number(&to, "images", attrs->images);
   append_number(&to, "pad", attrs->pad);
   append_number(&to, "flip", attrs->flip);
+  append_number(&to, "cutout", attrs->cutout);
+  append_number(&to, "brightness", attrs->jitter[QE_JITTER_BRIGHTNESS]);
+  append_number(&to, "contrast", attrs->jitter[QE_JITTER_CONTRAST]);
+  append_number(&to, "saturation", attrs->jitter[QE_JITTER_SATURATION]);
   append_number(&to, "low", (double)attrs->low);
   append_number(&to, "high", (double)attrs->high);
   append_number(&to, "epsilon", (double)attrs->epsilon);

@@ -27,7 +27,7 @@ typedef enum qe_shape_class {
   QE_CLASS_SUBSAMPLE,     /* attrs.window.stride, attrs.pad_channels */
   QE_CLASS_QUANT,         /* attrs.quant */
   QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
-  QE_CLASS_AUGMENT,       /* attrs.images, attrs.pad, attrs.flip */
+  QE_CLASS_AUGMENT,       /* attrs.images; pad, flip, cutout, jitter: see the op */
   QE_CLASS_INT_CONV,      /* codes; attrs.window, attrs.population */
   QE_CLASS_REQUANT,       /* codes or sums; attrs.requant, attrs.population */
   QE_CLASS_INT_POOL,      /* codes; attrs.window */
@@ -62,6 +62,7 @@ typedef enum qe_kind {
   QE_KIND_ROW_COUNT,       /* s32, [1,N,1,1,1] */
   QE_KIND_LABEL,           /* s32, [1,N,1,1,1], 0 <= label < C */
   QE_KIND_INDEX,           /* s32, [1,N,1,1,1], 0 <= index < attrs.images */
+  QE_KIND_SHARE,           /* s32, [1,N,1,1,1], 0...QE_SHARE_ALL: 256ths */
   QE_KIND_IMAGES,          /* u8, [1,attrs.images,H,W,C] */
   QE_KIND_COUNTER,         /* s32, [1,1,1,1,4]: seed low, seed high, position low, position high */
   QE_KIND_CODES,           /* the principal operand itself, of its own integer type */
@@ -81,6 +82,11 @@ typedef enum qe_kind {
   QE_KIND_NOISE,           /* s8, [1,N * draws or pairs of draws,H,W,attrs.noise.channels] */
   QE_KINDS
 } qe_kind;
+
+enum { QE_SHARE_ALL = 256, QE_JITTER_ALL = 256 };
+
+/* Colour jitter, in the order in which it is applied. */
+enum { QE_JITTER_BRIGHTNESS, QE_JITTER_CONTRAST, QE_JITTER_SATURATION, QE_JITTERS };
 
 /* Hyper-parameters of the optimizer ops, in device memory so that a captured program need not change with them. */
 enum qe_hyper {
@@ -153,18 +159,20 @@ typedef struct qe_attrs {
   qe_window window;
   qe_quant quant;
   qe_requant requant;
-  qe_code_grid grid;       /* packing */
-  qe_noise noise;          /* int_perturb */
-  int32_t population;      /* integer ops: candidates; 0 means 1 */
-  int32_t other;           /* concat: channels of the second map */
-  int32_t pad_channels[2]; /* subsample: zero channels before and after */
-  int32_t images;          /* augment: images in the data set */
-  int32_t pad, flip;       /* augment: zero pixels around for the random crop; 1: random horizontal flip */
-  float low, high;         /* clamp */
-  float epsilon;           /* batch norm */
-  float momentum;          /* batch norm: running = (1 - momentum) running + momentum batch */
-  float smoothing;         /* label smoothing */
-  float scale;             /* factor of the loss gradient */
+  qe_code_grid grid;          /* packing */
+  qe_noise noise;             /* int_perturb */
+  int32_t population;         /* integer ops: candidates; 0 means 1 */
+  int32_t other;              /* concat: channels of the second map */
+  int32_t pad_channels[2];    /* subsample: zero channels before and after */
+  int32_t images;             /* augment: images in the data set */
+  int32_t pad, flip;          /* augment: zero pixels around for the random crop; 1: random horizontal flip */
+  int32_t cutout;             /* augment: side of the square that is cut out; 0: none */
+  int32_t jitter[QE_JITTERS]; /* augment: 0...QE_JITTER_ALL, how far factors may be from 1, in 256ths; all 0: none */
+  float low, high;            /* clamp */
+  float epsilon;              /* batch norm */
+  float momentum;             /* batch norm: running = (1 - momentum) running + momentum batch */
+  float smoothing;            /* label smoothing */
+  float scale;                /* factor of the loss gradient */
 } qe_attrs;
 
 typedef enum qe_role { QE_READ, QE_UPDATE, QE_WRITE } qe_role;
@@ -197,6 +205,9 @@ qe_op qe_op_find(const char *name);
  * QE_SHAPE with the op's name and what does not fit. */
 QE_CHECKED qe_status qe_op_shapes(qe_op op, const qe_attrs *attrs, const qe_desc *principal, qe_desc *desc);
 
+/* Values of an s32 operand must be in 0...limit-1 (indices, labels, shares); 0: they may be any. */
+int32_t qe_kind_limit(qe_kind kind, const qe_attrs *attrs, const qe_desc *principal);
+
 /* Output extent of a window along axis 0 (height) or 1 (width); 0 when the window does not fit. */
 int32_t qe_window_extent(const qe_window *window, int axis, int32_t input);
 
@@ -220,6 +231,10 @@ typedef struct qe_call {
 
 /* QE_OK when the call's operands are those that qe_op_shapes gives; else QE_SHAPE with the operand's name. */
 QE_CHECKED qe_status qe_call_check(const qe_call *call);
+
+/* The same for values with a limit, of a call whose operands lie in host memory: QE_SHAPE with operand, place and
+ * value. */
+QE_CHECKED qe_status qe_call_check_values(const qe_call *call);
 
 enum { QE_CALL_TEXT = 640 };
 /* One line: op, operand shapes and the attributes that are not 0, into text (QE_CALL_TEXT bytes). */

@@ -85,6 +85,10 @@ static qe_status derive_quant(const char *op, const qe_attrs *attrs, const qe_de
 static qe_status derive_augment(const char *op, const qe_attrs *attrs, const qe_desc *map) {
   if (attrs->images < 1 || attrs->pad < 0 || attrs->pad > 1024)
     return refuse(op, map, "needs at least one image and padding in 0...1024");
+  if (attrs->cutout < 0 || attrs->cutout > 1024) return refuse(op, map, "the cutout's side must be in 0...1024");
+  for (int k = 0; k < QE_JITTERS; k++)
+    if (attrs->jitter[k] < 0 || attrs->jitter[k] > QE_JITTER_ALL) return refuse(op, map, "jitter must be in 0...256");
+  if ((int64_t)map->dim[QE_H] * map->dim[QE_W] > 1 << 24) return refuse(op, map, "an image has more than 2^24 pixels");
   return QE_OK;
 }
 
@@ -321,6 +325,7 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_ROW_COUNT:
   case QE_KIND_LABEL:
   case QE_KIND_INDEX:
+  case QE_KIND_SHARE:
     return qe_map(QE_S32, images, 1, 1, 1);
   case QE_KIND_IMAGES:
     return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);

@@ -20,6 +20,9 @@ enum {
   QE_STREAM_AUGMENT = 3,     /* crop and flip of an image */
   QE_STREAM_SPLIT = 4,       /* held-out images */
   QE_STREAM_CROP = 5,        /* random-resized crop of an image */
+  QE_STREAM_COLOUR = 6,      /* colour jitter of an image */
+  QE_STREAM_CUTOUT = 7,      /* where an image is cut out */
+  QE_STREAM_MIX = 8,         /* partner and share of a mixed image */
   QE_STREAM_TEST = 9,        /* drawn cases of the tests */
   QE_STREAM_DESCENT = 24,    /* perturbed starts of a quadratic descent */
   QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */

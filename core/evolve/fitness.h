@@ -19,9 +19,11 @@ typedef enum qe_fitness_loss {
 
 typedef struct qe_fitness_options {
   uint64_t seed;
-  int32_t held_out; /* training images kept apart, the classes in proportion; 0: none */
-  int32_t pad;      /* augmented batches: pixels of padding for the random crop */
-  bool flip;        /* augmented batches: mirror half of the images */
+  int32_t held_out;           /* training images kept apart, the classes in proportion; 0: none */
+  int32_t pad;                /* augmented batches: pixels of padding for the random crop */
+  bool flip;                  /* augmented batches: mirror half of the images */
+  int32_t cutout;             /* augmented batches: side of the square that is cut out; 0: none */
+  int32_t jitter[QE_JITTERS]; /* augmented batches: colours, in 256ths; see qe_attrs */
   qe_fitness_loss loss;
   /* Of the loss with a teacher, T: both networks' logits / T, the divergence times T^2 (Hinton, Vinyals, Dean,
    * "Distilling the Knowledge in a Neural Network", 2015, section 2); 0 is 1. */

@@ -74,6 +74,8 @@ static qe_call augment_call(const qe_fitness *f, const qe_fitness_worker *worker
   call.attrs.images = data->train_images;
   call.attrs.pad = f->options.pad;
   call.attrs.flip = f->options.flip;
+  call.attrs.cutout = f->options.cutout;
+  memcpy(call.attrs.jitter, f->options.jitter, sizeof call.attrs.jitter);
   qe_operand_set(&call.operand[0], qe_map(QE_U8, data->train_images, data->height, data->width, data->channels),
                  worker->images, 0);
   qe_operand_set(&call.operand[1], qe_map(QE_S32, count, 1, 1, 1), worker->draws, COUNTER_BYTES);

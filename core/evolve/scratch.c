@@ -104,6 +104,8 @@ static qe_status open_stage(stage *s) {
   qe_scratch_options options = *s->options;
   options.pad = evolution->measure.pad;
   options.flip = evolution->measure.flip;
+  options.cutout = evolution->measure.cutout;
+  memcpy(options.jitter, evolution->measure.jitter, sizeof options.jitter);
   if (evolution->budget == 0 && options.images == 0)
     return qe_fail(QE_USAGE, "training from scratch needs an end: give --budget or --scratch-images");
   s->kept = QE_NEW_ARRAY(int32_t, kept);

@@ -32,6 +32,7 @@ typedef struct qe_scratch_options {
   qe_scratch_source source;
   int32_t pad; /* augmentation */
   bool flip;
+  int32_t cutout, jitter[QE_JITTERS];
 } qe_scratch_options;
 
 /* By name, QE_SCRATCH_SOURCES when there is none. */

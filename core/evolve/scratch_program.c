@@ -2,6 +2,8 @@
 #include "core/base/alloc.h"
 #include "core/evolve/scratch_build_internal.h"
 
+#include <string.h>
+
 /* ---- calls ---- */
 
 qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, qe_desc desc, const qe_block *block,
@@ -59,7 +61,8 @@ qe_status qe_scratch_images(qe_scratch_builder *b) {
   int32_t batch = (int32_t)t->options.batch;
   qe_desc map = qe_map(QE_U8, batch, data->height, data->width, data->channels), codes = map, store = map;
   qe_desc row = qe_map(QE_S32, batch, 1, 1, 1);
-  qe_attrs augment = {.images = data->train_images, .pad = t->options.pad, .flip = t->options.flip};
+  qe_attrs augment = {
+      .images = data->train_images, .pad = t->options.pad, .flip = t->options.flip, .cutout = t->options.cutout};
   qe_attrs gather = {.images = batch};
   qe_value images, index, iota, counter, x;
   codes.dtype = QE_S8;
@@ -71,6 +74,7 @@ qe_status qe_scratch_images(qe_scratch_builder *b) {
   QE_TRY(qe_scratch_bind_block(b, "counter", qe_vector(QE_S32, 4), &t->batch, t->counter, &counter));
   QE_TRY(qe_program_temp(b->program, "augmented", map, &x));
   QE_TRY(qe_program_temp(b->program, "input", codes, &b->tensor[0]));
+  memcpy(augment.jitter, t->options.jitter, sizeof augment.jitter);
   QE_TRY(qe_program_call(b->program, QE_OP_int_augment, &augment, (qe_value[]){images, index, counter, x}));
   return qe_program_call(b->program, QE_OP_int_gather, &gather, (qe_value[]){x, iota, b->tensor[0]});
 }

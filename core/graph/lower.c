@@ -111,34 +111,65 @@ static qe_status lower_backward(qe_lowering *lowering, qe_value gradient, bool k
   return QE_OK;
 }
 
+static qe_status bind_row(qe_lowering *lowering, const char *name, qe_dtype dtype, qe_buffer *buffer, qe_value *value) {
+  return qe_program_bind(lowering->program, name, qe_map(dtype, lowering->batch, 1, 1, 1), buffer, 0, value);
+}
+
+/* Pixels are augmented, then mixed on their way to the network's input. */
+static qe_status lower_mixed(qe_lowering *lowering, const qe_attrs *attrs, const qe_lower_buffers *buffers,
+                             const qe_value *from) {
+  qe_desc pixels = qe_lower_desc(lowering, &lowering->graph->node[0].output);
+  pixels.dtype = QE_U8;
+  qe_value augmented, rows, other, share;
+  QE_TRY(qe_lower_temp(lowering, 0, "augmented", &pixels, &augmented));
+  QE_TRY(qe_lower_call(lowering, QE_OP_int_augment, attrs, (qe_value[]){from[0], from[1], from[2], augmented}));
+  QE_TRY(bind_row(lowering, "rows", QE_S32, buffers->rows, &rows));
+  QE_TRY(bind_row(lowering, "other", QE_S32, buffers->other, &other));
+  QE_TRY(bind_row(lowering, "share", QE_S32, buffers->share, &share));
+  qe_attrs batch = {.images = lowering->batch};
+  return qe_lower_call(lowering, QE_OP_mix, &batch, (qe_value[]){augmented, rows, other, share, from[3]});
+}
+
 static qe_status lower_batch(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
   const qe_graph *graph = lowering->graph;
   qe_desc x = qe_lower_desc(lowering, &graph->node[0].output);
   qe_desc images = qe_map(QE_U8, options->images, x.dim[QE_H], x.dim[QE_W], x.dim[QE_C]);
   qe_value from, index, counter;
   QE_TRY(qe_program_bind(lowering->program, "images", images, buffers->images, 0, &from));
-  QE_TRY(
-      qe_program_bind(lowering->program, "index", qe_map(QE_S32, lowering->batch, 1, 1, 1), buffers->index, 0, &index));
+  QE_TRY(bind_row(lowering, "index", QE_S32, buffers->index, &index));
   QE_TRY(qe_program_bind(lowering->program, "counter", qe_vector(QE_S32, 4), buffers->counter, 0, &counter));
   QE_TRY(qe_lower_temp(lowering, 0, "x", NULL, &lowering->output[0]));
-  qe_attrs attrs = {.images = options->images, .pad = options->pad, .flip = options->flip};
-  return qe_lower_call(lowering, QE_OP_augment, &attrs, (qe_value[]){from, index, counter, lowering->output[0]});
+  qe_attrs attrs = {.images = options->images, .pad = options->pad, .flip = options->flip, .cutout = options->cutout};
+  memcpy(attrs.jitter, options->jitter, sizeof attrs.jitter);
+  const qe_value values[] = {from, index, counter, lowering->output[0]};
+  return options->mixup > 0 ? lower_mixed(lowering, &attrs, buffers, values)
+                            : qe_lower_call(lowering, QE_OP_augment, &attrs, values);
+}
+
+/* The operands that both loss ops read: logits and label, of mixed images also the other label and the share. */
+static qe_status bind_answers(qe_lowering *lowering, bool mixed, const qe_lower_buffers *buffers, qe_value *values) {
+  values[0] = lowering->output[qe_graph_output(lowering->graph)];
+  QE_TRY(bind_row(lowering, "labels", QE_S32, buffers->labels, &values[1]));
+  if (!mixed) return QE_OK;
+  QE_TRY(bind_row(lowering, "other_labels", QE_S32, buffers->other_labels, &values[2]));
+  return bind_row(lowering, "share", QE_S32, buffers->share, &values[3]);
 }
 
 static qe_status lower_loss(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers,
                             qe_value *gradient) {
-  qe_node last = qe_graph_output(lowering->graph);
-  qe_value logits = lowering->output[last], label, loss, hits;
-  qe_desc row = qe_map(QE_F32, lowering->batch, 1, 1, 1), count = qe_map(QE_S32, lowering->batch, 1, 1, 1);
-  QE_TRY(qe_program_bind(lowering->program, "labels", count, buffers->labels, 0, &label));
-  QE_TRY(qe_program_bind(lowering->program, "loss", row, buffers->loss, 0, &loss));
-  QE_TRY(qe_program_bind(lowering->program, "hits", count, buffers->hits, 0, &hits));
+  bool mixed = options->mixup > 0;
+  int read = mixed ? 4 : 2;
+  qe_value values[QE_MAX_OPERANDS];
+  QE_TRY(bind_answers(lowering, mixed, buffers, values));
+  QE_TRY(bind_row(lowering, "loss", QE_F32, buffers->loss, &values[read]));
+  QE_TRY(bind_row(lowering, "hits", QE_S32, buffers->hits, &values[read + 1]));
   qe_attrs attrs = {.smoothing = options->smoothing};
-  QE_TRY(qe_lower_call(lowering, QE_OP_softmax_xent, &attrs, (qe_value[]){logits, label, loss, hits}));
+  QE_TRY(qe_lower_call(lowering, mixed ? QE_OP_mix_xent : QE_OP_softmax_xent, &attrs, values));
   if (!options->backward) return QE_OK;
   attrs.scale = options->scale > 0 ? options->scale : 1.0f / (float)lowering->batch;
-  QE_TRY(qe_lower_temp(lowering, last, "gradient", NULL, gradient));
-  return qe_lower_call(lowering, QE_OP_softmax_xent_grad, &attrs, (qe_value[]){logits, label, *gradient});
+  QE_TRY(qe_lower_temp(lowering, qe_graph_output(lowering->graph), "gradient", NULL, gradient));
+  values[read] = *gradient;
+  return qe_lower_call(lowering, mixed ? QE_OP_mix_xent_grad : QE_OP_softmax_xent_grad, &attrs, values);
 }
 
 static qe_status bind_params(qe_lowering *lowering, const qe_lower_buffers *buffers, bool backward) {

@@ -11,14 +11,17 @@ extern "C" {
 
 typedef struct qe_lower_options {
   int32_t batch;
-  bool training;     /* batch norm on batch statistics */
-  bool backward;     /* loss gradient and parameter gradients */
-  bool plain;        /* quantisers off: the float network of the same parameters */
-  float smoothing;   /* label smoothing */
-  float scale;       /* factor of the loss gradient; 0: 1 / batch */
-  int32_t images;    /* of the data set from which batches are drawn */
-  int32_t pad;       /* augmentation: zero padding of the random crop */
-  bool flip;         /* augmentation: random horizontal flip */
+  bool training;              /* batch norm on batch statistics */
+  bool backward;              /* loss gradient and parameter gradients */
+  bool plain;                 /* quantisers off: the float network of the same parameters */
+  float smoothing;            /* label smoothing */
+  float scale;                /* factor of the loss gradient; 0: 1 / batch */
+  int32_t images;             /* of the data set from which batches are drawn */
+  int32_t pad;                /* augmentation: zero padding of the random crop */
+  bool flip;                  /* augmentation: random horizontal flip */
+  int32_t cutout;             /* augmentation: side of the square that is cut out; 0: none */
+  int32_t jitter[QE_JITTERS]; /* augmentation: colours, in 256ths; see qe_attrs */
+  int32_t mixup; /* augmentation: above 0: images of the batch are mixed in pairs; what the value is, is the caller's */
   bool keep_outputs; /* every node's output can be read after a run */
 } qe_lower_options;
 
@@ -31,7 +34,12 @@ typedef struct qe_lower_buffers {
   qe_buffer *counter;   /* s32 [4]: seed, position (op augment) */
   qe_buffer *labels;    /* s32 [batch] */
   qe_buffer *loss;      /* f32 [batch] */
-  qe_buffer *hits;      /* s32 [batch] */
+  qe_buffer *hits;      /* s32 [batch]: 0, 1; mixed: 0...256 (op mix_xent) */
+  /* Only where images are mixed. */
+  qe_buffer *rows;         /* s32 [batch]: 0, 1, 2, ... */
+  qe_buffer *other;        /* s32 [batch]: of the batch's images, with whom each is mixed */
+  qe_buffer *share;        /* s32 [batch]: 256ths that are its own */
+  qe_buffer *other_labels; /* s32 [batch] */
 } qe_lower_buffers;
 
 typedef struct qe_lowered {

@@ -30,12 +30,8 @@ static qe_status find_gradient(qe_trainer *trainer, const char **name) {
 static qe_status find_output(qe_trainer *trainer, const int32_t *index, uint64_t position, const char **name) {
   const qe_graph *graph = trainer->model->graph;
   const qe_train_options *options = &trainer->options;
-  qe_lower_options lower = {.batch = options->batch,
-                            .training = true,
-                            .plain = options->plain,
-                            .pad = options->pad,
-                            .flip = options->flip,
-                            .keep_outputs = true};
+  qe_lower_options lower = qe_trainer_lowering(trainer);
+  lower.keep_outputs = true;
   qe_session session;
   QE_TRY(qe_session_new(trainer->queue, graph, &lower, trainer->params, NULL, &trainer->train_images, &session));
   double loss = 0;

@@ -28,6 +28,33 @@ static qe_status open_loader(qe_session *session, bool augmented) {
   return qe_loader_new(data, session->store->test, augmented, session->batch, &session->loader);
 }
 
+static qe_status open_mix(qe_session *session, int32_t alpha) {
+  qe_session_mix *mix = &session->mix;
+  qe_device *device = session->queue->device;
+  size_t row = (size_t)session->batch * sizeof(int32_t);
+  QE_TRY(qe_mixup_init(&mix->draws, alpha));
+  mix->on = true;
+  QE_TRY(qe_buffer_new(device, row, &mix->rows));
+  QE_TRY(qe_buffer_new(device, row, &mix->other));
+  QE_TRY(qe_buffer_new(device, row, &mix->share));
+  QE_TRY(qe_buffer_new(device, row, &mix->labels));
+  mix->host_other = QE_NEW_ARRAY(int32_t, 3 * (int64_t)session->batch);
+  if (!mix->host_other) return QE_NO_MEMORY;
+  mix->host_share = mix->host_other + session->batch;
+  mix->host_labels = mix->host_share + session->batch;
+  for (int32_t i = 0; i < session->batch; i++) mix->host_other[i] = i;
+  QE_TRY(qe_queue_write(session->queue, mix->rows, 0, mix->host_other, row));
+  return qe_queue_wait(session->queue);
+}
+
+static void free_mix(qe_session_mix *mix) {
+  qe_buffer_free(mix->rows);
+  qe_buffer_free(mix->other);
+  qe_buffer_free(mix->share);
+  qe_buffer_free(mix->labels);
+  qe_free(mix->host_other);
+}
+
 static qe_status open_session(qe_session *session, const qe_graph *graph, qe_lower_options options, qe_buffer *params,
                               qe_buffer *gradients) {
   qe_device *device = session->queue->device;
@@ -44,6 +71,7 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
   if (!session->host_index || !session->host_labels || !session->host_hits || !session->host_loss) return QE_NO_MEMORY;
   if (!session->store->pixels) QE_TRY(open_loader(session, options.training));
   options.images = session->loader ? session->batch : session->store->images;
+  if (options.mixup > 0) QE_TRY(open_mix(session, options.mixup));
   qe_lower_buffers buffers = {.params = params,
                               .gradients = gradients,
                               .images = session->loader ? session->staged : session->store->pixels,
@@ -51,7 +79,11 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
                               .counter = session->counter,
                               .labels = session->labels,
                               .loss = session->loss,
-                              .hits = session->hits};
+                              .hits = session->hits,
+                              .rows = session->mix.rows,
+                              .other = session->mix.other,
+                              .share = session->mix.share,
+                              .other_labels = session->mix.labels};
   return qe_lower(graph, device, &options, &buffers, &session->lowered);
 }
 
@@ -72,6 +104,7 @@ void qe_session_free(qe_session *session) {
   qe_buffer_free(session->loss);
   qe_buffer_free(session->hits);
   qe_buffer_free(session->counter);
+  free_mix(&session->mix);
   qe_free(session->host_index);
   qe_free(session->host_labels);
   qe_free(session->host_hits);
@@ -114,6 +147,17 @@ static qe_status stage(qe_session *session, const int32_t *index, int32_t count,
   return qe_queue_write(session->queue, session->staged, 0, pixels, (size_t)count * image);
 }
 
+/* Who is mixed with whom in the batch of host_index. */
+static qe_status start_mix(qe_session *session, uint64_t seed, uint64_t position) {
+  qe_session_mix *mix = &session->mix;
+  size_t row = (size_t)session->batch * sizeof(int32_t);
+  qe_mixup_draw(&mix->draws, seed, position, session->batch, mix->host_other, mix->host_share);
+  for (int32_t i = 0; i < session->batch; i++) mix->host_labels[i] = session->host_labels[mix->host_other[i]];
+  QE_TRY(qe_queue_write(session->queue, mix->other, 0, mix->host_other, row));
+  QE_TRY(qe_queue_write(session->queue, mix->share, 0, mix->host_share, row));
+  return qe_queue_write(session->queue, mix->labels, 0, mix->host_labels, row);
+}
+
 qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position) {
   size_t row = (size_t)session->batch * sizeof(int32_t);
   for (int32_t i = 0; i < session->batch; i++) {
@@ -128,6 +172,7 @@ qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t co
   QE_TRY(qe_queue_write(queue, session->index, 0, session->host_index, row));
   QE_TRY(qe_queue_write(queue, session->labels, 0, session->host_labels, row));
   QE_TRY(qe_queue_write(queue, session->counter, 0, session->host_counter, sizeof session->host_counter));
+  if (session->mix.on) QE_TRY(start_mix(session, seed, position));
   QE_TRY(qe_program_run(session->lowered.program, queue));
   QE_TRY(qe_queue_read(queue, session->loss, 0, session->host_loss, row));
   return qe_queue_read(queue, session->hits, 0, session->host_hits, row);

@@ -3,6 +3,7 @@
 #define QE_TRAIN_SESSION_H
 
 #include "core/data/loader.h"
+#include "core/data/mixup.h"
 #include "core/graph/lower.h"
 #include "core/train/trainer.h"
 
@@ -18,6 +19,14 @@ typedef struct qe_image_store {
 QE_CHECKED qe_status qe_image_store_new(qe_queue *queue, const qe_dataset *data, bool test, qe_image_store *store);
 void qe_image_store_free(qe_image_store *store);
 
+/* Images mixed in pairs: what the program reads, and the same on the host. */
+typedef struct qe_session_mix {
+  bool on;
+  qe_mixup draws;
+  qe_buffer *rows, *other, *share, *labels;
+  int32_t *host_other, *host_share, *host_labels; /* one block, host_other's */
+} qe_session_mix;
+
 typedef struct qe_session {
   qe_queue *queue;
   int32_t batch;
@@ -29,13 +38,15 @@ typedef struct qe_session {
   int32_t *host_index, *host_labels, *host_hits;
   int32_t host_counter[4];
   float *host_loss;
+  qe_session_mix mix;
   int32_t
       *predicted; /* NULL, or the caller's [images of the store]: qe_session_run puts the class of each image there */
   float *host_logits; /* [batch, classes] while there is `predicted` */
 } qe_session;
 
-/* `params`, `gradients` (or NULL) and the store stay the caller's. options.images is set here. A store whose images are
- * to be decoded gets a loader, with random-resized crops when options.training. */
+/* `params`, `gradients` (or NULL) and the store stay the caller's. options.images is set here; options.mixup: alpha as
+ * for qe_mixup_init, 0: no mixing. A store whose images are to be decoded gets a loader, with random-resized crops when
+ * options.training. */
 QE_CHECKED qe_status qe_session_new(qe_queue *queue, const qe_graph *graph, const qe_lower_options *options,
                                     qe_buffer *params, qe_buffer *gradients, const qe_image_store *store,
                                     qe_session *session);
@@ -50,7 +61,8 @@ QE_CHECKED qe_status qe_session_expect(qe_session *session, const int32_t *index
  * start at `position`. The next start comes after a finish. */
 QE_CHECKED qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed,
                                       uint64_t position);
-/* Wait for it and for all that was enqueued since; adds loss sum and hits of the count images to *loss and *hits. */
+/* Wait for it and for all that was enqueued since; adds loss sum and hits of the count images to *loss and *hits. Hits
+ * of mixed images are in 256ths, as the op mix_xent counts them. */
 QE_CHECKED qe_status qe_session_finish(qe_session *session, const int32_t *index, int32_t count, double *loss,
                                        int64_t *hits);
 /* Both. */

@@ -24,6 +24,18 @@ qe_train_options qe_train_defaults(void) {
                             .flip = true};
 }
 
+static qe_status check_augmentation(const qe_train_options *options) {
+  static const char *const names[QE_JITTERS] = {"brightness", "contrast", "saturation"};
+  for (int k = 0; k < QE_JITTERS; k++)
+    if (!(options->jitter[k] >= 0 && options->jitter[k] <= 1))
+      return qe_fail(QE_USAGE, "%s %g: must be in 0...1", names[k], options->jitter[k]);
+  if (!(options->mixup >= 0 && options->mixup <= (double)QE_MIXUP_MOST / QE_MIXUP_ONE))
+    return qe_fail(QE_USAGE, "mixup %g: must be in 0...%d", options->mixup, QE_MIXUP_MOST / QE_MIXUP_ONE);
+  if (options->mixup > 0 && options->batch < 2)
+    return qe_fail(QE_USAGE, "mixup mixes images of a batch, which has one only; make batch larger");
+  return QE_OK;
+}
+
 static qe_status check_options(const qe_train_options *options, const qe_dataset *data) {
   if (options->epochs < 1) return qe_fail(QE_USAGE, "epochs %d: must be at least 1", options->epochs);
   if (options->batch < 1 || options->accumulate < 1)
@@ -36,6 +48,7 @@ static qe_status check_options(const qe_train_options *options, const qe_dataset
   if (options->held_out < 0 || options->held_out >= data->train_images)
     return qe_fail(QE_USAGE, "%d images held out of %d: some must be left to train on", options->held_out,
                    data->train_images);
+  QE_TRY(check_augmentation(options));
   if ((int64_t)options->batch * options->accumulate > data->train_images - options->held_out)
     return qe_fail(QE_USAGE, "batch %d x accumulate %d is more than the %d training images; make it smaller",
                    options->batch, options->accumulate, data->train_images - options->held_out);
@@ -158,16 +171,25 @@ static qe_status new_programs(qe_trainer *trainer) {
   return qe_program_plan(trainer->accumulate, NULL);
 }
 
-static qe_status new_training_session(qe_trainer *trainer) {
+qe_lower_options qe_trainer_lowering(const qe_trainer *trainer) {
   const qe_train_options *options = &trainer->options;
   qe_lower_options lower = {.batch = options->batch,
                             .training = true,
-                            .backward = true,
                             .plain = options->plain,
-                            .smoothing = options->smoothing,
-                            .scale = 1.0f / (float)((int64_t)options->batch * options->accumulate),
                             .pad = options->pad,
-                            .flip = options->flip};
+                            .flip = options->flip,
+                            .cutout = options->cutout};
+  for (int k = 0; k < QE_JITTERS; k++) lower.jitter[k] = (int32_t)lround(options->jitter[k] * QE_JITTER_ALL);
+  if (options->mixup > 0) lower.mixup = (int32_t)fmax(1, round(options->mixup * QE_MIXUP_ONE));
+  return lower;
+}
+
+static qe_status new_training_session(qe_trainer *trainer) {
+  const qe_train_options *options = &trainer->options;
+  qe_lower_options lower = qe_trainer_lowering(trainer);
+  lower.backward = true;
+  lower.smoothing = options->smoothing;
+  lower.scale = 1.0f / (float)((int64_t)options->batch * options->accumulate);
   return qe_session_new(trainer->queue, trainer->model->graph, &lower, trainer->params, trainer->gradients,
                         &trainer->train_images, &trainer->train);
 }
@@ -317,7 +339,8 @@ static void fill_progress(const qe_trainer *trainer, double since, int64_t done,
   progress->step = trainer->step;
   progress->train.images = images;
   progress->train.loss = trainer->loss_sum / (double)images;
-  progress->train.top1 = 100.0 * (double)trainer->hits / (double)images;
+  double parts = trainer->train.mix.on ? QE_SHARE_ALL : 1;
+  progress->train.top1 = 100.0 * (double)trainer->hits / (parts * (double)images);
   double elapsed = seconds() - since;
   progress->images_per_second = elapsed > 0 ? (double)(done * trainer->options.batch) / elapsed : 0;
 }

@@ -31,15 +31,18 @@ typedef struct qe_train_options {
   float smoothing;     /* label smoothing */
   int32_t pad;         /* random crop: zero padding; 0: off */
   bool flip;
-  int32_t held_out; /* training images kept apart; 0: none */
-  bool plain;       /* train the float network of a quantised graph's parameters */
+  int32_t cutout;            /* side of the square that is cut out of each image; 0: off */
+  double jitter[QE_JITTERS]; /* colour jitter, 0...1: factors are 1 - x ... 1 + x; 0: off */
+  double mixup;              /* images are mixed in pairs, with shares from Beta(mixup, mixup); 0: off, at most 16 */
+  int32_t held_out;          /* training images kept apart; 0: none */
+  bool plain;                /* train the float network of a quantised graph's parameters */
 } qe_train_options;
 
 qe_train_options qe_train_defaults(void);
 
 typedef struct qe_score {
   double loss; /* mean cross-entropy in nats; label smoothing counts while training */
-  double top1; /* per cent */
+  double top1; /* per cent; of mixed training images, each label that is found counts by its share */
   int64_t images;
 } qe_score;
 

@@ -32,6 +32,9 @@ struct qe_trainer {
   int64_t hits;
 };
 
+/* Batch, augmentation and quantisers of the training session. */
+qe_lower_options qe_trainer_lowering(const qe_trainer *trainer);
+
 /* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
 double qe_trainer_loss_limit(const qe_trainer *trainer);
 

@@ -323,6 +323,10 @@ static void draw_augment(parity_draws *draws, parity_case *drawn) {
   drawn->attrs.images = parity_range(draws, 1, 9);
   drawn->attrs.pad = parity_chance(draws, 30) ? 0 : parity_range(draws, 1, 5);
   drawn->attrs.flip = parity_chance(draws, 60);
+  drawn->attrs.cutout = parity_chance(draws, 50) ? 0 : parity_range(draws, 1, 9);
+  bool jittered = parity_chance(draws, 60);
+  for (int k = 0; jittered && k < QE_JITTERS; k++)
+    drawn->attrs.jitter[k] = parity_chance(draws, 30) ? 0 : parity_range(draws, 1, QE_JITTER_ALL);
 }
 
 /* ---- the integer network: the float classes' extents with integer types and a population ---- */

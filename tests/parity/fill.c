@@ -124,12 +124,12 @@ static void fill_reals(parity_draws *draws, const parity_case *from, qe_kind kin
 
 static void fill_integers(parity_draws *draws, const parity_case *from, qe_kind kind, const qe_desc *desc,
                           int32_t *values) {
-  int32_t limit = kind == QE_KIND_LABEL ? from->principal.dim[QE_C] : from->attrs.images;
+  int32_t limit = qe_kind_limit(kind, &from->attrs, &from->principal);
   int64_t count = qe_count(desc);
   for (int64_t i = 0; i < count; i++) {
     uint32_t word = parity_word(draws);
     memcpy(&values[i], &word, sizeof word);
-    if (kind == QE_KIND_COUNTER || limit < 1) continue;
+    if (limit < 1) continue;
     values[i] = from->fill == PARITY_FILL_LOW    ? 0
                 : from->fill == PARITY_FILL_HIGH ? limit - 1
                                                  : (int32_t)qe_below(word, (uint32_t)limit);

@@ -46,6 +46,8 @@ static const struct special_row {
     {QE_OP_tanh_norm_grad, "aa."},
     {QE_OP_softmax_xent, "a..."},
     {QE_OP_softmax_xent_grad, "a.."},
+    {QE_OP_mix_xent, "a....."},
+    {QE_OP_mix_xent_grad, "a...."},
     {QE_OP_square_sum, "a."},
     {QE_OP_clip_norm, "a.a"},
     {QE_OP_sgd, "a.aa"},

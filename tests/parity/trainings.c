@@ -93,6 +93,13 @@ static qe_train_options draw_options(draws *from) {
   return options;
 }
 
+/* Of float networks only: pixels of many more values are many more that may lie on a tie. */
+static void draw_augmentation(draws *from, qe_train_options *options) {
+  if (draw_range(from, 0, 1)) options->cutout = draw_range(from, 1, SIDE / 2);
+  for (int k = 0; k < QE_JITTERS; k++) options->jitter[k] = 0.2 * draw_range(from, 0, 2);
+  if (draw_range(from, 0, 1)) options->mixup = 0.5 * draw_range(from, 1, 4);
+}
+
 /* The first of each four is a float network. */
 static void draw_spec(draws *from, plan *p) {
   static const int bits[] = {2, 3, 4, 8};
@@ -127,6 +134,8 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   bool deep = strcmp(p->spec.name, "mlp") != 0;
   if (!p->quantised) {
     p->float_options.epochs = draw_range(&from, 0, 1);
+    draw_augmentation(&from, &p->options);
+    draw_augmentation(&from, &p->float_options);
     return draw_data(&images, STEPS * BATCH, &p->data);
   }
   p->float_options.epochs = 0;
