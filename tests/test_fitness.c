@@ -300,6 +300,52 @@ static void test_teacher(void **state) {
   scene_close(&s);
 }
 
+/* Mixed images are those of the augmented ones, by the shares drawn, and their loss is the teacher's on them. */
+static void test_mixed(void **state) {
+  (void)state;
+  enum { EACH = SIDE * SIDE * 3 };
+  scene s;
+  qe_fitness *fitness;
+  static int32_t logits[CANDIDATES][TRAIN][CLASSES], wise[TRAIN][CLASSES];
+  static uint8_t plain[TRAIN][EACH], mixed[TRAIN][EACH], got[TRAIN][EACH];
+  scene_open(&s);
+  qe_fitness_options options = {
+      .seed = 9, .pad = 2, .flip = true, .mixup = QE_MIXUP_ONE, .loss = QE_FITNESS_TEACHER, .teacher = s.teacher};
+  qe_fitness_batch batch = {QE_FITNESS_TRAIN, 4, TRAIN, true};
+  FOR_EACH_DEVICE(device) {
+    int64_t loss[CANDIDATES], hits[CANDIDATES], by[CANDIDATES], wanted[CANDIDATES] = {0}, teacher_loss, teacher_hits;
+    OK(qe_fitness_new(&device, 1, s.network, s.layout, s.data, &options, &fitness));
+    OK(qe_fitness_run(fitness, &batch, s.genomes, CANDIDATES, NULL, INT64_MAX, loss, hits));
+    augment_by_op(fitness, plain[0]);
+    const qe_fitness_drawn *drawn = &fitness->drawn;
+    int between = 0;
+    for (int n = 0; n < TRAIN; n++) {
+      int32_t share = drawn->share[n], other = drawn->other[n];
+      assert_true(share >= 0 && share <= QE_SHARE_ALL && other != n);
+      between += share > 0 && share < QE_SHARE_ALL;
+      for (int i = 0; i < EACH; i++)
+        mixed[n][i] = (uint8_t)((share * plain[n][i] + (QE_SHARE_ALL - share) * plain[other][i] + 128) >> 8);
+    }
+    assert_true(between > TRAIN / 2);
+    OK(qe_queue_read(fitness->worker->queue, fitness->worker->augmented, 0, got, sizeof got));
+    OK(qe_queue_wait(fitness->worker->queue));
+    assert_memory_equal(got, mixed, sizeof got);
+    by_hand(&s, mixed[0], by, hits, logits[0][0], false);
+    by_hand(&s, mixed[0], &teacher_loss, &teacher_hits, wise[0], true);
+    for (int i = 0; i < TRAIN; i++) {
+      int32_t target[CLASSES];
+      qe_fitness_distribution(wise[i], CLASSES, 1, target);
+      for (int p = 0; p < CANDIDATES; p++)
+        wanted[p] += qe_fitness_divergence(logits[p][i], target, qe_fitness_entropy(target, CLASSES), CLASSES, 1);
+    }
+    assert_memory_equal(loss, wanted, sizeof loss);
+    qe_fitness_free(fitness);
+  }
+  options.loss = QE_FITNESS_BOTH;
+  FAILS(QE_USAGE, qe_fitness_new(fixture_device, 1, s.network, s.layout, s.data, &options, &fitness), "no label");
+  scene_close(&s);
+}
+
 /* What is kept of a teacher's images serves a later batch; augmented images are asked for anew. */
 static void test_teacher_kept(void **state) {
   (void)state;
@@ -442,10 +488,10 @@ static void test_use(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_labels),     cmocka_unit_test(test_batches), cmocka_unit_test(test_augmented),
-      cmocka_unit_test(test_divergence), cmocka_unit_test(test_teacher), cmocka_unit_test(test_teacher_kept),
-      cmocka_unit_test(test_devices),    cmocka_unit_test(test_shares),  cmocka_unit_test(test_use),
-      cmocka_unit_test(test_parts),
+      cmocka_unit_test(test_labels),       cmocka_unit_test(test_batches),    cmocka_unit_test(test_augmented),
+      cmocka_unit_test(test_mixed),        cmocka_unit_test(test_divergence), cmocka_unit_test(test_teacher),
+      cmocka_unit_test(test_teacher_kept), cmocka_unit_test(test_devices),    cmocka_unit_test(test_shares),
+      cmocka_unit_test(test_use),          cmocka_unit_test(test_parts),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

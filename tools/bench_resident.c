@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/train/session.h"
 #include "tools/bench_data.h"
+#include "tools/setup.h"
 
 #include <math.h>
 #include <string.h>
@@ -32,8 +33,10 @@ static qe_status make_graph(const qe_dataset *data, qe_graph **graph) {
 }
 
 static qe_status open_resident(resident *r, qe_device *device) {
-  qe_train_options usual = qe_train_defaults();
-  qe_lower_options lower = {.batch = r->batch, .training = true, .pad = usual.pad, .flip = usual.flip};
+  qe_lower_options lower = {.batch = r->batch, .training = true};
+  qe_train_options train = {0};
+  qe_read_augmentation(r->options, &train);
+  qe_train_augment(&train, &lower);
   QE_TRY(make_graph(r->data, &r->graph));
   QE_TRY(qe_queue_new(device, &r->queue));
   size_t bytes = qe_graph_param_bytes(r->graph);

@@ -146,7 +146,7 @@ const qe_option qe_option_table[] = {
     {.name = "temperature", .type = QE_OPTION_INT, .initial = "1", .range = {1, 64}, .group = SEARCH, .commands = "train",
      .help = "of the teacher's answers: at a high one the differences of all logits count, not only the sure classes'"},
     {.name = "augment", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train",
-     .help = "candidates are evaluated on augmented images (--pad, --flip, --cutout, colours)"},
+     .help = "candidates are evaluated on augmented images (--pad, --flip, --cutout, colours, --mixup)"},
     {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
      .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
 #define QE_LOCAL_INT(field, text, value, least, most, says) \

@@ -2,6 +2,7 @@
  */
 #include "tools/search_options.h"
 
+#include "core/data/mixup.h"
 #include "tools/setup.h"
 
 #include <inttypes.h>
@@ -40,7 +41,7 @@ static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {
 }
 
 static qe_status read_fitness(const qe_options *options, qe_fitness_options *fitness) {
-  qe_train_options train;
+  qe_train_options train = {0};
   qe_read_augmentation(options, &train);
   *fitness = (qe_fitness_options){.held_out = (int32_t)qe_option_int(options, "held-out"),
                                   .pad = train.pad,
@@ -49,6 +50,7 @@ static qe_status read_fitness(const qe_options *options, qe_fitness_options *fit
                                   .temperature = (int32_t)qe_option_int(options, "temperature"),
                                   .memory = (size_t)qe_option_int(options, "memory") << 20};
   for (int k = 0; k < QE_JITTERS; k++) fitness->jitter[k] = (int32_t)lround(train.jitter[k] * QE_JITTER_ALL);
+  fitness->mixup = (int32_t)lround(train.mixup * QE_MIXUP_ONE);
   return read_loss(options, &fitness->loss);
 }
 

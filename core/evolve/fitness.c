@@ -26,6 +26,8 @@ static qe_status check_options(const qe_fitness_options *options, const qe_datas
                    data->train_images, data->train_images - 1);
   if (options->temperature < 0 || options->temperature > QE_MOST_TEMPERATURE)
     return qe_fail(QE_USAGE, "fitness: a temperature of %d; give 1 to %d", options->temperature, QE_MOST_TEMPERATURE);
+  if (options->mixup && options->loss != QE_FITNESS_TEACHER)
+    return qe_fail(QE_USAGE, "fitness: mixed images have no label; only a teacher's answers can be the loss");
   if (options->loss != QE_FITNESS_LABELS && !options->teacher)
     return qe_fail(QE_USAGE, "fitness: a loss with a teacher, but there is no teacher");
   return options->teacher ? check_network("fitness: the teacher", options->teacher, data) : QE_OK;
@@ -56,6 +58,7 @@ static qe_status open_worker(qe_fitness_worker *worker, qe_device *device, const
 static qe_status fill(qe_fitness *f, qe_device *const *device, int devices, const qe_network *network,
                       const qe_genome_layout *layout) {
   QE_TRY(split(f));
+  if (f->options.mixup) QE_TRY(qe_mixup_init(&f->mixup, f->options.mixup));
   f->worker = QE_NEW_ARRAY(qe_fitness_worker, devices);
   if (!f->worker) return QE_NO_MEMORY;
   f->workers = devices;
@@ -85,6 +88,7 @@ qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network
 static void close_worker(qe_fitness_worker *worker) {
   qe_population_free(worker->population);
   qe_buffer_free(worker->augmented);
+  qe_buffer_free(worker->unmixed);
   qe_buffer_free(worker->draws);
   qe_buffer_free(worker->images);
   qe_queue_free(worker->queue);

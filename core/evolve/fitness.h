@@ -24,6 +24,7 @@ typedef struct qe_fitness_options {
   bool flip;                  /* augmented batches: mirror half of the images */
   int32_t cutout;             /* augmented batches: side of the square that is cut out; 0: none */
   int32_t jitter[QE_JITTERS]; /* augmented batches: colours, in 256ths; see qe_attrs */
+  int32_t mixup;              /* augmented batches: images mixed in pairs, alpha as for qe_mixup_init; 0: not */
   qe_fitness_loss loss;
   /* Of the loss with a teacher, T: both networks' logits / T, the divergence times T^2 (Hinton, Vinyals, Dean,
    * "Distilling the Knowledge in a Neural Network", 2015, section 2); 0 is 1. */

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-enum { COUNTERS = 4, COUNTER_BYTES = 64 }; /* the op's counter, and where the indices behind it start */
+/* The op's counter, where the rows of indices behind it start, and how many of them there are at most. */
+enum { COUNTERS = 4, COUNTER_BYTES = 64, DRAWS = 4 };
 
 /* ---- memory ---- */
 
@@ -13,6 +14,7 @@ void qe_fitness_drawn_free(qe_fitness_drawn *drawn) {
   qe_free(drawn->index);
   qe_free(drawn->labels);
   qe_free(drawn->row);
+  qe_free(drawn->other);
   qe_free(drawn->target);
   qe_free(drawn->entropy);
   memset(drawn, 0, sizeof *drawn);
@@ -28,6 +30,9 @@ static qe_status make_room(qe_fitness *f, size_t count) {
   drawn->row = QE_NEW_ARRAY(int32_t, count);
   if (teacher) drawn->target = QE_NEW_ARRAY(int32_t, count * (size_t)f->data->classes);
   if (teacher) drawn->entropy = QE_NEW_ARRAY(int64_t, count);
+  if (f->options.mixup) drawn->other = QE_NEW_ARRAY(int32_t, 2 * count);
+  if (f->options.mixup && !drawn->other) return QE_NO_MEMORY;
+  drawn->share = drawn->other ? drawn->other + count : NULL;
   bool taught = !teacher || (drawn->target && drawn->entropy);
   if (!drawn->index || !drawn->labels || !drawn->row || !taught) return QE_NO_MEMORY;
   for (size_t i = 0; i < count; i++) drawn->row[i] = (int32_t)i;
@@ -80,18 +85,45 @@ static qe_call augment_call(const qe_fitness *f, const qe_fitness_worker *worker
                  worker->images, 0);
   qe_operand_set(&call.operand[1], qe_map(QE_S32, count, 1, 1, 1), worker->draws, COUNTER_BYTES);
   qe_operand_set(&call.operand[2], qe_vector(QE_S32, COUNTERS), worker->draws, 0);
-  qe_operand_set(&call.operand[3], qe_map(QE_U8, count, data->height, data->width, data->channels), worker->augmented,
-                 0);
+  qe_operand_set(&call.operand[3], qe_map(QE_U8, count, data->height, data->width, data->channels),
+                 f->drawn.other ? worker->unmixed : worker->augmented, 0);
+  return call;
+}
+
+/* The op's call that mixes the augmented images. */
+static qe_call mix_call(const qe_fitness *f, const qe_fitness_worker *worker) {
+  int32_t count = f->drawn.batch.count;
+  size_t row = (size_t)count * sizeof(int32_t), at = COUNTER_BYTES + row; /* behind the indices of the images */
+  qe_desc map = qe_map(QE_U8, count, f->data->height, f->data->width, f->data->channels);
+  qe_call call = {.op = QE_OP_int_mix, .operands = 5};
+  call.attrs.images = count;
+  qe_operand_set(&call.operand[0], map, worker->unmixed, 0);
+  for (int k = 0; k < 3; k++)
+    qe_operand_set(&call.operand[k + 1], qe_map(QE_S32, count, 1, 1, 1), worker->draws, at + (size_t)k * row);
+  qe_operand_set(&call.operand[4], map, worker->augmented, 0);
   return call;
 }
 
 static qe_status write_draws(const qe_fitness *f, const qe_fitness_worker *worker) {
-  uint64_t seed = f->drawn.augment_seed;
+  const qe_fitness_drawn *drawn = &f->drawn;
+  uint64_t seed = drawn->augment_seed;
+  size_t row = (size_t)drawn->batch.count * sizeof(int32_t);
   const int32_t counter[COUNTERS] = {(int32_t)(uint32_t)seed, (int32_t)(uint32_t)(seed >> 32), 0, 0};
+  const int32_t *rows[DRAWS] = {drawn->index, drawn->row, drawn->other, drawn->share};
   QE_TRY(qe_queue_write(worker->queue, worker->draws, 0, counter, sizeof counter));
-  QE_TRY(qe_queue_write(worker->queue, worker->draws, COUNTER_BYTES, f->drawn.index,
-                        (size_t)f->drawn.batch.count * sizeof *f->drawn.index));
+  for (int k = 0; k < (drawn->other ? DRAWS : 1); k++)
+    QE_TRY(qe_queue_write(worker->queue, worker->draws, COUNTER_BYTES + (size_t)k * row, rows[k], row));
   return qe_queue_wait(worker->queue); /* the counter is this function's */
+}
+
+static qe_status run(const qe_fitness_worker *worker, qe_call *call) {
+  qe_bound_call bound = {0};
+  QE_TRY(qe_call_check(call));
+  QE_TRY(qe_call_bind(worker->device, call, NULL, &bound));
+  qe_status status = qe_call_run(worker->queue, call, &bound);
+  if (status == QE_OK) status = qe_queue_wait(worker->queue);
+  qe_call_release(&bound);
+  return status;
 }
 
 static qe_status augment(const qe_fitness *f, qe_fitness_worker *worker) {
@@ -99,16 +131,14 @@ static qe_status augment(const qe_fitness *f, qe_fitness_worker *worker) {
   size_t count = (size_t)f->drawn.batch.count;
   size_t pixels = count * (size_t)data->height * (size_t)data->width * (size_t)data->channels;
   QE_TRY(at_least(worker->device, &worker->augmented, pixels));
-  QE_TRY(at_least(worker->device, &worker->draws, COUNTER_BYTES + count * sizeof(int32_t)));
+  QE_TRY(at_least(worker->device, &worker->draws, COUNTER_BYTES + DRAWS * count * sizeof(int32_t)));
+  if (f->drawn.other) QE_TRY(at_least(worker->device, &worker->unmixed, pixels));
   QE_TRY(write_draws(f, worker));
-  qe_call call = augment_call(f, worker);
-  qe_bound_call bound = {0};
-  QE_TRY(qe_call_check(&call));
-  QE_TRY(qe_call_bind(worker->device, &call, NULL, &bound));
-  qe_status status = qe_call_run(worker->queue, &call, &bound);
-  if (status == QE_OK) status = qe_queue_wait(worker->queue);
-  qe_call_release(&bound);
-  return status;
+  qe_call augmented = augment_call(f, worker);
+  QE_TRY(run(worker, &augmented));
+  if (!f->drawn.other) return QE_OK;
+  qe_call mixed = mix_call(f, worker);
+  return run(worker, &mixed);
 }
 
 /* ---- together ---- */
@@ -130,6 +160,7 @@ qe_status qe_fitness_draw(qe_fitness *f, const qe_fitness_batch *batch) {
   drawn->batch = *batch;
   drawn->augment_seed = two_words(key.word[2], key.word[3]);
   choose(f, f->part[part], f->images[part], two_words(key.word[0], key.word[1]), stream, batch->count);
+  if (drawn->other) qe_mixup_draw(&f->mixup, drawn->augment_seed, 0, batch->count, drawn->other, drawn->share);
   for (int i = 0; batch->augmented && i < f->workers; i++) QE_TRY(augment(f, &f->worker[i]));
   if (drawn->target) QE_TRY(qe_fitness_teach(f));
   drawn->valid = true;

@@ -2,6 +2,7 @@
 #ifndef QE_EVOLVE_FITNESS_PARTS_H
 #define QE_EVOLVE_FITNESS_PARTS_H
 
+#include "core/data/mixup.h"
 #include "core/evolve/fitness.h"
 
 /* A device with the training images and what evaluates candidates on them. */
@@ -10,6 +11,7 @@ typedef struct qe_fitness_worker {
   qe_queue *queue;
   qe_buffer *images;    /* u8 [train_images, H, W, C] */
   qe_buffer *augmented; /* of the present batch where that is augmented, else of one before; NULL: none yet */
+  qe_buffer *unmixed;   /* the same before images were mixed; NULL where they are not */
   qe_buffer *draws;     /* what the op that augments reads: counter, indices; NULL: nothing yet */
   qe_population *population;
   int32_t *logits; /* [logit_capacity], for losses with a teacher */
@@ -22,12 +24,13 @@ typedef struct qe_fitness_drawn {
   bool valid;
   qe_fitness_batch batch;
   uint64_t augment_seed;
-  int32_t *index;   /* [count], of training images */
-  int32_t *labels;  /* [count] */
-  int32_t *row;     /* [count], 0, 1, 2, ...: the same images when they have been augmented */
-  int32_t *target;  /* [count, classes]: the teacher's distribution, Q16; NULL without a teacher */
-  int64_t *entropy; /* [count]: of the targets, Q16 bits; NULL without a teacher */
-  size_t capacity;  /* images */
+  int32_t *index;         /* [count], of training images */
+  int32_t *labels;        /* [count] */
+  int32_t *row;           /* [count], 0, 1, 2, ...: the same images when they have been augmented */
+  int32_t *other, *share; /* [count]: rows that others are mixed with, and the share that stays; NULL: no mixing */
+  int32_t *target;        /* [count, classes]: the teacher's distribution, Q16; NULL without a teacher */
+  int64_t *entropy;       /* [count]: of the targets, Q16 bits; NULL without a teacher */
+  size_t capacity;        /* images */
 } qe_fitness_drawn;
 
 /* The teacher's distributions of training images as they are, kept. */
@@ -40,6 +43,7 @@ typedef struct qe_fitness_teacher {
 
 struct qe_fitness {
   qe_fitness_options options;
+  qe_mixup mixup; /* where options.mixup is not 0 */
   const qe_dataset *data;
   int32_t *part[2]; /* images of each part, indices of training images */
   int32_t images[2];

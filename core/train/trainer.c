@@ -171,16 +171,20 @@ static qe_status new_programs(qe_trainer *trainer) {
   return qe_program_plan(trainer->accumulate, NULL);
 }
 
+void qe_train_augment(const qe_train_options *options, qe_lower_options *lower) {
+  lower->pad = options->pad;
+  lower->flip = options->flip;
+  lower->cutout = options->cutout;
+  for (int k = 0; k < QE_JITTERS; k++) lower->jitter[k] = (int32_t)lround(options->jitter[k] * QE_JITTER_ALL);
+  lower->mixup = options->mixup > 0 ? (int32_t)fmax(1, round(options->mixup * QE_MIXUP_ONE)) : 0;
+}
+
 qe_lower_options qe_trainer_lowering(const qe_trainer *trainer) {
   const qe_train_options *options = &trainer->options;
   qe_lower_options lower = {.batch = options->batch,
                             .training = true,
-                            .plain = options->plain,
-                            .pad = options->pad,
-                            .flip = options->flip,
-                            .cutout = options->cutout};
-  for (int k = 0; k < QE_JITTERS; k++) lower.jitter[k] = (int32_t)lround(options->jitter[k] * QE_JITTER_ALL);
-  if (options->mixup > 0) lower.mixup = (int32_t)fmax(1, round(options->mixup * QE_MIXUP_ONE));
+                            .plain = options->plain};
+  qe_train_augment(options, &lower);
   return lower;
 }
 

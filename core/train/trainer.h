@@ -8,6 +8,7 @@
 #include "core/data/dataset.h"
 #include "core/dispatch/dispatch.h"
 #include "core/dispatch/network.h"
+#include "core/graph/lower.h"
 #include "core/models/model.h"
 #include "core/train/schedule.h"
 
@@ -39,6 +40,8 @@ typedef struct qe_train_options {
 } qe_train_options;
 
 qe_train_options qe_train_defaults(void);
+/* The members of `lower` that augmentation has. */
+void qe_train_augment(const qe_train_options *options, qe_lower_options *lower);
 
 typedef struct qe_score {
   double loss; /* mean cross-entropy in nats; label smoothing counts while training */
