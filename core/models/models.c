@@ -144,7 +144,7 @@ static qe_status check_spec(const qe_model_spec *spec) {
   if ((bits->edges != 0 && !valid_bits(bits->edges)) || !valid_bits(bits->residual))
     return qe_fail(QE_USAGE, "first and last layer bits %d, residual bits %d: each 1 to 8, or 32 for float",
                    bits->edges, bits->residual);
-  if (bits->activations != QE_FLOAT_BITS && bits->residual < bits->activations)
+  if (!spec->net && bits->activations != QE_FLOAT_BITS && bits->residual < bits->activations)
     return qe_fail(QE_USAGE, "residual bits %d: must not be below the activation bits, %d", bits->residual,
                    bits->activations);
   if (spec->shortcut != 'A' && spec->shortcut != 'B')
@@ -173,11 +173,12 @@ static qe_status build_row(const zoo_row *row, const qe_model_spec *spec, qe_gra
 }
 
 qe_status qe_model_build(const qe_model_spec *spec, qe_graph **out) {
-  const zoo_row *row = find_row(spec->name);
-  if (!row) return say_unknown(spec->name);
+  const zoo_row *row = spec->net ? NULL : find_row(spec->name);
+  if (!row && !spec->net) return say_unknown(spec->name);
   QE_TRY(check_spec(spec));
   qe_graph *graph = NULL;
-  qe_status status = build_row(row, spec, &graph);
+  unsigned open_bits;
+  qe_status status = row ? build_row(row, spec, &graph) : qe_build_net(spec, &graph, &open_bits);
   if (status == QE_OK) status = check_exceptions(graph, spec->bits.layers);
   if (status != QE_OK) {
     qe_graph_free(graph);

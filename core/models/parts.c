@@ -4,21 +4,13 @@
 #include <math.h>
 #include <stdio.h>
 
-static qe_grid weight_grid(const qe_bits *bits) {
-  static const qe_grid grid_of[QE_RULES] = {
-      [QE_RULE_LSQ] = QE_GRID_SIGNED,   [QE_RULE_PACT] = QE_GRID_SYMMETRIC, [QE_RULE_DOREFA] = QE_GRID_ODD,
-      [QE_RULE_L2] = QE_GRID_SYMMETRIC, [QE_RULE_L2_ODD] = QE_GRID_ODD,     [QE_RULE_MAX] = QE_GRID_SYMMETRIC};
-  return grid_of[bits->weight_rule];
-}
-
 static qe_quantizer weight_quantizer(const qe_builder *builder, const char *name, qe_place place) {
   const qe_bits *bits = &builder->spec->bits;
   int width = qe_weight_bits(builder, name, place);
-  /* One bit has no zero between two codes, on any rule's grid. Odd codes of 8 bits would not fit s8; the rule l2-odd
-   * asks for the best grid of its size, and there the signed one has a step as fine. */
-  qe_grid grid = width == 1 ? QE_GRID_ODD : weight_grid(bits);
-  if (bits->weight_rule == QE_RULE_L2_ODD && width == 8) grid = QE_GRID_SIGNED;
-  return (qe_quantizer){.bits = width, .rule = bits->weight_rule, .grid = grid, .per_channel = bits->per_channel};
+  return (qe_quantizer){.bits = width,
+                        .rule = bits->weight_rule,
+                        .grid = qe_weight_grid(bits->weight_rule, width),
+                        .per_channel = bits->per_channel};
 }
 
 static qe_node add_conv(const qe_builder *builder, const char *name, qe_node input, const qe_window *window, bool bias,

@@ -68,6 +68,8 @@ qe_status qe_build_alexnet(const qe_builder *builder, int size);
 qe_status qe_build_lenet5(const qe_builder *builder, int size);
 qe_status qe_build_lenet5_caffe(const qe_builder *builder, int size);
 qe_status qe_build_mobilenet_v2(const qe_builder *builder, int size);
+/* Of spec->net; `open_bits` as in qe_model_read_net. */
+qe_status qe_build_net(const qe_model_spec *spec, qe_graph **graph, unsigned *open_bits);
 qe_status qe_build_mlp(const qe_builder *builder, int hidden_layers);
 
 #endif
