@@ -64,11 +64,12 @@ qe_status qe_model_read_net(const char *path, qe_model_spec *spec, unsigned *ope
   QE_TRY(qe_file_read(path, QE_TEXT_LIMIT, &read, &bytes));
   qe_status status = QE_OK;
   if (strlen(read) != bytes) status = qe_fail(QE_FORMAT, "%s: holds a 0 byte; it is no text", path);
-  spec->name = qe_path_name(path);
+  spec->name = path; /* in messages */
   spec->net = read;
   if (status == QE_OK) status = qe_build_net(spec, &graph, open_bits);
   if (status == QE_OK) status = check_shapes(graph, spec);
   if (status == QE_OK) take_bits(graph, *open_bits, &spec->bits);
+  spec->name = qe_path_name(path);
   qe_graph_free(graph);
   if (status != QE_OK) {
     qe_free(read);
