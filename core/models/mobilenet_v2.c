@@ -76,10 +76,11 @@ static qe_node add_blocks(const qe_builder *builder, qe_node x, const block_shap
   return stream.low;
 }
 
-qe_status qe_build_mobilenet_v2(const qe_builder *builder, int cifar) {
+qe_status qe_build_mobilenet_v2(const qe_builder *builder, int size) {
+  bool cifar = size == 1;
   const qe_model_spec *spec = builder->spec;
   block_shape shape[BLOCKS];
-  shapes_of_blocks(cifar != 0, shape);
+  shapes_of_blocks(cifar, shape);
   qe_node x = qe_graph_input(builder->graph, "input", spec->height, spec->width, spec->channels);
   x = qe_add_conv(builder, "conv1", x, qe_square(3, cifar ? 1 : 2, 1, FIRST_CHANNELS), QE_EDGE_LAYER);
   x = qe_add_norm(builder, "bn1", x);

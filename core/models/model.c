@@ -101,6 +101,16 @@ qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out)
   return QE_OK;
 }
 
+qe_status qe_model_new_named(const qe_model_spec *spec, uint64_t seed, qe_model **model) {
+  qe_model_spec own = *spec;
+  char *text = NULL;
+  unsigned open_bits;
+  if (qe_model_is_file(spec->name)) QE_TRY(qe_model_read_net(spec->name, &own, &open_bits, &text));
+  qe_status status = qe_model_new(&own, seed, model);
+  qe_free(text);
+  return status;
+}
+
 /* Rank and shape in the file: leading axes of extent 1 that a user does not expect are left out. */
 static int file_shape(const qe_graph *graph, const qe_param *param, int64_t *shape) {
   const int32_t *dim = param->desc.dim;
