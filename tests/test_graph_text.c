@@ -264,6 +264,24 @@ static void damaged_text_is_refused(void **state) {
   assert_true(read > 0 && read < TRIALS);
 }
 
+/* Each allocation of a reading fails once; nothing leaks and the last reading succeeds. */
+static void memory_that_is_not_there(void **state) {
+  (void)state;
+  for (int64_t nth = 1;; nth++) {
+    qe_graph *graph = NULL;
+    qe_alloc_fail_nth(nth);
+    qe_status status = read_text(open_net, &graph);
+    qe_alloc_fail_nth(0);
+    if (status == QE_OK) {
+      assert_true(nth > 10);
+      qe_graph_free(graph);
+      return;
+    }
+    assert_int_equal(status, QE_NO_MEMORY);
+    assert_null(graph);
+  }
+}
+
 /* ---- models ---- */
 
 static void write_file(const char *path, const char *text) {
@@ -314,9 +332,10 @@ static void models_carry_their_description(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(the_zoo_survives_its_text), cmocka_unit_test(odd_networks_survive_their_text),
-      cmocka_unit_test(bits_that_are_left_open),   cmocka_unit_test(errors_say_where_and_what_is_near),
-      cmocka_unit_test(damaged_text_is_refused),   cmocka_unit_test(models_carry_their_description),
+      cmocka_unit_test(the_zoo_survives_its_text),      cmocka_unit_test(odd_networks_survive_their_text),
+      cmocka_unit_test(bits_that_are_left_open),        cmocka_unit_test(errors_say_where_and_what_is_near),
+      cmocka_unit_test(damaged_text_is_refused),        cmocka_unit_test(memory_that_is_not_there),
+      cmocka_unit_test(models_carry_their_description),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }
