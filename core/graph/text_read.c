@@ -1,7 +1,7 @@
 /* Reading descriptions of graphs: lines become nodes. One pass over the bytes, which need not end in a 0; memory grows
  * with the number of nodes only. Every failure says where it is and, for a word that is not known, which is nearest. */
 #include "core/base/nearest.h"
-#include "core/graph/text_reader.h"
+#include "core/graph/text_reader_parts.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Words and values of a description, and what is said when they are wrong. */
 #include "core/base/nearest.h"
-#include "core/graph/text_reader.h"
+#include "core/graph/text_reader_parts.h"
 
 #include <math.h>
 #include <stdio.h>

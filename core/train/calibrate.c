@@ -79,7 +79,7 @@ static qe_status fit_activations(qe_model *model, const qe_session *session, qe_
 }
 
 static int64_t values_of_an_image(const qe_graph *graph) {
-  int64_t values = 0;
+  int64_t values = 1;
   for (size_t i = 0; i < graph->nodes; i++) values += qe_count(&graph->node[i].output);
   return values;
 }

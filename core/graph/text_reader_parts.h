@@ -1,6 +1,6 @@
 /* The reader of descriptions: its place in the text, words and values (text_values.c), lines (text_read.c). */
-#ifndef QE_GRAPH_TEXT_READER_H
-#define QE_GRAPH_TEXT_READER_H
+#ifndef QE_GRAPH_TEXT_READER_PARTS_H
+#define QE_GRAPH_TEXT_READER_PARTS_H
 
 #include "core/base/nearest.h"
 #include "core/graph/text_parts.h"
