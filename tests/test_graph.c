@@ -344,8 +344,9 @@ static void text_dump(void **state) {
     assert_int_equal(count_lines(file, start), 1);
   }
   assert_int_equal(count_lines(file, "bits=3 rule=lsq grid=signed per_channel"), 3);
-  assert_int_equal(count_lines(file, "bits=6 rule=lsq grid=unsigned step_shift=2 step=wide.step"), 1);
-  assert_int_equal(count_lines(file, "low = quant(wide) shape=8x8x8 bits=4"), 1);
+  assert_int_equal(count_lines(file, "bits=6 rule=lsq grid=unsigned step_shift=2\n"), 1);
+  assert_int_equal(
+      count_lines(file, "low = quant(wide) shape=8x8x8 bits=4 rule=lsq grid=unsigned round_up step=wide.step"), 1);
   assert_int_equal(count_lines(file, "kernel=3x3 stride=1x1 pad=1,1,1,1"), 2);
   fclose(file);
   qe_graph_free(g);

@@ -145,6 +145,19 @@ static void test_resnet_w2a2_shortcut_b_per_channel(void **state) {
   check_twins(spec, 4, 0.1); /* hardly trained, it magnifies a flipped code twofold a layer */
 }
 
+/* Codes of both signs on the skip connection, and batch norm that reads codes. */
+static void test_preresnet_w4a4(void **state) {
+  (void)state;
+  check_twins(spec_of("preresnet20", 4, 4), 1, 0.02);
+}
+
+static void test_preresnet_w3a3_shortcut_b(void **state) {
+  (void)state;
+  qe_model_spec spec = spec_of("preresnet20", 3, 3);
+  spec.shortcut = 'B';
+  check_twins(spec, 2, 0.05);
+}
+
 static void test_mlp_dorefa(void **state) {
   (void)state;
   qe_model_spec spec = spec_of("mlp", 4, 4);
@@ -209,6 +222,8 @@ int main(void) {
       cmocka_unit_test(test_resnet_w8a8),
       cmocka_unit_test(test_resnet_w4a4),
       cmocka_unit_test(test_resnet_w2a2_shortcut_b_per_channel),
+      cmocka_unit_test(test_preresnet_w4a4),
+      cmocka_unit_test(test_preresnet_w3a3_shortcut_b),
       cmocka_unit_test(test_mlp_dorefa),
       cmocka_unit_test(test_the_zoo_lowers),
       cmocka_unit_test(test_refusals_name_the_layer),

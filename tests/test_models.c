@@ -8,6 +8,10 @@ static qe_graph *build(const qe_model_spec *spec) {
   return graph;
 }
 
+static int input_bits(const qe_graph *graph, const char *layer) {
+  return qe_graph_bits(graph, graph->node[qe_graph_find_node(graph, layer)].input[0]);
+}
+
 static qe_model_spec quantized(const char *name, int weights, int activations) {
   qe_model_spec spec = qe_model_default(name);
   spec.bits.weights = weights;
@@ -74,6 +78,83 @@ static void exact_counts(void **state) {
   qe_graph_free(graph);
 }
 
+/* Exact counts of published implementations and papers; docs/models.md names the sources. */
+static void counts_of_the_others(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    char shortcut;
+    int64_t params, macs; /* macs 0: not published for convolutions and linear layers alone */
+  } published[] = {
+      {"preresnet20", 'B', 272282, 0},
+      {"preresnet56", 'B', 855578, 0},
+      {"preresnet110", 'B', 1730522, 0},
+      {"mobilenet-v2-cifar", 'A', 2236682, 87976448},
+      {"resnet18", 'B', 11689512, 1814073344},
+      {"resnet34", 'B', 21797672, 3663761408},
+      {"resnet50", 'B', 25557032, 4089184256},
+      {"mobilenet-v2", 'A', 3504872, 300774272},
+      /* torchvision's 61,100,840 with gamma and beta of two hidden linear layers and five convolutions for their bias
+       */
+      {"alexnet", 'A', 61100840 + 1152 + 2 * 4096, 714188480},
+      {"lenet5", 'A', 61706, 416520},
+      {"lenet5-caffe", 'A', 431080, 2293000},
+  };
+  for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+    qe_model_spec spec = qe_model_default(published[i].name);
+    if (strstr(spec.name, "preresnet"))
+      spec.shortcut = 'B';
+    else
+      assert_int_equal(spec.shortcut, published[i].shortcut);
+    qe_graph *graph = build(&spec);
+    qe_cost cost = qe_graph_cost(graph, -1);
+    if (cost.params != published[i].params) fail_msg("%s has %lld parameters", spec.name, (long long)cost.params);
+    if (published[i].macs && cost.macs != published[i].macs)
+      fail_msg("%s has %lld multiply-adds", spec.name, (long long)cost.macs);
+    qe_graph_free(graph);
+  }
+}
+
+/* By hand: the papers give figures of two digits (4.6 M, 0.61 G). */
+static void counts_of_vgg_small(void **state) {
+  (void)state;
+  static const int64_t channels[] = {3, 128, 128, 256, 256, 512, 512}, pixels[] = {1024, 1024, 256, 256, 64, 64};
+  int64_t params = 512 * 16 * 10 + 10, macs = 512 * 16 * 10;
+  for (int i = 0; i < 6; i++) {
+    params += channels[i] * channels[i + 1] * 9 + 2 * channels[i + 1];
+    macs += channels[i] * channels[i + 1] * 9 * pixels[i];
+  }
+  qe_model_spec spec = qe_model_default("vgg-small");
+  qe_graph *graph = build(&spec);
+  assert_int_equal(qe_graph_cost(graph, -1).params, params);
+  assert_int_equal(qe_graph_cost(graph, -1).macs, macs);
+  qe_graph_free(graph);
+}
+
+/* The bare sum has codes of both signs at the residual bits, and nothing but batch norm and the add reads it. */
+static void pre_activation_streams(void **state) {
+  (void)state;
+  qe_model_spec spec = quantized("preresnet20", 2, 2);
+  qe_graph *graph = build(&spec);
+  const qe_node_info *sum = &graph->node[qe_graph_find_node(graph, "stage1.0.sum")];
+  assert_int_equal(sum->quantizer.bits, 8);
+  assert_int_equal(sum->quantizer.grid, QE_GRID_SIGNED);
+  assert_int_equal(sum->consumers, 2);
+  assert_int_equal(input_bits(graph, "stage1.1.conv1"), 2);
+  assert_int_equal(input_bits(graph, "stage3.2.conv2"), 2);
+  qe_graph_free(graph);
+
+  spec = quantized("mobilenet-v2", 4, 4);
+  graph = build(&spec);
+  const qe_node_info *low = &graph->node[qe_graph_find_node(graph, "block2.sum_low")];
+  assert_int_equal(low->quantizer.grid, QE_GRID_SIGNED);
+  assert_int_equal(low->quantizer.bits, 4); /* block 3 adds to it */
+  assert_int_equal(qe_graph_bits(graph, qe_graph_find_node(graph, "block2.sum")), 8);
+  assert_int_equal(qe_graph_find_node(graph, "block3.sum_low"), -1); /* block 4 does not */
+  assert_int_equal(input_bits(graph, "block4.expand"), 4);
+  qe_graph_free(graph);
+}
+
 static void shapes_of_the_last_layers(void **state) {
   (void)state;
   qe_model_spec spec = qe_model_default("resnet20");
@@ -95,7 +176,7 @@ static void the_zoo_lists_its_names(void **state) {
     qe_model_spec spec = quantized(qe_model_name(count), 4, 4);
     qe_graph_free(build(&spec));
   }
-  assert_int_equal(count, 7);
+  assert_int_equal(count, 21);
   assert_null(qe_model_name(-1));
   qe_graph *graph = NULL;
   qe_model_spec spec = qe_model_default("resnet21");
@@ -108,9 +189,6 @@ static void the_zoo_lists_its_names(void **state) {
 
 static int weight_bits(const qe_graph *graph, const char *layer) {
   return graph->node[qe_graph_find_node(graph, layer)].quantizer.bits;
-}
-static int input_bits(const qe_graph *graph, const char *layer) {
-  return qe_graph_bits(graph, graph->node[qe_graph_find_node(graph, layer)].input[0]);
 }
 
 static void bits_of_every_layer(void **state) {
@@ -318,11 +396,13 @@ static void initial_weights(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(published_counts),          cmocka_unit_test(exact_counts),
-      cmocka_unit_test(shapes_of_the_last_layers), cmocka_unit_test(the_zoo_lists_its_names),
-      cmocka_unit_test(bits_of_every_layer),       cmocka_unit_test(residual_streams),
-      cmocka_unit_test(exceptions_by_layer),       cmocka_unit_test(bad_specs_are_refused),
-      cmocka_unit_test(steps_per_channel),         cmocka_unit_test(initial_weights),
+      cmocka_unit_test(published_counts),        cmocka_unit_test(exact_counts),
+      cmocka_unit_test(counts_of_the_others),    cmocka_unit_test(counts_of_vgg_small),
+      cmocka_unit_test(pre_activation_streams),  cmocka_unit_test(shapes_of_the_last_layers),
+      cmocka_unit_test(the_zoo_lists_its_names), cmocka_unit_test(bits_of_every_layer),
+      cmocka_unit_test(residual_streams),        cmocka_unit_test(exceptions_by_layer),
+      cmocka_unit_test(bad_specs_are_refused),   cmocka_unit_test(steps_per_channel),
+      cmocka_unit_test(initial_weights),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,7 +85,7 @@ static qe_status new_model(const char *name, const qe_bits *bits, const qe_datas
   spec.channels = source->channels;
   spec.classes = source->classes;
   spec.bits = *bits;
-  return qe_model_new(&spec, 1, out);
+  return qe_model_new_named(&spec, 1, out);
 }
 
 /* ---- calibration ---- */

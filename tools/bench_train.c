@@ -5,6 +5,8 @@
 #include "tools/bench_train.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/train/trainer.h"
 #include "tools/setup.h"
 
 #include <math.h>
@@ -55,12 +57,12 @@ static qe_status make_model(const bench *b, bool quantized, entry *e) {
   spec.channels = b->data->channels;
   spec.classes = b->data->classes;
   int weights = (int)qe_option_int(b->options, "weight-bits"), activations = (int)qe_option_int(b->options, "act-bits");
-  snprintf(e->row.name, sizeof e->row.name, "%s-float", spec.name);
+  snprintf(e->row.name, sizeof e->row.name, "%s-float", qe_path_name(spec.name));
   if (quantized) {
     spec.bits = (qe_bits){.weights = weights, .activations = activations, .edges = 8, .residual = 8};
-    snprintf(e->row.name, sizeof e->row.name, "%s-w%da%d", spec.name, weights, activations);
+    snprintf(e->row.name, sizeof e->row.name, "%s-w%da%d", qe_path_name(spec.name), weights, activations);
   }
-  QE_TRY(qe_model_new(&spec, 1, &e->model));
+  QE_TRY(qe_model_new_named(&spec, 1, &e->model));
   return qe_fit_steps(e->device, e->model, b->data, 1);
 }
 

@@ -80,9 +80,10 @@ static qe_status read_rule(const qe_options *options, const char *name, qe_rule 
   return qe_fail(QE_USAGE, "--%s: no rule is called %s", name, text);
 }
 
-static qe_status read_spec(const qe_options *options, const qe_dataset *data, qe_model_spec *spec) {
+static qe_status read_spec(const qe_options *options, qe_setup *setup, qe_model_spec *spec) {
+  const qe_dataset *data = setup->data;
   *spec = qe_model_default(qe_option_text(options, "model"));
-  spec->shortcut = qe_option_text(options, "shortcut")[0];
+  if (!qe_option_is(options, "shortcut", "auto")) spec->shortcut = qe_option_text(options, "shortcut")[0];
   spec->height = data->height;
   spec->width = data->width;
   spec->channels = data->channels;
@@ -95,7 +96,8 @@ static qe_status read_spec(const qe_options *options, const qe_dataset *data, qe
                          .per_channel = qe_option_flag(options, "per-channel"),
                          .layers = layers && *layers ? layers : NULL};
   QE_TRY(read_rule(options, "weight-quantizer", &spec->bits.weight_rule));
-  return read_rule(options, "act-quantizer", &spec->bits.activation_rule);
+  QE_TRY(read_rule(options, "act-quantizer", &spec->bits.activation_rule));
+  return qe_setup_net(options, setup, spec);
 }
 
 static qe_status read_schedule(const qe_options *options, double rate, qe_schedule *schedule) {
@@ -139,8 +141,8 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
 }
 
-static qe_status read_setting(const qe_options *options, qe_setting *setting) {
-  QE_TRY(read_spec(options, setting->data, &setting->spec));
+static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_setting *setting) {
+  QE_TRY(read_spec(options, setup, &setting->spec));
   const qe_bits *bits = &setting->spec.bits;
   bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
   QE_TRY(read_training(options, setting->data, quantized, &setting->options));
@@ -216,7 +218,7 @@ static qe_status dry_run(const qe_options *options, const qe_setting *setting, c
 
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
-  QE_TRY(read_setting(options, &setting));
+  QE_TRY(read_setting(options, setup, &setting));
   if (qe_option_flag(options, "dry-run")) return dry_run(options, &setting, config);
   watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
   qe_run_events events = {.context = &w,

@@ -76,9 +76,9 @@ const qe_option qe_option_table[] = {
      .help = "augmentation: mix images and labels in pairs, by shares from Beta(alpha, alpha); 0: off"},
 
     {.name = "model", .letter = 'm', .type = QE_OPTION_TEXT, .initial = "resnet20", .metavar = "NAME", .group = MODEL, .commands = "train bench",
-     .help = "network of the model zoo"},
-    {.name = "shortcut", .type = QE_OPTION_CHOICE, .initial = "A", .words = "A|B", .group = MODEL, .commands = "train",
-     .help = "residual networks where the shape changes: A subsamples and adds zero channels, B is a 1x1 convolution"},
+     .help = "network of the model zoo; or a file that describes one, FILE.net, as --dump writes it"},
+    {.name = "shortcut", .type = QE_OPTION_CHOICE, .initial = "auto", .words = "auto|A|B", .group = MODEL, .commands = "train",
+     .help = "residual networks where the shape changes: A subsamples and adds zero channels, B is a 1x1 convolution; auto: as published"},
     {.name = "weight-bits", .letter = 'w', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train bench",
      .help = "bits of a weight; 32: float"},
     {.name = "act-bits", .letter = 'a', .type = QE_OPTION_INT, .initial = "4", .range = {1, 8}, .words = "32", .metavar = "BITS", .group = MODEL, .commands = "train bench",

@@ -1,6 +1,9 @@
 /* Opening devices and data sets, and writing graph dumps, as the options ask. */
 #include "tools/setup.h"
 
+#include "core/base/alloc.h"
+#include "core/graph/text.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -47,10 +50,29 @@ qe_status qe_setup_open(const qe_options *options, double least_area, qe_setup *
 }
 
 void qe_setup_close(qe_setup *setup) {
+  qe_free(setup->net);
   qe_dataset_free(setup->data);
   qe_device_close(setup->device);
   qe_registry_close(setup->registry);
   memset(setup, 0, sizeof *setup);
+}
+
+qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec *spec) {
+  static const struct {
+    const char *option;
+    qe_text_bits bits;
+  } row[] = {{"weight-bits", QE_TEXT_WEIGHT},
+             {"act-bits", QE_TEXT_ACT},
+             {"first-last-bits", QE_TEXT_FIRST_LAST},
+             {"residual-bits", QE_TEXT_RESIDUAL}};
+  unsigned open_bits;
+  if (!qe_model_is_file(spec->name)) return QE_OK;
+  QE_TRY(qe_model_read_net(spec->name, spec, &open_bits, &setup->net));
+  for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+    if (qe_option_source(options, row[i].option) == QE_FROM_COMMAND && !(open_bits >> row[i].bits & 1))
+      return qe_fail(QE_USAGE, "--%s: %s says the bits of its layers itself; write bits=%s there to leave them open",
+                     row[i].option, spec->name, qe_text_bits_name(row[i].bits));
+  return QE_OK;
 }
 
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {

@@ -4,7 +4,7 @@
 
 #include "core/data/image_set.h"
 #include "core/dispatch/dispatch.h"
-#include "core/graph/graph.h"
+#include "core/models/models.h"
 #include "core/train/trainer.h"
 #include "tools/command.h"
 
@@ -12,6 +12,7 @@ typedef struct qe_setup {
   qe_registry *registry;
   qe_device *device;
   qe_dataset *data;
+  char *net; /* text of the description that --model names, if it names one */
 } qe_setup;
 
 /* Opens what --backend, --device, --threads and the options of data ask for. Says on stderr when the small built-in
@@ -25,6 +26,9 @@ QE_CHECKED qe_status qe_open_data(const qe_options *options, const char *name, d
 QE_CHECKED qe_status qe_hold_data(const qe_options *options, bool search, qe_dataset *data);
 /* The members that augmentation has in `train`; the others are left as they are. */
 void qe_read_augmentation(const qe_options *options, qe_train_options *train);
+/* Where --model names a file with a description, reads it into the spec, which must not outlive the setup. QE_USAGE
+ * when bits were given that the file does not leave open. */
+QE_CHECKED qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec *spec);
 
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);

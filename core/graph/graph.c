@@ -28,6 +28,16 @@ void qe_grid_range(qe_grid grid, int bits, int32_t *low, int32_t *high) {
   *high = range[grid][1];
 }
 
+qe_grid qe_weight_grid(qe_rule rule, int bits) {
+  static const qe_grid grid_of[QE_RULES] = {
+      [QE_RULE_LSQ] = QE_GRID_SIGNED,   [QE_RULE_PACT] = QE_GRID_SYMMETRIC, [QE_RULE_DOREFA] = QE_GRID_ODD,
+      [QE_RULE_L2] = QE_GRID_SYMMETRIC, [QE_RULE_L2_ODD] = QE_GRID_ODD,     [QE_RULE_MAX] = QE_GRID_SYMMETRIC};
+  /* One bit has no zero between two codes, on any rule's grid. Odd codes of 8 bits would not fit s8; the rule l2-odd
+   * asks for the best grid of its size, and there the signed one has a step as fine. */
+  if (bits == 1) return QE_GRID_ODD;
+  return rule == QE_RULE_L2_ODD && bits == 8 ? QE_GRID_SIGNED : grid_of[rule];
+}
+
 qe_window qe_square(int32_t kernel, int32_t stride, int32_t pad, int32_t channels) {
   return (qe_window){{kernel, kernel}, {stride, stride}, {1, 1}, {pad, pad, pad, pad}, 1, channels};
 }

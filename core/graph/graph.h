@@ -54,6 +54,8 @@ const char *qe_rule_name(qe_rule rule);
 const char *qe_grid_name(qe_grid grid);
 /* Smallest and largest code of a grid at `bits`. */
 void qe_grid_range(qe_grid grid, int bits, int32_t *low, int32_t *high);
+/* The grid on which a rule puts weights of so many bits. */
+qe_grid qe_weight_grid(qe_rule rule, int bits);
 
 /* Parameters lie in one flat f32 vector, group after group, so that an optimizer step is a call a group. */
 typedef enum qe_group {
@@ -155,7 +157,7 @@ qe_cost qe_graph_cost(const qe_graph *graph, qe_node node);
 /* Bits of the codes that a node's output carries: the quantiser's, 8 for the input image, 32 for float. */
 int qe_graph_bits(const qe_graph *graph, qe_node node);
 
-/* A line a node: name, layer, inputs, shape, attributes. */
+/* A line a node: name, layer, inputs, shape, attributes; text.h reads it again. */
 void qe_graph_dump(const qe_graph *graph, FILE *file);
 /* Graphviz source. */
 void qe_graph_dot(const qe_graph *graph, FILE *file);

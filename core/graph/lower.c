@@ -39,12 +39,22 @@ qe_status qe_lower_output(qe_lowering *lowering, qe_node node, qe_value *value) 
 }
 
 bool qe_lower_needs_gradient(const qe_lowering *lowering, qe_node node) {
-  const qe_node_info *info = &lowering->graph->node[node];
+  return lowering->needs_gradient[node];
+}
+
+static bool is_trained(const qe_graph *graph, const qe_node_info *info) {
   for (int i = 0; i < info->params; i++)
-    if (info->param[i] >= 0 && lowering->graph->param[info->param[i]].group != QE_GROUP_STATE) return true;
-  for (int i = 0; i < info->inputs; i++)
-    if (qe_lower_needs_gradient(lowering, info->input[i])) return true;
+    if (info->param[i] >= 0 && graph->param[info->param[i]].group != QE_GROUP_STATE) return true;
   return false;
+}
+
+static void find_gradients(qe_lowering *lowering) {
+  const qe_graph *graph = lowering->graph;
+  for (size_t n = 0; n < graph->nodes; n++) {
+    bool needs = is_trained(graph, &graph->node[n]);
+    for (int i = 0; i < graph->node[n].inputs; i++) needs |= lowering->needs_gradient[graph->node[n].input[i]];
+    lowering->needs_gradient[n] = needs;
+  }
 }
 
 qe_status qe_lower_add_gradient(qe_lowering *lowering, qe_node node, qe_value value) {
@@ -196,6 +206,7 @@ static void free_lowering(qe_lowering *lowering) {
   qe_free(lowering->saved[0]);
   qe_free(lowering->saved[1]);
   qe_free(lowering->late);
+  qe_free(lowering->needs_gradient);
 }
 
 static qe_status init_lowering(qe_lowering *lowering) {
@@ -207,6 +218,9 @@ static qe_status init_lowering(qe_lowering *lowering) {
     if (!*of_node[k]) return QE_NO_MEMORY;
     for (size_t i = 0; i < nodes; i++) (*of_node[k])[i] = QE_NO_VALUE;
   }
+  lowering->needs_gradient = QE_NEW_ARRAY(bool, nodes);
+  if (!lowering->needs_gradient) return QE_NO_MEMORY;
+  find_gradients(lowering);
   lowering->param = QE_NEW_ARRAY(qe_value, params + 1);
   lowering->param_gradient = QE_NEW_ARRAY(qe_value, params + 1);
   lowering->param_gradient_used = QE_NEW_ARRAY(bool, params + 1);

@@ -17,9 +17,10 @@ typedef struct qe_lowering {
   qe_value *param;    /* bound value of each parameter */
   qe_value *param_gradient;
   bool *param_gradient_used;
-  qe_value *weight;   /* conv, linear: the weights as used (quantised), kept for the backward pass */
-  qe_value *saved[2]; /* batch norm: mean and variance of each node */
-  qe_value *late;     /* pairs (from, to) of parameter gradients to be added at the end */
+  bool *needs_gradient; /* of each node: something trained lies at or below it */
+  qe_value *weight;     /* conv, linear: the weights as used (quantised), kept for the backward pass */
+  qe_value *saved[2];   /* batch norm: mean and variance of each node */
+  qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
   size_t lates, late_capacity;
 } qe_lowering;
 

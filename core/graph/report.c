@@ -1,4 +1,4 @@
-/* What a graph costs, and how it looks: parameters, multiply-adds, bit-operations, text and Graphviz dumps. */
+/* What a graph costs, and how it looks: parameters, multiply-adds, bit-operations, Graphviz dumps (text: text.c). */
 #include "core/graph/graph.h"
 #include "core/graph/layers.h"
 
@@ -45,43 +45,6 @@ qe_cost qe_graph_cost(const qe_graph *graph, qe_node node) {
     sum.bits += cost.bits;
   }
   return sum;
-}
-
-static void print_window(const qe_window *window, FILE *file) {
-  fprintf(file, " kernel=%dx%d stride=%dx%d", window->kernel[0], window->kernel[1], window->stride[0],
-          window->stride[1]);
-  if (window->pad[0] || window->pad[1] || window->pad[2] || window->pad[3])
-    fprintf(file, " pad=%d,%d,%d,%d", window->pad[0], window->pad[1], window->pad[2], window->pad[3]);
-  if (window->dilation[0] != 1 || window->dilation[1] != 1)
-    fprintf(file, " dilation=%dx%d", window->dilation[0], window->dilation[1]);
-  if (window->groups > 1) fprintf(file, " groups=%d", window->groups);
-}
-
-static void print_quantizer(const qe_graph *graph, const qe_node_info *info, FILE *file) {
-  const qe_quantizer *quantizer = &info->quantizer;
-  if (quantizer->bits == QE_FLOAT_BITS || quantizer->bits == 0) return;
-  fprintf(file, " bits=%d rule=%s grid=%s", quantizer->bits, qe_rule_name(quantizer->rule),
-          qe_grid_name(quantizer->grid));
-  if (quantizer->per_channel) fputs(" per_channel", file);
-  if (quantizer->step_shift) fprintf(file, " step_shift=%d", quantizer->step_shift);
-  if (quantizer->round_up) fputs(" round_up", file);
-  if (info->layer == &qe_layer_quant) fprintf(file, " step=%s", graph->param[info->param[QE_QUANT_STEP]].name);
-}
-
-void qe_graph_dump(const qe_graph *graph, FILE *file) {
-  for (size_t i = 0; i < graph->nodes; i++) {
-    const qe_node_info *info = &graph->node[i];
-    fprintf(file, "%s = %s(", info->name, info->layer->name);
-    for (int k = 0; k < info->inputs; k++) fprintf(file, "%s%s", k ? ", " : "", graph->node[info->input[k]].name);
-    fprintf(file, ") shape=%dx%dx%d", info->output.dim[QE_H], info->output.dim[QE_W], info->output.dim[QE_C]);
-    if (info->attrs.window.kernel[0]) print_window(&info->attrs.window, file);
-    if (info->layer == &qe_layer_subsample) fprintf(file, " stride=%d", info->attrs.window.stride[0]);
-    if (info->layer == &qe_layer_clamp)
-      fprintf(file, " low=%g high=%g", (double)info->attrs.low, (double)info->attrs.high);
-    if (is_weighted(info) && info->param[QE_CONV_BIAS] >= 0) fputs(" bias", file);
-    print_quantizer(graph, info, file);
-    fputc('\n', file);
-  }
 }
 
 static const char *colour(const qe_node_info *info) {

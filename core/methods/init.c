@@ -8,10 +8,14 @@ bool qe_method_quantizes(const qe_bits *bits) {
   return bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || (bits->layers && *bits->layers);
 }
 
+static bool same_text(const char *a, const char *b) {
+  return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
 static bool same_bits(const qe_bits *a, const qe_bits *b) {
   return a->weights == b->weights && a->activations == b->activations && a->edges == b->edges &&
          a->residual == b->residual && a->weight_rule == b->weight_rule && a->activation_rule == b->activation_rule &&
-         strcmp(a->layers ? a->layers : "", b->layers ? b->layers : "") == 0;
+         same_text(a->layers, b->layers);
 }
 
 /* A step belongs to its bits and rule: those of a network quantised otherwise are fitted anew. */
@@ -29,12 +33,15 @@ qe_status qe_method_take_init(const qe_setting *setting, qe_model *model) {
   qe_model_spec spec;
   QE_TRY(qe_tensors_read(setting->init, &tensors));
   qe_status status = qe_model_read_spec(tensors, setting->init, &spec);
-  if (status == QE_OK && (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
+  bool described = spec.net || model->spec.net; /* then parameters decide, by name and shape, whether it fits */
+  if (status == QE_OK && !described &&
+      (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
     status =
         qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
                 setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
   if (status == QE_OK) status = qe_model_take(model, tensors, setting->init);
-  if (status == QE_OK && !same_bits(&spec.bits, &model->spec.bits)) forget_steps(model);
+  bool same = status == QE_OK && same_text(spec.net, model->spec.net);
+  if (status == QE_OK && !(same && same_bits(&spec.bits, &model->spec.bits))) forget_steps(model);
   qe_tensors_free(tensors);
   return status;
 }

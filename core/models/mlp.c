@@ -16,7 +16,7 @@ qe_status qe_build_mlp(const qe_builder *builder, int hidden_layers) {
     snprintf(name[2], sizeof name[2], "relu%d", layer);
     snprintf(reader, sizeof reader, "fc%d", layer + 1);
     x = qe_add_linear(builder, name[0], x, 256, layer == 1 ? QE_EDGE_LAYER : QE_INNER_LAYER);
-    x = qe_graph_batch_norm(graph, name[1], x, 1e-5f, 0.1f);
+    x = qe_add_norm(builder, name[1], x);
     x = qe_add_activation(builder, name[2], x, reader, layer == hidden_layers ? QE_EDGE_LAYER : QE_INNER_LAYER);
   }
   char name[32];

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
+#include "core/graph/layers.h"
 
 #include <errno.h>
 #include <math.h>
@@ -60,9 +61,10 @@ void qe_model_init(qe_model *model, uint64_t seed) {
 
 static qe_status copy_spec(const qe_model_spec *from, qe_model_spec *to) {
   *to = *from;
-  to->bits.layers = NULL;
+  to->bits.layers = to->net = NULL;
   to->name = qe_strdup(from->name);
   if (!to->name) return QE_NO_MEMORY;
+  if (from->net && !(to->net = qe_strdup(from->net))) return QE_NO_MEMORY;
   if (from->bits.layers && !(to->bits.layers = qe_strdup(from->bits.layers))) return QE_NO_MEMORY;
   return QE_OK;
 }
@@ -76,6 +78,7 @@ void qe_model_free(qe_model *model) {
   qe_graph_free(model->graph);
   qe_free(model->values);
   free_text(model->spec.name);
+  free_text(model->spec.net);
   free_text(model->spec.bits.layers);
   qe_free(model);
 }
@@ -98,11 +101,21 @@ qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out)
   return QE_OK;
 }
 
+qe_status qe_model_new_named(const qe_model_spec *spec, uint64_t seed, qe_model **model) {
+  qe_model_spec own = *spec;
+  char *text = NULL;
+  unsigned open_bits;
+  if (qe_model_is_file(spec->name)) QE_TRY(qe_model_read_net(spec->name, &own, &open_bits, &text));
+  qe_status status = qe_model_new(&own, seed, model);
+  qe_free(text);
+  return status;
+}
+
 /* Rank and shape in the file: leading axes of extent 1 that a user does not expect are left out. */
-static int file_shape(const qe_param *param, int64_t *shape) {
+static int file_shape(const qe_graph *graph, const qe_param *param, int64_t *shape) {
   const int32_t *dim = param->desc.dim;
   if (param->group == QE_GROUP_WEIGHT) {
-    if (dim[QE_H] == 1 && dim[QE_W] == 1 && !strstr(param->name, "conv") && !strstr(param->name, "shortcut")) {
+    if (graph->node[param->node].layer == &qe_layer_linear) {
       shape[0] = dim[QE_N];
       shape[1] = dim[QE_C];
       return 2;
@@ -114,9 +127,9 @@ static int file_shape(const qe_param *param, int64_t *shape) {
   return 1;
 }
 
-static bool same_shape(const qe_param *param, const qe_named_tensor *tensor) {
+static bool same_shape(const qe_graph *graph, const qe_param *param, const qe_named_tensor *tensor) {
   int64_t shape[QE_MAX_RANK];
-  int rank = file_shape(param, shape);
+  int rank = file_shape(graph, param, shape);
   return tensor->dtype == QE_F32 && tensor->rank == rank &&
          memcmp(tensor->shape, shape, (size_t)rank * sizeof *shape) == 0;
 }
@@ -132,7 +145,7 @@ static qe_status say_shape(const qe_model *model, const qe_param *param, const q
                            const char *file) {
   char is[160], wanted[160];
   int64_t shape[QE_MAX_RANK];
-  int rank = file_shape(param, shape);
+  int rank = file_shape(model->graph, param, shape);
   shape_text(is, sizeof is, tensor->rank, tensor->shape);
   shape_text(wanted, sizeof wanted, rank, shape);
   return qe_fail(QE_FORMAT, "%s: tensor %s is %s%s, %s needs f32%s: is it a file of another model?", file, param->name,
@@ -153,7 +166,7 @@ qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *
                      param->name, model->spec.name);
     size_t bytes = qe_bytes(&param->desc);
     if (is_step(param) && tensor->bytes != bytes) continue; /* per tensor <-> per channel: to be fitted anew */
-    if (!same_shape(param, tensor)) return say_shape(model, param, tensor, file);
+    if (!same_shape(model->graph, param, tensor)) return say_shape(model, param, tensor, file);
     memcpy(qe_model_values(model, (int)i), tensor->data, bytes);
     param->initialised = true;
     const float *values = tensor->data;
@@ -174,6 +187,7 @@ static qe_status give_spec(const qe_model_spec *spec, qe_tensors *tensors) {
   char text[64];
   QE_TRY(qe_tensors_set_meta(tensors, "format", "qevo-gpu model 1"));
   QE_TRY(qe_tensors_set_meta(tensors, "model", spec->name));
+  if (spec->net) QE_TRY(qe_tensors_set_meta(tensors, "network", spec->net));
   snprintf(text, sizeof text, "%c", spec->shortcut);
   QE_TRY(qe_tensors_set_meta(tensors, "shortcut", text));
   snprintf(text, sizeof text, "%dx%dx%d", spec->height, spec->width, spec->channels);
@@ -195,8 +209,9 @@ qe_status qe_model_check_spec(const qe_model *model, const qe_tensors *tensors, 
   for (size_t i = 0; status == QE_OK && i < own->meta_count; i++) {
     const char *key = own->meta[i].key, *is = own->meta[i].value, *was = qe_tensors_get_meta(tensors, key);
     if (!was || strcmp(is, was) != 0)
-      status = qe_fail(QE_USAGE, "%s was made with %s '%s', this run has '%s': resume with the options of the run",
-                       file, key, was ? was : "", is);
+      status =
+          qe_fail(QE_USAGE, "%s was made with %s '%.80s', this run has '%.80s': resume with the options of the run",
+                  file, key, was ? was : "", is);
   }
   qe_tensors_free(own);
   return status;
@@ -207,7 +222,7 @@ qe_status qe_model_give(const qe_model *model, qe_tensors *tensors) {
     const qe_param *param = &model->graph->param[i];
     if (is_step(param) && !param->initialised) continue;
     int64_t shape[QE_MAX_RANK];
-    int rank = file_shape(param, shape);
+    int rank = file_shape(model->graph, param, shape);
     QE_TRY(qe_tensors_add(tensors, param->name, QE_F32, rank, shape, qe_model_values(model, (int)i)));
   }
   return give_spec(&model->spec, tensors);
@@ -252,6 +267,7 @@ qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_mod
   QE_TRY(read_text(tensors, file, "model", &spec->name));
   QE_TRY(read_text(tensors, file, "shortcut", &shortcut));
   QE_TRY(read_text(tensors, file, "input", &input));
+  spec->net = qe_tensors_get_meta(tensors, "network");
   spec->shortcut = shortcut[0];
   char rest;
   if (sscanf(input, "%5dx%5dx%5d%c", &spec->height, &spec->width, &spec->channels, &rest) != 3)

@@ -1,6 +1,7 @@
 /* The table of models, and reading a spec's exceptions by layer. */
 #include "core/models/models.h"
 
+#include "core/base/nearest.h"
 #include "core/graph/layers.h"
 #include "core/models/parts.h"
 
@@ -8,18 +9,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
+/* A row of the zoo; the shape of images and the number of classes are what it was published for. */
+typedef struct zoo_row {
   const char *name;
   qe_status (*build)(const qe_builder *builder, int size);
-  int size; /* residual blocks a stage; hidden layers */
-} zoo[] = {
-    {"resnet8", qe_build_resnet_cifar, 1},
-    {"resnet20", qe_build_resnet_cifar, 3},
-    {"resnet32", qe_build_resnet_cifar, 5},
-    {"resnet44", qe_build_resnet_cifar, 7},
-    {"resnet56", qe_build_resnet_cifar, 9},
-    {"resnet110", qe_build_resnet_cifar, 18},
-    {"mlp", qe_build_mlp, 2},
+  int size;      /* residual blocks a stage; layers; hidden layers; MobileNet-V2: 1 for CIFAR */
+  char shortcut; /* as published */
+  int32_t side, channels, classes;
+} zoo_row;
+
+static const zoo_row zoo[] = {
+    {"resnet8", qe_build_resnet_cifar, 1, 'A', 32, 3, 10},
+    {"resnet20", qe_build_resnet_cifar, 3, 'A', 32, 3, 10},
+    {"resnet32", qe_build_resnet_cifar, 5, 'A', 32, 3, 10},
+    {"resnet44", qe_build_resnet_cifar, 7, 'A', 32, 3, 10},
+    {"resnet56", qe_build_resnet_cifar, 9, 'A', 32, 3, 10},
+    {"resnet110", qe_build_resnet_cifar, 18, 'A', 32, 3, 10},
+    {"preresnet20", qe_build_preresnet, 3, 'A', 32, 3, 10},
+    {"preresnet32", qe_build_preresnet, 5, 'A', 32, 3, 10},
+    {"preresnet44", qe_build_preresnet, 7, 'A', 32, 3, 10},
+    {"preresnet56", qe_build_preresnet, 9, 'A', 32, 3, 10},
+    {"preresnet110", qe_build_preresnet, 18, 'A', 32, 3, 10},
+    {"vgg-small", qe_build_vgg_small, 0, 'A', 32, 3, 10},
+    {"mobilenet-v2-cifar", qe_build_mobilenet_v2, 1, 'A', 32, 3, 10},
+    {"resnet18", qe_build_resnet, 18, 'B', 224, 3, 1000},
+    {"resnet34", qe_build_resnet, 34, 'B', 224, 3, 1000},
+    {"resnet50", qe_build_resnet, 50, 'B', 224, 3, 1000},
+    {"mobilenet-v2", qe_build_mobilenet_v2, 0, 'A', 224, 3, 1000},
+    {"alexnet", qe_build_alexnet, 0, 'A', 224, 3, 1000},
+    {"lenet5", qe_build_lenet5, 0, 'A', 28, 1, 10},
+    {"lenet5-caffe", qe_build_lenet5_caffe, 0, 'A', 28, 1, 10},
+    {"mlp", qe_build_mlp, 2, 'A', 32, 3, 10},
 };
 enum { ZOO = sizeof zoo / sizeof *zoo };
 
@@ -27,13 +47,22 @@ const char *qe_model_name(int index) {
   return index >= 0 && index < ZOO ? zoo[index].name : NULL;
 }
 
+static const zoo_row *find_row(const char *name) {
+  for (int i = 0; name && i < ZOO; i++)
+    if (strcmp(zoo[i].name, name) == 0) return &zoo[i];
+  return NULL;
+}
+
 qe_model_spec qe_model_default(const char *name) {
+  static const zoo_row cifar = {.shortcut = 'A', .side = 32, .channels = 3, .classes = 10};
+  const zoo_row *row = find_row(name);
+  if (!row) row = &cifar;
   return (qe_model_spec){.name = name,
-                         .shortcut = 'A',
-                         .height = 32,
-                         .width = 32,
-                         .channels = 3,
-                         .classes = 10,
+                         .shortcut = row->shortcut,
+                         .height = row->side,
+                         .width = row->side,
+                         .channels = row->channels,
+                         .classes = row->classes,
                          .bits = {.weights = QE_FLOAT_BITS,
                                   .activations = QE_FLOAT_BITS,
                                   .edges = 8,
@@ -115,7 +144,7 @@ static qe_status check_spec(const qe_model_spec *spec) {
   if ((bits->edges != 0 && !valid_bits(bits->edges)) || !valid_bits(bits->residual))
     return qe_fail(QE_USAGE, "first and last layer bits %d, residual bits %d: each 1 to 8, or 32 for float",
                    bits->edges, bits->residual);
-  if (bits->activations != QE_FLOAT_BITS && bits->residual < bits->activations)
+  if (!spec->net && bits->activations != QE_FLOAT_BITS && bits->residual < bits->activations)
     return qe_fail(QE_USAGE, "residual bits %d: must not be below the activation bits, %d", bits->residual,
                    bits->activations);
   if (spec->shortcut != 'A' && spec->shortcut != 'B')
@@ -125,23 +154,31 @@ static qe_status check_spec(const qe_model_spec *spec) {
 }
 
 static qe_status say_unknown(const char *name) {
-  char list[256];
+  char list[512], hint[96] = "";
   size_t used = 0;
-  for (int i = 0; i < ZOO && used < sizeof list; i++)
+  qe_nearest nearest = {.word = name};
+  for (int i = 0; i < ZOO && used < sizeof list; i++) {
     used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", zoo[i].name);
-  return qe_fail(QE_USAGE, "no model is called '%s'; there are %s", name, list);
+    qe_nearest_offer(&nearest, zoo[i].name);
+  }
+  if (qe_nearest_name(&nearest)) snprintf(hint, sizeof hint, "did you mean %s? ", qe_nearest_name(&nearest));
+  return qe_fail(QE_USAGE, "no model is called '%.100s'; %sthere are %s, and files that end in .net", name, hint, list);
+}
+
+static qe_status build_row(const zoo_row *row, const qe_model_spec *spec, qe_graph **graph) {
+  QE_TRY(qe_graph_new(graph));
+  qe_builder builder = {*graph, spec};
+  QE_TRY(row->build(&builder, row->size));
+  return qe_graph_finish(*graph);
 }
 
 qe_status qe_model_build(const qe_model_spec *spec, qe_graph **out) {
-  int at = 0;
-  while (at < ZOO && strcmp(zoo[at].name, spec->name) != 0) at++;
-  if (at == ZOO) return say_unknown(spec->name);
+  const zoo_row *row = spec->net ? NULL : find_row(spec->name);
+  if (!row && !spec->net) return say_unknown(spec->name);
   QE_TRY(check_spec(spec));
-  qe_graph *graph;
-  QE_TRY(qe_graph_new(&graph));
-  qe_builder builder = {graph, spec};
-  qe_status status = zoo[at].build(&builder, zoo[at].size);
-  if (status == QE_OK) status = qe_graph_finish(graph);
+  qe_graph *graph = NULL;
+  unsigned open_bits;
+  qe_status status = row ? build_row(row, spec, &graph) : qe_build_net(spec, &graph, &open_bits);
   if (status == QE_OK) status = check_exceptions(graph, spec->bits.layers);
   if (status != QE_OK) {
     qe_graph_free(graph);

@@ -8,7 +8,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { CALIBRATION_IMAGES = 128, SAMPLES = 1 << 16 };
+enum { CALIBRATION_IMAGES = 128, SAMPLES = 1 << 16, WEIGHT_SAMPLES = 1 << 18 };
+static const int64_t kept_most = INT64_C(1) << 30; /* values of all nodes of all images that are kept at once */
 
 static float step_for(qe_rule rule, const float *values, int64_t count, const qe_attrs *attrs) {
   if (rule == QE_RULE_DOREFA) return 1.0f / (float)attrs->quant.high;
@@ -20,7 +21,16 @@ static bool step_missing(const qe_model *model, int param) {
   return param >= 0 && !model->graph->param[param].initialised;
 }
 
-static void fit_weights(qe_model *model, const qe_node_info *node) {
+/* Of large layers every so many weights decide: the least squared error takes a hundred passes over them. */
+static float weight_step(qe_rule rule, float *sample, const float *values, int64_t count, const qe_attrs *attrs) {
+  if (!sample || count <= WEIGHT_SAMPLES) return step_for(rule, values, count, attrs);
+  int64_t stride = count / WEIGHT_SAMPLES + 1, samples = 0;
+  stride += stride % 2 == 0; /* odd, so that all taps are met */
+  for (int64_t i = 0; i < count; i += stride) sample[samples++] = values[i];
+  return step_for(rule, sample, samples, attrs);
+}
+
+static qe_status fit_weights(qe_model *model, const qe_node_info *node) {
   int at = node->param[QE_CONV_STEP];
   const qe_param *weight = &model->graph->param[node->param[QE_CONV_WEIGHT]];
   const float *values = qe_model_values(model, node->param[QE_CONV_WEIGHT]);
@@ -28,8 +38,13 @@ static void fit_weights(qe_model *model, const qe_node_info *node) {
   qe_attrs attrs = qe_quant_attrs(&node->quantizer, &weight->desc);
   int64_t steps = qe_count(&model->graph->param[at].desc), each = qe_count(&weight->desc) / steps;
   qe_rule rule = node->quantizer.rule == QE_RULE_PACT ? QE_RULE_MAX : node->quantizer.rule;
-  for (int64_t i = 0; i < steps; i++) step[i] = step_for(rule, values + i * each, each, &attrs);
+  bool samples = each > WEIGHT_SAMPLES && rule != QE_RULE_MAX;
+  float *sample = samples ? QE_NEW_ARRAY(float, WEIGHT_SAMPLES) : NULL;
+  if (samples && !sample) return QE_NO_MEMORY;
+  for (int64_t i = 0; i < steps; i++) step[i] = weight_step(rule, sample, values + i * each, each, &attrs);
+  qe_free(sample);
   model->graph->param[at].initialised = true;
+  return QE_OK;
 }
 
 /* Of the quantisers that share a step, the one with the fewest bits decides. */
@@ -63,9 +78,17 @@ static qe_status fit_activations(qe_model *model, const qe_session *session, qe_
   return status;
 }
 
+static int64_t values_of_an_image(const qe_graph *graph) {
+  int64_t values = 1;
+  for (size_t i = 0; i < graph->nodes; i++) values += qe_count(&graph->node[i].output);
+  return values;
+}
+
 static qe_status fit_all_activations(qe_queue *queue, qe_model *model, qe_buffer *params, const qe_image_store *store,
                                      uint64_t seed) {
   int32_t images = store->images < CALIBRATION_IMAGES ? store->images : CALIBRATION_IMAGES;
+  int64_t most = kept_most / values_of_an_image(model->graph);
+  if (images > most) images = most > 0 ? (int32_t)most : 1;
   qe_lower_options lower = {.batch = images, .plain = true, .keep_outputs = true};
   qe_session session;
   QE_TRY(qe_session_new(queue, model->graph, &lower, params, NULL, store, &session));
@@ -94,7 +117,7 @@ qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *dat
     const qe_node_info *node = &model->graph->node[i];
     if (node->layer == &qe_layer_quant) activations |= step_missing(model, node->param[QE_QUANT_STEP]);
     bool weighted = node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
-    if (weighted && step_missing(model, node->param[QE_CONV_STEP])) fit_weights(model, node);
+    if (weighted && step_missing(model, node->param[QE_CONV_STEP])) QE_TRY(fit_weights(model, node));
   }
   if (!activations) return QE_OK;
   qe_queue *queue = NULL;
