@@ -101,8 +101,7 @@ static int write_all(int fd, const void *data, size_t bytes) {
   return 0;
 }
 
-/* Make a rename or a new file in `folder` durable. File systems that cannot sync a folder are left be. */
-static qe_status sync_folder(const char *folder) {
+qe_status qe_folder_sync(const char *folder) {
   qe_status status = QE_OK;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno == EACCES ? QE_OK : fail_errno(folder, "open the folder", errno);
@@ -131,7 +130,7 @@ qe_status qe_file_write_spans(const char *path, const qe_span *spans, size_t cou
     int error = write_part(part, spans, count);
     if (!error && rename(part, path) != 0) error = errno;
     if (error) unlink(part);
-    status = error ? fail_errno(path, "write", error) : sync_folder(folder);
+    status = error ? fail_errno(path, "write", error) : qe_folder_sync(folder);
   }
   qe_free(part);
   qe_free(folder);
@@ -151,34 +150,76 @@ static bool is_cut_short(int fd) {
   return pread(fd, &last, 1, info.st_size - 1) == 1 && last != '\n';
 }
 
-/* Append to an open file; 0 or errno. */
-static int append_text(int fd, const char *text) {
-  int error = write_all(fd, text, strlen(text));
-  if (!error && fdatasync(fd) != 0 && errno != EINVAL) error = errno;
+/* Append to an open file; 0 or errno. What a failure left of it is cut off again, as far as that can be done. */
+static int append_all(int fd, const void *data, size_t bytes, bool sync) {
+  struct stat before;
+  bool known = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
+  int error = write_all(fd, data, bytes);
+  if (!error && sync && fdatasync(fd) != 0 && errno != EINVAL) error = errno;
+  if (error && known && ftruncate(fd, before.st_size) != 0) return error;
   return error;
 }
 
-qe_status qe_file_append_line(const char *path, const char *line) {
-  qe_status status = QE_NO_MEMORY;
-  bool is_new = !qe_file_exists(path);
-  int error = 0;
-  char *text = NULL;
-  char *folder = qe_path_folder(path);
-  int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    error = errno;
-  } else {
-    text = qe_format("%s%s\n", is_cut_short(fd) ? "\n" : "", line);
-    if (text && folder) error = append_text(fd, text);
-    if (close(fd) != 0 && !error) error = errno;
-  }
-  if (error)
-    status = fail_errno(path, "append", error);
-  else if (text && folder)
-    status = is_new ? sync_folder(folder) : QE_OK;
-  qe_free(text);
+/* Open `path` to append to it, and note whether it was made. */
+static int open_to_append(const char *path, bool *is_new) {
+  *is_new = !qe_file_exists(path);
+  return open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+}
+
+/* Close what was appended to; `error`: of the appending. */
+static qe_status end_append(const char *path, int fd, int error, bool is_new) {
+  if (fd >= 0 && close(fd) != 0 && !error) error = errno;
+  if (error) return fail_errno(path, "append", error);
+  char *folder = is_new ? qe_path_folder(path) : NULL;
+  qe_status status = !is_new ? QE_OK : folder ? qe_folder_sync(folder) : QE_NO_MEMORY;
   qe_free(folder);
   return status;
+}
+
+qe_status qe_file_append(const char *path, const void *data, size_t bytes, bool sync) {
+  bool is_new;
+  int fd = open_to_append(path, &is_new);
+  return end_append(path, fd, fd < 0 ? errno : append_all(fd, data, bytes, sync), is_new && sync);
+}
+
+qe_status qe_file_append_line(const char *path, const char *line) {
+  bool is_new;
+  int fd = open_to_append(path, &is_new), error = fd < 0 ? errno : 0;
+  if (fd < 0) return end_append(path, fd, error, false);
+  char *text = qe_format("%s%s\n", is_cut_short(fd) ? "\n" : "", line);
+  if (text) error = append_all(fd, text, strlen(text), true);
+  qe_status status = end_append(path, fd, error, is_new);
+  if (!text) status = QE_NO_MEMORY;
+  qe_free(text);
+  return status;
+}
+
+qe_status qe_file_sync(const char *path) {
+  int error = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail_errno(path, "open", errno);
+  if (fsync(fd) != 0 && errno != EINVAL && errno != EROFS) error = errno;
+  close(fd);
+  return error ? fail_errno(path, "write", error) : QE_OK;
+}
+
+qe_status qe_file_cut(const char *path, int64_t bytes) {
+  struct stat info;
+  if (stat(path, &info) != 0 || info.st_size <= bytes) return QE_OK;
+  if (truncate(path, (off_t)bytes) != 0) return fail_errno(path, "shorten", errno);
+  return qe_file_sync(path);
+}
+
+int64_t qe_file_bytes(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 ? (int64_t)info.st_size : -1;
+}
+
+qe_status qe_file_rename(const char *from, const char *to) {
+  return rename(from, to) == 0 ? QE_OK : fail_errno(to, "write", errno);
+}
+
+qe_status qe_file_remove(const char *path) {
+  return unlink(path) == 0 || errno == ENOENT ? QE_OK : fail_errno(path, "remove", errno);
 }
 
 /* ---- folders ---- */

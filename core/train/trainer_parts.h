@@ -30,6 +30,7 @@ struct qe_trainer {
   int64_t step, updates; /* batches done of the running epoch; parameter updates done in all */
   double loss_sum;       /* of the running epoch */
   int64_t hits;
+  double rate, gradient_norm; /* of the last update */
 };
 
 /* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
