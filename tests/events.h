@@ -67,6 +67,8 @@ static inline uint64_t event_varint(event_bytes *from) {
 
 /* One field: its number; the value of a number in *value, the bytes of others in *inner. False at the end. */
 static inline bool event_field(event_bytes *from, int *field, uint64_t *value, event_bytes *inner) {
+  *value = 0;
+  *inner = (event_bytes){NULL, NULL};
   if (from->at == from->end) return false;
   uint64_t key = event_varint(from);
   *field = (int)(key >> 3);
@@ -162,7 +164,7 @@ static inline void read_event(event_bytes from, bool first, event_list *list) {
     if (field == 2) step = (int64_t)value;
     if (field == 3) versioned = inner.end - inner.at == 13 && memcmp(inner.at, "brain.Event:2", 13) == 0;
     if (field == 5) summary = inner;
-    if (field == 7) starts = event_field(&inner, &field, &value, &inner) && value == 1;
+    if (field == 7) starts = event_field(&(event_bytes){inner.at, inner.end}, &field, &value, &inner) && value == 1;
   }
   assert_true(timed);
   assert_int_equal(versioned, first);

@@ -19,7 +19,7 @@ static int remove_folder(void **state) {
 static void add_steps(qe_board *board, int64_t from, int64_t to) {
   for (int64_t step = from; step <= to; step++) {
     qe_board_scalar(board, "loss/train", 1.0 / (double)step);
-    qe_board_scalar(board, "rate", step == 3 ? NAN : 0.5);
+    qe_board_scalar(board, "rate", step == 3 ? (double)NAN : 0.5);
     OK(qe_board_flush(board, step));
   }
 }
@@ -103,7 +103,7 @@ static void failures_show_when_flushed(void **state) {
   event_list *list = read_events(folder);
   assert_int_equal(list->scalars, 4);
   free(list);
-  assert_int_equal(qe_board_open("/nowhere/at/all", NULL, &board), QE_IO);
+  assert_int_equal(qe_board_open("/nowhere/at/all", NULL, &board), QE_NOT_FOUND);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)

@@ -46,6 +46,9 @@ QE_CHECKED qe_status qe_folder_sync(const char *folder);
 /* Make the folder and those above it that are missing. */
 QE_CHECKED qe_status qe_make_folders(const char *path);
 
+/* For others' calls on files: "PATH: cannot WHAT: " and what errno says, with the cure. QE_NOT_FOUND or QE_IO. */
+qe_status qe_file_fail(const char *path, const char *what, int error);
+
 /* Whether something that may be looked at is there, of whatever kind; whether it is a folder. */
 bool qe_file_exists(const char *path);
 bool qe_folder_exists(const char *path);

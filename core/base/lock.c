@@ -38,8 +38,7 @@ qe_status qe_folder_lock(const char *folder, int *lock) {
   qe_status status = QE_OK;
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd < 0) {
-    status = qe_file_append(path, "", 0, false); /* the same failure, with its message */
-    if (status == QE_OK) status = qe_fail(QE_IO, "%s: cannot open", path);
+    status = qe_file_fail(path, "open", errno);
   } else if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
     write_holder(fd);
     *lock = fd;

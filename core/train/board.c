@@ -250,7 +250,7 @@ const qe_board_place *qe_board_where(const qe_board *board) {
 /* Remove the event files whose names come after `file`; "": all. */
 static qe_status remove_later(const char *folder, const char *file) {
   DIR *listing = opendir(folder);
-  if (!listing) return qe_fail(QE_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
+  if (!listing) return qe_file_fail(folder, "list the folder", errno);
   qe_status status = QE_OK;
   for (struct dirent *entry; status == QE_OK && (entry = readdir(listing));) {
     if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0 || strcmp(entry->d_name, file) <= 0) continue;

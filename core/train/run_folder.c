@@ -21,7 +21,7 @@ static bool is_part(const char *name) {
 /* The folder is locked, so whoever wrote them is gone. */
 static qe_status remove_parts(const char *folder) {
   DIR *listing = opendir(folder);
-  if (!listing) return qe_fail(QE_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
+  if (!listing) return qe_file_fail(folder, "list the folder", errno);
   qe_status status = QE_OK;
   for (struct dirent *entry; status == QE_OK && (entry = readdir(listing));) {
     if (!is_part(entry->d_name)) continue;
