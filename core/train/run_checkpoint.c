@@ -63,14 +63,17 @@ static qe_status check_sum(const qe_tensors *tensors, const char *path) {
 
 /* ---- finding ---- */
 
-bool qe_run_has_checkpoint(const qe_run *run) {
-  bool found = false;
-  for (int back = 0; back <= 1 && !found; back++) {
-    char *path = path_back(run, back);
-    found = path && qe_file_exists(path);
-    qe_free(path);
-  }
-  return found;
+/* Whether there is one `back` before the newest. */
+static qe_status look_back(const qe_run *run, int back, bool *there) {
+  char *path = path_back(run, back);
+  *there = path && qe_file_exists(path);
+  qe_free(path);
+  return path ? QE_OK : QE_NO_MEMORY;
+}
+
+qe_status qe_run_has_checkpoint(const qe_run *run, bool *has) {
+  QE_TRY(look_back(run, 0, has));
+  return *has ? QE_OK : look_back(run, 1, has); /* on file systems without links a kill can leave only that */
 }
 
 static qe_status read_back(const qe_run *run, int back, qe_tensors **tensors) {
@@ -144,36 +147,35 @@ static qe_status move_back(const qe_run *run, int back) {
   return status;
 }
 
-static bool exists_back(const qe_run *run, int back) {
-  char *path = path_back(run, back);
-  bool there = path && qe_file_exists(path);
-  qe_free(path);
-  return there;
-}
-
 /* The newest and those before it move one back, up to the first gap, so that to do this again after a kill changes
  * nothing more. */
 static qe_status make_room(const qe_run *run) {
+  int last = 1;
+  bool there = false;
   char *before = path_back(run, 1);
   if (!before) return QE_NO_MEMORY;
   bool linked = same_file(run->checkpoint, before);
   qe_free(before);
   if (linked || !qe_file_exists(run->checkpoint)) return QE_OK;
-  int last = 1;
-  while (last < run->options.keep - 1 && exists_back(run, last)) last++;
+  for (; last < run->options.keep - 1; last++) {
+    QE_TRY(look_back(run, last, &there));
+    if (!there) break;
+  }
   for (int back = last; back >= 1; back--) QE_TRY(move_back(run, back));
   return QE_OK;
 }
 
 /* Those that are more than to be kept. */
 static qe_status drop_older(const qe_run *run) {
-  qe_status status = QE_OK;
-  for (int back = run->options.keep > 1 ? run->options.keep : 1; status == QE_OK && exists_back(run, back); back++) {
+  for (int back = run->options.keep > 1 ? run->options.keep : 1;; back++) {
+    bool there = false;
+    QE_TRY(look_back(run, back, &there));
+    if (!there) return QE_OK;
     char *path = path_back(run, back);
-    status = path ? qe_file_remove(path) : QE_NO_MEMORY;
+    qe_status status = path ? qe_file_remove(path) : QE_NO_MEMORY;
     qe_free(path);
+    QE_TRY(status);
   }
-  return status;
 }
 
 static qe_status put_in_place(qe_run *run, const char *fresh, bool interim) {
@@ -219,9 +221,10 @@ qe_status qe_run_save_state(qe_run *run, qe_tensors *tensors, const char *phase,
 
 qe_status qe_run_explain(const qe_run *run, qe_status status) {
   if (status != QE_IO && status != QE_DEVICE && status != QE_NO_MEMORY) return status;
-  if (!run->checkpoint || !qe_run_has_checkpoint(run)) return status;
+  bool has = false;
   char why[1024];
   snprintf(why, sizeof why, "%s", qe_message());
+  if (!run->checkpoint || qe_run_has_checkpoint(run, &has) != QE_OK || !has) return qe_fail(status, "%s", why);
   return qe_fail(status, "%s. The last checkpoint is whole: go on with --resume --out %s", why, run->options.folder);
 }
 

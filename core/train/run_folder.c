@@ -91,7 +91,9 @@ static qe_status resume(qe_run *run) {
 }
 
 static qe_status start(qe_run *run) {
-  if (qe_run_has_checkpoint(run) || qe_file_exists(run->metrics))
+  bool has = false;
+  QE_TRY(qe_run_has_checkpoint(run, &has));
+  if (has || qe_file_exists(run->metrics))
     return qe_fail(QE_USAGE, "%s holds a run already: add --resume to go on with it, or choose another --out",
                    run->options.folder);
   QE_TRY(qe_board_open(run->options.folder, NULL, &run->board));

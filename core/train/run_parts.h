@@ -31,7 +31,7 @@ double qe_run_clock(void); /* seconds */
 /* The newest sound checkpoint of the folder into run->resumed. QE_NOT_FOUND: there is none. */
 QE_CHECKED qe_status qe_run_find_checkpoint(qe_run *run);
 /* Whether there is one, sound or not. */
-bool qe_run_has_checkpoint(const qe_run *run);
+QE_CHECKED qe_status qe_run_has_checkpoint(const qe_run *run, bool *has);
 /* A number of the metadata of run->resumed, or `missing`. */
 int64_t qe_run_resumed_number(const qe_run *run, const char *key, int64_t missing);
 

@@ -1,5 +1,5 @@
 """Reads the event files of run folders with TensorBoard's own reader: the scalars are those of metrics.jsonl, no step
-comes twice, histograms count every weight. usage: tensorboard.py RUN..."""
+comes twice, histograms count every weight. usage: read_tensorboard.py RUN..."""
 import json
 import os
 import sys
