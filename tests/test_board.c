@@ -106,6 +106,24 @@ static void failures_show_when_flushed(void **state) {
   assert_int_equal(qe_board_open("/nowhere/at/all", NULL, &board), QE_NOT_FOUND);
 }
 
+/* A damaged or foreign checkpoint names another file: that is left alone. */
+static void other_files_are_not_cut(void **state) {
+  (void)state;
+  static const char *const names[] = {"config.yaml", "../x", "events.out.tfevents.1/../config.yaml"};
+  char path[FIXTURE_PATH + 16];
+  snprintf(path, sizeof path, "%s/config.yaml", folder);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    qe_board *board;
+    qe_board_place place = {.step = 3};
+    OK(qe_file_write(path, "seed: 1\n", 8));
+    snprintf(place.file, sizeof place.file, "%s", names[i]);
+    OK(qe_board_open(folder, &place, &board));
+    assert_string_equal(qe_board_where(board)->file, "");
+    qe_board_close(board);
+    assert_int_equal(qe_file_bytes(path), 8);
+  }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void) {
@@ -113,6 +131,7 @@ int main(void) {
       TEST(values_are_read_back),
       TEST(resumed_runs_repeat_no_step),
       TEST(failures_show_when_flushed),
+      TEST(other_files_are_not_cut),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

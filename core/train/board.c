@@ -271,12 +271,17 @@ static qe_status cut_back(const char *folder, const qe_board_place *to) {
   return status;
 }
 
+/* A checkpoint may come from anywhere: no other file is cut. */
+static bool is_own_name(const char *file) {
+  return strncmp(file, prefix, sizeof prefix - 1) == 0 && !strchr(file, '/');
+}
+
 qe_status qe_board_open(const char *folder, const qe_board_place *from, qe_board **out) {
   static const qe_board_place start;
   qe_board *board = QE_NEW(qe_board);
   if (!board) return QE_NO_MEMORY;
   board->restarted = from != NULL;
-  board->place = from ? *from : start;
+  board->place = from && (!*from->file || is_own_name(from->file)) ? *from : start;
   board->folder = qe_strdup(folder);
   qe_status status = board->folder ? cut_back(folder, &board->place) : QE_NO_MEMORY;
   if (status != QE_OK) {

@@ -55,7 +55,7 @@ done:
 static void take_place(const qe_run *run, qe_board_place *place) {
   const char *file = qe_tensors_get_meta(run->resumed, "events_file");
   place->step = qe_run_resumed_number(run, "events_step", 0);
-  if (!file || strchr(file, '/') || strlen(file) >= sizeof place->file) return;
+  if (!file || strlen(file) >= sizeof place->file) return;
   snprintf(place->file, sizeof place->file, "%s", file);
   place->bytes = qe_run_resumed_number(run, "events_bytes", 0);
 }
