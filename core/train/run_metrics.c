@@ -123,7 +123,7 @@ static qe_status show_coded_layer(qe_run *run, const char *name, const qe_weight
 static void show_float_layer(qe_run *run, const char *name, const float *value, int64_t count) {
   char tag[160];
   int64_t cell[FLOAT_CELLS] = {0};
-  double edge[FLOAT_CELLS], low = INFINITY, high = -INFINITY;
+  double edge[FLOAT_CELLS], low = HUGE_VAL, high = -HUGE_VAL;
   for (int64_t i = 0; i < count; i++) {
     low = fmin(low, (double)value[i]);
     high = fmax(high, (double)value[i]);
@@ -176,24 +176,6 @@ qe_status qe_run_log_epoch(qe_run *run, const qe_model *model, const qe_epoch_re
 }
 
 /* ---- searches ---- */
-
-qe_status qe_run_generation(qe_run *run, const qe_search_report *report) {
-  if (run->board) {
-    const struct {
-      const char *tag;
-      double value; /* below 0: not known */
-    } scalars[] = {{"search/best", report->best},
-                   {"search/mean", report->mean},
-                   {"search/held_out", report->held_out},
-                   {"search/confident", report->confident},
-                   {"search/changed", (double)report->changed},
-                   {"images_per_second", report->images_per_second}};
-    for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
-      if (scalars[i].value >= 0) qe_board_scalar(run->board, scalars[i].tag, scalars[i].value);
-    QE_TRY(qe_board_flush(run->board, report->spent));
-  }
-  return run->events.generation ? run->events.generation(run->events.context, report) : QE_OK;
-}
 
 qe_status qe_run_show_network(qe_run *run, const qe_network *network, const qe_score *held_out, int64_t spent) {
   if (!run->board) return QE_OK;
