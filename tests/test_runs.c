@@ -106,12 +106,25 @@ static void on_note(void *context, const char *text) {
   snprintf(noted + used, sizeof noted - used, "%s\n", text);
 }
 
+static int steps_left; /* until the run is asked to stop; 0: it is not */
+
+static qe_status on_step(void *context, const char *phase, const qe_train_progress *progress) {
+  (void)context;
+  (void)phase;
+  (void)progress;
+  return steps_left > 0 && --steps_left == 0 ? QE_INTERRUPTED : QE_OK;
+}
+static qe_status on_generation(void *context, const qe_search_report *report) {
+  (void)report;
+  return on_step(context, NULL, NULL);
+}
+
 /* Start the run, or resume it where there is one. */
 static qe_status go(const kind *of, const char *run, const qe_run_options *usual) {
   char config[2 * FIXTURE_PATH];
   qe_setting setting = {.device = fixture_fast(), .data = data, .spec = small_spec(4)};
   qe_run_options options = *usual;
-  qe_run_events events = {.note = on_note};
+  qe_run_events events = {.progress = on_step, .generation = on_generation, .note = on_note};
   qe_result result;
   options.folder = run;
   snprintf(config, sizeof config, "%s/config.yaml", run);
@@ -245,6 +258,39 @@ static void rare_checkpoints_repeat_no_line(void **state) {
     if (is_killed(&gradient, hurt, &options, FAULT_KILL, at)) OK(go(&gradient, hurt, &options));
     compare_runs(whole, hurt, false);
   }
+}
+
+/* ---- stopped ---- */
+
+/* Asked to stop after each batch or generation, resumed, and once more two later. */
+static void check_stops(const kind *of, int least) {
+  qe_run_options options = usual_options();
+  run_whole(of, &options);
+  for (int step = 1;; step++) {
+    clear(hurt);
+    steps_left = step;
+    qe_status status = go(of, hurt, &options);
+    if (status == QE_OK) {
+      assert_true(step > least);
+      break;
+    }
+    assert_int_equal(status, QE_INTERRUPTED);
+    assert_non_null(strstr(qe_message(), "go on with --resume --out"));
+    steps_left = 2;
+    status = go(of, hurt, &options);
+    steps_left = 0;
+    if (status == QE_INTERRUPTED) OK(go(of, hurt, &options));
+    compare_runs(whole, hurt, false);
+  }
+  steps_left = 0;
+  clear(hurt);
+  clear(whole);
+}
+
+static void stopped_after_each_step(void **state) {
+  (void)state;
+  check_stops(&gradient, 24);
+  check_stops(&search, 8);
 }
 
 /* ---- failing calls ---- */
@@ -445,6 +491,7 @@ int main(void) {
       cmocka_unit_test(searches_killed_at_each_file_call),
       cmocka_unit_test(killed_at_random),
       cmocka_unit_test(searches_killed_at_random),
+      cmocka_unit_test(stopped_after_each_step),
       cmocka_unit_test(rare_checkpoints_repeat_no_line),
       cmocka_unit_test(every_call_can_fail),
       cmocka_unit_test(disks_can_be_full),
