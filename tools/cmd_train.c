@@ -6,6 +6,7 @@
 #include "tools/search_progress.h"
 #include "tools/setup.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,19 +14,29 @@
 
 static volatile sig_atomic_t stops;
 
-/* The first Ctrl-C ends the run after the batch at work, with a checkpoint; the second at once. */
+/* The first Ctrl-C (or SIGTERM of a scheduler, or SIGHUP of a closed terminal) ends the run after the batch or
+ * generation at work, with a checkpoint; the second at once. */
 static void on_signal(int number) {
+  static const char text[] = "\nstopping after this step, with a checkpoint; once more: at once\n";
+  int kept = errno;
   (void)number;
-  if (++stops > 1) _exit(130);
+  if (++stops > 1) _exit(qe_exit_code(QE_INTERRUPTED));
+  if (write(STDERR_FILENO, text, sizeof text - 1) < 0) errno = kept;
+  errno = kept;
 }
 
+/* Limits on file sizes and closed pipes show as failed writes, which have messages and cures. */
 static void catch_signals(void) {
-  struct sigaction action;
-  memset(&action, 0, sizeof action);
-  action.sa_handler = on_signal;
+  static const int stopping[] = {SIGINT, SIGTERM, SIGHUP}, ignored[] = {SIGXFSZ, SIGPIPE};
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, before;
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
+  for (size_t i = 0; i < sizeof stopping / sizeof *stopping; i++) {
+    bool hangup = stopping[i] == SIGHUP; /* nohup(1) has it ignored */
+    if (hangup && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN) continue;
+    sigaction(stopping[i], &action, NULL);
+  }
+  action.sa_handler = SIG_IGN;
+  for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) sigaction(ignored[i], &action, NULL);
 }
 
 /* ---- events ---- */
@@ -231,6 +242,9 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
                         .config = config,
                         .resume = qe_option_flag(options, "resume"),
                         .save_every = (int)qe_option_int(options, "save-every"),
+                        .save_steps = qe_option_int(options, "save-steps"),
+                        .save_minutes = qe_option_real(options, "save-minutes"),
+                        .keep = (int)qe_option_int(options, "keep"),
                         .log_every = (int)qe_option_int(options, "log-every")};
   if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
   QE_TRY(qe_run_open(&run, &events, &setting.run));
@@ -238,6 +252,7 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   qe_result result;
   qe_status status = method->run(&setting, &result);
   qe_progress_clear(&w.progress);
+  status = qe_run_explain(setting.run, status);
   qe_run_close(setting.run);
   return status == QE_OK ? print_result(options, setup, &result) : status;
 }

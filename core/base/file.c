@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* ---- messages ---- */
@@ -34,7 +35,7 @@ static const char *cure_of(int error) {
   }
 }
 
-static qe_status fail_errno(const char *path, const char *what, int error) {
+qe_status qe_file_fail(const char *path, const char *what, int error) {
   qe_status status = error == ENOENT ? QE_NOT_FOUND : QE_IO;
   return qe_fail(status, "%s: cannot %s: %s%s", path, what, strerror(error), cure_of(error));
 }
@@ -48,7 +49,7 @@ static qe_status read_all(int fd, const char *path, size_t limit, char **data, s
     QE_TRY(qe_reserve(data, capacity, *length + 2, 1));
     ssize_t got = read(fd, *data + *length, *capacity - *length - 1);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail_errno(path, "read", errno);
+    if (got < 0) return qe_file_fail(path, "read", errno);
     if (got == 0) return QE_OK;
     *length += (size_t)got;
   }
@@ -61,7 +62,7 @@ qe_status qe_file_read(const char *path, size_t limit, char **data, size_t *byte
   struct stat info;
   *data = NULL;
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fail_errno(path, "open", errno);
+  if (fd < 0) return qe_file_fail(path, "open", errno);
   if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
     if ((uintmax_t)info.st_size > limit) {
       status =
@@ -104,19 +105,43 @@ static int write_all(int fd, const void *data, size_t bytes) {
 qe_status qe_folder_sync(const char *folder) {
   qe_status status = QE_OK;
   int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno == EACCES ? QE_OK : fail_errno(folder, "open the folder", errno);
+  if (fd < 0) return errno == EACCES ? QE_OK : qe_file_fail(folder, "open the folder", errno);
   if (fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP && errno != EROFS)
-    status = fail_errno(folder, "sync the folder", errno);
+    status = qe_file_fail(folder, "sync the folder", errno);
   close(fd);
   return status;
+}
+
+enum { MOST_PIECES = 64 }; /* of a call; POSIX grants 16, Linux 1024 */
+
+/* The pieces from *first on that make one call, what *done bytes of the first were written of left out. */
+static int gather(const qe_span *spans, size_t count, size_t first, size_t done, struct iovec *piece) {
+  int pieces = 0;
+  for (size_t i = first; i < count && pieces < MOST_PIECES; i++) {
+    size_t skip = i == first ? done : 0;
+    piece[pieces].iov_base = (char *)(uintptr_t)spans[i].data + skip; /* only read from */
+    piece[pieces++].iov_len = spans[i].bytes - skip;
+  }
+  return pieces;
+}
+
+/* All spans, many a call; 0 or errno. */
+static int write_spans(int fd, const qe_span *spans, size_t count) {
+  struct iovec piece[MOST_PIECES];
+  for (size_t first = 0, done = 0; first < count;) {
+    ssize_t put = writev(fd, piece, gather(spans, count, first, done, piece));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return errno;
+    for (done += (size_t)put; first < count && done >= spans[first].bytes; first++) done -= spans[first].bytes;
+  }
+  return 0;
 }
 
 /* Write and sync `part`; 0 or errno. */
 static int write_part(const char *part, const qe_span *spans, size_t count) {
   int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
   if (fd < 0) return errno;
-  int error = 0;
-  for (size_t i = 0; i < count && !error; i++) error = write_all(fd, spans[i].data, spans[i].bytes);
+  int error = write_spans(fd, spans, count);
   if (!error && fsync(fd) != 0) error = errno;
   if (close(fd) != 0 && !error) error = errno;
   return error;
@@ -130,7 +155,7 @@ qe_status qe_file_write_spans(const char *path, const qe_span *spans, size_t cou
     int error = write_part(part, spans, count);
     if (!error && rename(part, path) != 0) error = errno;
     if (error) unlink(part);
-    status = error ? fail_errno(path, "write", error) : qe_folder_sync(folder);
+    status = error ? qe_file_fail(path, "write", error) : qe_folder_sync(folder);
   }
   qe_free(part);
   qe_free(folder);
@@ -150,34 +175,76 @@ static bool is_cut_short(int fd) {
   return pread(fd, &last, 1, info.st_size - 1) == 1 && last != '\n';
 }
 
-/* Append to an open file; 0 or errno. */
-static int append_text(int fd, const char *text) {
-  int error = write_all(fd, text, strlen(text));
-  if (!error && fdatasync(fd) != 0 && errno != EINVAL) error = errno;
+/* Append to an open file; 0 or errno. What a failure left of it is cut off again, as far as that can be done. */
+static int append_all(int fd, const void *data, size_t bytes, bool sync) {
+  struct stat before;
+  bool known = fstat(fd, &before) == 0 && S_ISREG(before.st_mode);
+  int error = write_all(fd, data, bytes);
+  if (!error && sync && fdatasync(fd) != 0 && errno != EINVAL) error = errno;
+  if (error && known && ftruncate(fd, before.st_size) != 0) return error;
   return error;
 }
 
-qe_status qe_file_append_line(const char *path, const char *line) {
-  qe_status status = QE_NO_MEMORY;
-  bool is_new = !qe_file_exists(path);
-  int error = 0;
-  char *text = NULL;
-  char *folder = qe_path_folder(path);
-  int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    error = errno;
-  } else {
-    text = qe_format("%s%s\n", is_cut_short(fd) ? "\n" : "", line);
-    if (text && folder) error = append_text(fd, text);
-    if (close(fd) != 0 && !error) error = errno;
-  }
-  if (error)
-    status = fail_errno(path, "append", error);
-  else if (text && folder)
-    status = is_new ? qe_folder_sync(folder) : QE_OK;
-  qe_free(text);
+/* Open `path` to append to it, and note whether it was made. */
+static int open_to_append(const char *path, bool *is_new) {
+  *is_new = !qe_file_exists(path);
+  return open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+}
+
+/* Close what was appended to; `error`: of the appending. */
+static qe_status end_append(const char *path, int fd, int error, bool is_new) {
+  if (fd >= 0 && close(fd) != 0 && !error) error = errno;
+  if (error) return qe_file_fail(path, "append", error);
+  char *folder = is_new ? qe_path_folder(path) : NULL;
+  qe_status status = !is_new ? QE_OK : folder ? qe_folder_sync(folder) : QE_NO_MEMORY;
   qe_free(folder);
   return status;
+}
+
+qe_status qe_file_append(const char *path, const void *data, size_t bytes, bool sync) {
+  bool is_new;
+  int fd = open_to_append(path, &is_new);
+  return end_append(path, fd, fd < 0 ? errno : append_all(fd, data, bytes, sync), is_new && sync);
+}
+
+qe_status qe_file_append_line(const char *path, const char *line) {
+  bool is_new;
+  int fd = open_to_append(path, &is_new), error = fd < 0 ? errno : 0;
+  if (fd < 0) return end_append(path, fd, error, false);
+  char *text = qe_format("%s%s\n", is_cut_short(fd) ? "\n" : "", line);
+  if (text) error = append_all(fd, text, strlen(text), true);
+  qe_status status = end_append(path, fd, error, is_new);
+  if (!text) status = QE_NO_MEMORY;
+  qe_free(text);
+  return status;
+}
+
+qe_status qe_file_sync(const char *path) {
+  int error = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return qe_file_fail(path, "open", errno);
+  if (fsync(fd) != 0 && errno != EINVAL && errno != EROFS) error = errno;
+  close(fd);
+  return error ? qe_file_fail(path, "write", error) : QE_OK;
+}
+
+qe_status qe_file_cut(const char *path, int64_t bytes) {
+  struct stat info;
+  if (stat(path, &info) != 0 || info.st_size <= bytes) return QE_OK;
+  if (truncate(path, (off_t)bytes) != 0) return qe_file_fail(path, "shorten", errno);
+  return qe_file_sync(path);
+}
+
+int64_t qe_file_bytes(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 ? (int64_t)info.st_size : -1;
+}
+
+qe_status qe_file_rename(const char *from, const char *to) {
+  return rename(from, to) == 0 ? QE_OK : qe_file_fail(to, "write", errno);
+}
+
+qe_status qe_file_remove(const char *path) {
+  return unlink(path) == 0 || errno == ENOENT ? QE_OK : qe_file_fail(path, "remove", errno);
 }
 
 /* ---- folders ---- */
@@ -193,7 +260,7 @@ qe_status qe_make_folders(const char *path) {
     if (*partial && mkdir(partial, 0777) != 0) {
       int error = errno;
       /* On read-only file systems and under foreign folders mkdir refuses before it sees that the folder is there. */
-      if (!qe_folder_exists(partial)) status = fail_errno(partial, "make the folder", error);
+      if (!qe_folder_exists(partial)) status = qe_file_fail(partial, "make the folder", error);
     }
     *at = end;
     if (!end) break;

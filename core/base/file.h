@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,13 +27,29 @@ QE_CHECKED qe_status qe_file_write(const char *path, const void *data, size_t by
 /* The same for `count` pieces one after the other. */
 QE_CHECKED qe_status qe_file_write_spans(const char *path, const qe_span *spans, size_t count);
 
+/* Append the bytes; what a failure left of them is cut off again. `sync`: they are durable when this returns. */
+QE_CHECKED qe_status qe_file_append(const char *path, const void *data, size_t bytes, bool sync);
 /* Append `line` and a newline in one write and sync. A last line that a crash cut short is ended first. */
 QE_CHECKED qe_status qe_file_append_line(const char *path, const char *line);
+/* Make what was written to a file durable. */
+QE_CHECKED qe_status qe_file_sync(const char *path);
+/* Shorten a file that is longer than `bytes`; others, and a file that is not there, are left as they are. */
+QE_CHECKED qe_status qe_file_cut(const char *path, int64_t bytes);
+/* Bytes of a file; -1: there is none. */
+int64_t qe_file_bytes(const char *path);
+/* Rename within a folder, over what is there; remove a file if it is there. Durable after qe_folder_sync. */
+QE_CHECKED qe_status qe_file_rename(const char *from, const char *to);
+QE_CHECKED qe_status qe_file_remove(const char *path);
+/* Make new, renamed and removed files of a folder durable. File systems that cannot do that are left be. */
+QE_CHECKED qe_status qe_folder_sync(const char *folder);
 
 /* Make the folder and those above it that are missing. */
 QE_CHECKED qe_status qe_make_folders(const char *path);
 /* Make a rename or a new file in the folder durable. File systems that cannot sync a folder are left be. */
 QE_CHECKED qe_status qe_folder_sync(const char *folder);
+
+/* For others' calls on files: "PATH: cannot WHAT: " and what errno says, with the cure. QE_NOT_FOUND or QE_IO. */
+qe_status qe_file_fail(const char *path, const char *what, int error);
 
 /* Whether something that may be looked at is there, of whatever kind; whether it is a folder. */
 bool qe_file_exists(const char *path);

@@ -219,8 +219,11 @@ qe_status qe_evolution_generation(qe_evolution *evolution, const qe_evolution_re
   qe_status status = QE_OK;
   if (evolution->events.generation) status = evolution->events.generation(evolution->events.context, evolution, &full);
   if (status != QE_OK && status != QE_INTERRUPTED) return status;
-  bool due = evolution->save_every > 0 && report->generation % evolution->save_every == 0;
-  if (save && (due || status == QE_INTERRUPTED)) QE_TRY(save_checkpoint(evolution, save, stage));
+  bool regular = evolution->save_every > 0 && report->generation % evolution->save_every == 0;
+  bool due = status == QE_INTERRUPTED || (evolution->events.due && evolution->events.due(evolution->events.context));
+  evolution->interim = !regular;
+  if (save && (regular || due)) QE_TRY(save_checkpoint(evolution, save, stage));
+  evolution->interim = false;
   return status;
 }
 

@@ -37,6 +37,7 @@ typedef struct qe_evolution_events {
   void (*note)(void *context, const char *text);
   /* A point at which the search can be taken up again: evolution->state holds all that is needed. */
   qe_status (*checkpoint)(void *context, const qe_evolution *evolution);
+  bool (*due)(void *context); /* whether a checkpoint is wanted now, beside those of save_every */
 } qe_evolution_events;
 
 struct qe_evolution {
@@ -53,6 +54,7 @@ struct qe_evolution {
   uint64_t seed;
   int64_t budget;     /* candidate-images of the whole search; 0: no bound */
   int32_t save_every; /* generations between checkpoints; 0: only when the search is interrupted */
+  bool interim;       /* the checkpoint being made is beside those: of an interruption, or since it was due */
   int stages_done;    /* of the list that qe_evolution_run got: the number of the one that runs */
   bool resumed;       /* it goes on with a search that was stopped */
   const char *stage;  /* that runs */

@@ -3,6 +3,7 @@
 #include "core/graph/integer.h"
 
 #include "core/base/alloc.h"
+#include "core/graph/codes.h"
 #include "core/graph/integer_parts.h"
 #include "core/graph/layers.h"
 
@@ -99,42 +100,18 @@ static qe_status lower_input(qe_int_lowering *l, qe_node node, qe_int_form *out)
 
 /* ---- convolution and linear ---- */
 
-/* Weight codes as the fake quantiser gives them, in its single-precision arithmetic (cpu_ref/quant.c). */
-static int32_t weight_code(const qe_quant *quant, float value, float step) {
-  float v = value / step, high = (float)quant->high;
-  float code = quant->odd ? 2.0f * rintf((v + high) / 2.0f) - high : rintf(v);
-  return code < (float)quant->low ? quant->low : code > high ? quant->high : (int32_t)code;
-}
-
-static float tanh_factor(const float *values, int64_t count) {
-  float largest = 0;
-  for (int64_t i = 0; i < count; i++) largest = fmaxf(largest, fabsf(tanhf(values[i])));
-  return largest > 0 ? 1 / largest : 0;
-}
-
-static qe_status make_weights(qe_int_lowering *l, const qe_node_info *node, qe_network_layer *layer) {
-  const qe_desc *desc = &l->graph->param[node->param[QE_CONV_WEIGHT]].desc;
-  const float *values = qe_int_param(l, node->param[QE_CONV_WEIGHT]);
-  const float *step = qe_int_param(l, node->param[QE_CONV_STEP]);
-  qe_attrs attrs = qe_quant_attrs(&node->quantizer, desc);
-  if (attrs.quant.low < -128 || attrs.quant.high > 127)
+static qe_status make_weights(const qe_int_lowering *l, qe_node at, qe_network_layer *layer) {
+  qe_weight_codes codes;
+  if (!qe_weight_codes_of(l->graph, l->values, at, &codes)) return qe_fail(QE_REFUSED, "its weights are float");
+  if (codes.low < -128 || codes.high > 127)
     return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser",
-                   attrs.quant.low, attrs.quant.high);
-  int64_t count = qe_count(desc), each = count / desc->dim[QE_N];
-  bool dorefa = node->quantizer.rule == QE_RULE_DOREFA;
-  float factor = dorefa ? tanh_factor(values, count) : 1;
-  layer->weight_desc = *desc;
+                   codes.low, codes.high);
+  layer->weight_desc = l->graph->param[l->graph->node[at].param[QE_CONV_WEIGHT]].desc;
   layer->weight_desc.dtype = QE_S8;
-  layer->grid = (qe_code_grid){.bits = node->quantizer.bits,
-                               .low = attrs.quant.low,
-                               .spacing = attrs.quant.odd ? 2 : 1,
-                               .high = attrs.quant.high};
-  layer->weight = qe_alloc((size_t)count);
+  layer->grid = (qe_code_grid){.bits = codes.bits, .low = codes.low, .spacing = codes.spacing, .high = codes.high};
+  layer->weight = qe_alloc((size_t)codes.count);
   if (!layer->weight) return QE_NO_MEMORY;
-  for (int64_t i = 0; i < count; i++) {
-    float value = dorefa ? tanhf(values[i]) * factor : values[i];
-    layer->weight[i] = (int8_t)weight_code(&attrs.quant, value, step[node->quantizer.per_channel ? i / each : 0]);
-  }
+  for (int64_t i = 0; i < codes.count; i++) layer->weight[i] = (int8_t)qe_weight_code(&codes, i);
   return QE_OK;
 }
 
@@ -170,7 +147,7 @@ static qe_status lower_weighted(qe_int_lowering *l, qe_node at, qe_int_form *out
     return qe_fail(QE_REFUSED, "a sum of %lld products can pass 32 bits", (long long)products);
   if (node->layer == &qe_layer_linear) layer.attrs.window = qe_square(1, 1, 0, node->attrs.window.channels);
   layer.output.dtype = QE_S32;
-  QE_TRY(make_weights(l, node, &layer));
+  QE_TRY(make_weights(l, at, &layer));
   int tensor;
   QE_TRY(qe_int_add_layer(l, node, &layer, &tensor));
   return weighted_form(l, at, tensor, in->scale[0][0], out);

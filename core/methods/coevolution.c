@@ -22,8 +22,8 @@ static qe_status read_kept(const qe_coevolution *s, const char *file, qe_network
 static qe_status check_phase(const qe_run *run) {
   const char *saved = qe_run_resumed_phase(run);
   if (saved && strcmp(saved, QE_COEVOLUTION_PHASE) == 0) return QE_OK;
-  return qe_fail(QE_USAGE, "the run to resume was not of the method %s, but of phase %s", QE_COEVOLUTION_PHASE,
-                 saved ? saved : "?");
+  return qe_fail(QE_USAGE, "%s was not of the method %s, but is of the phase %s: resume it with its own method",
+                 qe_run_resumed_from(run), QE_COEVOLUTION_PHASE, saved ? saved : "?");
 }
 
 /* Start and teacher: those of the run when it is resumed, else made and kept. */
@@ -90,8 +90,8 @@ static qe_status take_checkpoint(qe_coevolution *s) {
   const qe_tensors *tensors = qe_run_resumed(s->setting->run);
   if (!tensors) return QE_OK;
   QE_TRY(qe_coevolution_take_numbers(s, tensors));
-  QE_TRY(qe_evolution_resume(s->evolution, tensors, "the run's checkpoint"));
-  qe_run_drop_resumed(s->setting->run);
+  QE_TRY(qe_evolution_resume(s->evolution, tensors, qe_run_resumed_from(s->setting->run)));
+  QE_TRY(qe_run_drop_resumed(s->setting->run));
   qe_run_note(s->setting->run, "resumed after %" PRId64 " candidate-images, in stage %d",
               qe_evolution_spent(s->evolution), s->evolution->stages_done + 1);
   return QE_OK;

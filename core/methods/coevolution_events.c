@@ -102,6 +102,8 @@ qe_status qe_coevolution_between(void *context, qe_evolution *evolution) {
   }
   QE_TRY(log_stage(s));
   note_stage(s);
+  qe_score score = held_out_score(s, s->stage_loss, s->stage_hits);
+  QE_TRY(qe_run_show_network(s->setting->run, evolution->network, &score, qe_evolution_spent(evolution)));
   if (s->best && images > 0 && s->stage_loss >= s->best_loss) return QE_OK;
   qe_network_free(s->best);
   s->best = NULL;
@@ -237,13 +239,14 @@ void qe_coevolution_fill(const qe_coevolution *s, qe_result *result) {
   result->seconds = seconds_of(s);
 }
 
-/* The report, not more often than it is worth its time. */
+/* The report and TensorBoard's histograms, not more often than they are worth their time. */
 static qe_status report_now(qe_coevolution *s) {
   const double every = 20;
   qe_result result = {0};
   if (s->reported > 0 && seconds_of(s) - s->reported < every) return QE_OK;
   s->reported = seconds_of(s);
   qe_coevolution_fill(s, &result);
+  QE_TRY(qe_run_show_network(s->setting->run, s->evolution->network, NULL, qe_evolution_spent(s->evolution)));
   return qe_coevolution_report(s->setting, s->start, s->evolution->network, &result);
 }
 
@@ -253,11 +256,16 @@ static qe_status on_checkpoint(void *context, const qe_evolution *evolution) {
   qe_status status = tensors ? qe_evolution_give(evolution, tensors) : QE_NO_MEMORY;
   if (status == QE_OK) status = give_numbers(s, tensors);
   if (status == QE_OK) status = qe_run_save_network(s->setting->run, evolution->network, QE_LAST_FILE);
-  if (status == QE_OK) status = qe_run_save_state(s->setting->run, tensors, QE_COEVOLUTION_PHASE);
+  if (status == QE_OK) status = qe_run_save_state(s->setting->run, tensors, QE_COEVOLUTION_PHASE, evolution->interim);
   qe_tensors_free(tensors);
   return status == QE_OK ? report_now(s) : status;
 }
 
+static bool is_due(void *context) {
+  const qe_coevolution *s = context;
+  return qe_run_due(s->setting->run);
+}
+
 qe_evolution_events qe_coevolution_events(qe_coevolution *s) {
-  return (qe_evolution_events){s, on_generation, on_note, on_checkpoint};
+  return (qe_evolution_events){s, on_generation, on_note, on_checkpoint, is_due};
 }

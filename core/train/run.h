@@ -1,7 +1,9 @@
 /* A training run: its folder on disk, and the loop over epochs that every gradient method shares.
  *
- * Folder: config.yaml as resolved, metrics.jsonl (a line an epoch, or a step when asked), checkpoint.safetensors (the
- * whole state, replaced atomically), last.safetensors and best.safetensors (models). */
+ * Folder (docs/runs.md): config.yaml as resolved, metrics.jsonl (a line an epoch, or a step when asked), the same for
+ * TensorBoard, checkpoint.safetensors (the whole state, replaced atomically) and the ones before it, last.safetensors
+ * and best.safetensors (models). A process that is killed at any moment leaves a folder that can be resumed, and the
+ * resumed run ends as the undisturbed one does, bit for bit where the backend is deterministic. */
 #ifndef QE_TRAIN_RUN_H
 #define QE_TRAIN_RUN_H
 
@@ -46,21 +48,29 @@ typedef struct qe_run_events {
 } qe_run_events;
 
 typedef struct qe_run_options {
-  const char *folder; /* NULL: nothing is written */
-  const char *config; /* text of config.yaml; NULL: none */
-  bool resume;        /* go on from the folder's checkpoint */
-  int save_every;     /* epochs between checkpoints; 0: only at the end of a phase */
-  int log_every;      /* batches between step lines; 0: none */
+  const char *folder;  /* NULL: nothing is written */
+  const char *config;  /* text of config.yaml; NULL: none */
+  bool resume;         /* go on from the folder's checkpoint */
+  int save_every;      /* epochs between checkpoints; 0: only at the end of a phase */
+  int64_t save_steps;  /* batches between further ones within an epoch; 0: none */
+  double save_minutes; /* further ones where the last is as old as this; 0: none */
+  int keep;            /* the newest and how many before it are kept, together; below 1: 1 */
+  int log_every;       /* batches between step lines; 0: none */
 } qe_run_options;
 
 typedef struct qe_run qe_run;
 
-/* Makes the folder. Refuses a folder that already holds a run unless `resume`, and `resume` without a checkpoint. */
+/* Makes the folder and locks it until qe_run_close. QE_USAGE: another process has it, or it holds a run already and not
+ * `resume`. With `resume` the newest sound checkpoint is taken; a run that was stopped before its first one begins
+ * again; QE_NOT_FOUND where there is no run. What was logged after the checkpoint is cut off. The options' texts must
+ * outlive the run. */
 QE_CHECKED qe_status qe_run_open(const qe_run_options *options, const qe_run_events *events, qe_run **run);
 void qe_run_close(qe_run *run); /* NULL is fine */
 
 /* The phase that the checkpoint to resume from was in; NULL when the run starts anew. */
 const char *qe_run_resumed_phase(const qe_run *run);
+/* After a failure: the message with how to go on, where there is a checkpoint. Returns the status. */
+qe_status qe_run_explain(const qe_run *run, qe_status status);
 /* Tell a sentence to whoever watches; run NULL: to nobody. */
 void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
 
@@ -77,16 +87,22 @@ QE_CHECKED qe_status qe_run_save_model(const qe_run *run, const qe_model *model,
 
 /* ---- for methods that have a loop of their own ---- */
 
-/* Tell whoever watches about a generation; returns what they want: QE_OK or QE_INTERRUPTED. */
+/* Tell whoever watches and TensorBoard about a generation; returns what they want: QE_OK or QE_INTERRUPTED. */
 QE_CHECKED qe_status qe_run_generation(qe_run *run, const qe_search_report *report);
 /* Finish the JSON and append it to metrics.jsonl; without a folder it is dropped. */
 QE_CHECKED qe_status qe_run_append(qe_run *run, qe_json *json);
-/* Replace the checkpoint by the tensors, with `phase` and the length of metrics.jsonl added to their metadata: a
- * resumed run cuts off what was appended later. */
-QE_CHECKED qe_status qe_run_save_state(qe_run *run, qe_tensors *tensors, const char *phase);
-/* The checkpoint to resume from, or NULL; and drop it once it was taken over. */
+/* Replace the checkpoint by the tensors, with `phase` and where the logs end added to their metadata. `interim`: the
+ * next checkpoint takes its place, else this one is kept before it (options.keep). */
+QE_CHECKED qe_status qe_run_save_state(qe_run *run, qe_tensors *tensors, const char *phase, bool interim);
+/* Whether options.save_minutes have passed since the last checkpoint. */
+bool qe_run_due(const qe_run *run);
+/* The checkpoint to resume from, or NULL; its file; and drop it once it was taken over. */
 const qe_tensors *qe_run_resumed(const qe_run *run);
-void qe_run_drop_resumed(qe_run *run);
+const char *qe_run_resumed_from(const qe_run *run);
+QE_CHECKED qe_status qe_run_drop_resumed(qe_run *run);
+/* TensorBoard: histograms of the network's weight codes after `spent` candidate-images, and a score (NULL: none). */
+QE_CHECKED qe_status qe_run_show_network(qe_run *run, const qe_network *network, const qe_score *held_out,
+                                         int64_t spent);
 /* New text (qe_free): the path of a file in the folder; *path is NULL without a folder. */
 QE_CHECKED qe_status qe_run_path(const qe_run *run, const char *file, char **path);
 QE_CHECKED qe_status qe_run_save_network(const qe_run *run, const qe_network *network, const char *file);

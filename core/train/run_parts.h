@@ -2,16 +2,43 @@
 #ifndef QE_TRAIN_RUN_PARTS_H
 #define QE_TRAIN_RUN_PARTS_H
 
+#include "core/train/board.h"
 #include "core/train/run.h"
 
 struct qe_run {
   qe_run_options options;
   qe_run_events events;
+  int lock;                   /* on the folder; -1: none */
   char *metrics, *checkpoint; /* paths; NULL without a folder */
+  qe_board *board;            /* TensorBoard's events; NULL without a folder */
   qe_tensors *resumed;        /* NULL: starts anew, or used up */
+  char *resumed_from;         /* its file */
+  bool interim;               /* the newest checkpoint is the next one's to replace, see qe_run_save_state */
+  double saved_at;            /* when it was written, or the run opened; qe_run_clock */
   const char *phase;          /* running */
-  double best;                /* held-out loss of the best model so far; below 0: none */
+  qe_trainer *trainer;        /* of the phase */
+  int64_t steps_before;       /* batches of the phases before this one */
+  int epoch_at;               /* where the phase was resumed: what was told by then is not told again */
+  int64_t step_at;
+  double best; /* held-out loss of the best model so far; below 0: none */
   qe_train_progress newest;
 };
+
+double qe_run_clock(void); /* seconds */
+
+/* ---- run_checkpoint.c ---- */
+
+/* The newest sound checkpoint of the folder into run->resumed. QE_NOT_FOUND: there is none. */
+QE_CHECKED qe_status qe_run_find_checkpoint(qe_run *run);
+/* Whether there is one, sound or not. */
+QE_CHECKED qe_status qe_run_has_checkpoint(const qe_run *run, bool *has);
+/* A number of the metadata of run->resumed, or `missing`. */
+int64_t qe_run_resumed_number(const qe_run *run, const char *key, int64_t missing);
+
+/* ---- run_metrics.c ---- */
+
+/* Lines of metrics.jsonl and TensorBoard's events after an epoch and after a batch. */
+QE_CHECKED qe_status qe_run_log_epoch(qe_run *run, const qe_model *model, const qe_epoch_report *report);
+QE_CHECKED qe_status qe_run_log_step(qe_run *run, const qe_train_progress *progress);
 
 #endif

@@ -315,7 +315,7 @@ static uint64_t batch_position(const qe_trainer *trainer) {
 
 /* One batch: both passes and, at the end of an accumulation, the parameter update. Loss and norm are checked before
  * parameters change: a step that diverged leaves them as they were. */
-static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
+static qe_status run_step(qe_trainer *trainer) {
   const qe_train_options *options = &trainer->options;
   const int32_t *order = trainer->order + trainer->step * options->batch;
   uint64_t position = batch_position(trainer);
@@ -327,10 +327,10 @@ static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
   if (!finite || !(loss / options->batch <= qe_trainer_loss_limit(trainer)))
     return diverged(trainer, order, position, loss);
   if (last) {
-    progress->rate = qe_schedule_rate(&options->schedule, trainer->updates, trainer->updates_total,
-                                      trainer->epoch_steps / options->accumulate);
-    progress->gradient_norm = sqrt((double)trainer->host_square);
-    QE_TRY(update(trainer, progress->rate));
+    trainer->rate = qe_schedule_rate(&options->schedule, trainer->updates, trainer->updates_total,
+                                     trainer->epoch_steps / options->accumulate);
+    trainer->gradient_norm = sqrt((double)trainer->host_square);
+    QE_TRY(update(trainer, trainer->rate));
   }
   trainer->loss_sum += loss;
   trainer->hits += hits;
@@ -341,6 +341,8 @@ static qe_status run_step(qe_trainer *trainer, qe_train_progress *progress) {
 static void fill_progress(const qe_trainer *trainer, double since, int64_t done, qe_train_progress *progress) {
   int64_t images = trainer->step * trainer->options.batch;
   progress->step = trainer->step;
+  progress->rate = trainer->rate;
+  progress->gradient_norm = trainer->gradient_norm;
   progress->train.images = images;
   progress->train.loss = trainer->loss_sum / (double)images;
   double parts = trainer->train.mix.on ? QE_SHARE_ALL : 1;
@@ -366,7 +368,7 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
     if (report) QE_TRY(report(context, &progress));
   }
   for (int64_t done = 1; trainer->step < trainer->epoch_steps; done++) {
-    QE_TRY(run_step(trainer, &progress));
+    QE_TRY(run_step(trainer));
     fill_progress(trainer, since, done, &progress);
     if (report) QE_TRY(report(context, &progress));
   }
@@ -379,6 +381,14 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
 
 int qe_trainer_epochs_done(const qe_trainer *trainer) {
   return trainer->epoch;
+}
+
+int64_t qe_trainer_steps_done(const qe_trainer *trainer) {
+  return trainer->step;
+}
+
+int64_t qe_trainer_epoch_steps(const qe_trainer *trainer) {
+  return trainer->epoch_steps;
 }
 
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file) {

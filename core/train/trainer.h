@@ -73,8 +73,10 @@ void qe_trainer_free(qe_trainer *trainer); /* NULL is fine */
 /* Train to the end of the current epoch. QE_DIVERGED names epoch, step and layer; parameters are those before the
  * step that diverged. */
 QE_CHECKED qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function progress, void *context);
-/* Epochs completed. */
+/* Epochs completed; batches done of the running one; batches of an epoch. */
 int qe_trainer_epochs_done(const qe_trainer *trainer);
+int64_t qe_trainer_steps_done(const qe_trainer *trainer);
+int64_t qe_trainer_epoch_steps(const qe_trainer *trainer);
 
 typedef enum qe_split_part { QE_PART_TEST, QE_PART_HELD_OUT, QE_PART_TRAIN } qe_split_part;
 

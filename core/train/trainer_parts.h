@@ -30,6 +30,7 @@ struct qe_trainer {
   int64_t step, updates; /* batches done of the running epoch; parameter updates done in all */
   double loss_sum;       /* of the running epoch */
   int64_t hits;
+  double rate, gradient_norm; /* of the last update */
 };
 
 /* Batch, augmentation and quantisers of the training session. */

@@ -70,8 +70,20 @@ static qe_status give_number(qe_tensors *tensors, const char *key, int64_t value
   return qe_tensors_set_meta(tensors, key, text);
 }
 
+/* Hexadecimal: exact. */
+static qe_status give_real(qe_tensors *tensors, const char *key, double value) {
+  char text[64];
+  snprintf(text, sizeof text, "%a", value);
+  return qe_tensors_set_meta(tensors, key, text);
+}
+
+static double take_real(const qe_tensors *tensors, const char *key) {
+  const char *text = qe_tensors_get_meta(tensors, key);
+  return text ? strtod(text, NULL) : 0;
+}
+
 qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
-  char loss[64], seed[32];
+  char seed[32];
   QE_TRY(qe_trainer_download(trainer, false));
   QE_TRY(qe_model_give(trainer->model, tensors));
   QE_TRY(give_buffer(trainer, tensors, "optimizer.momentum", trainer->momentum));
@@ -85,8 +97,9 @@ qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
   snprintf(seed, sizeof seed, "%llu", (unsigned long long)trainer->options.seed);
   QE_TRY(qe_tensors_set_meta(tensors, "position.seed", seed));
   QE_TRY(give_number(tensors, "position.epoch_steps", trainer->epoch_steps));
-  snprintf(loss, sizeof loss, "%a", trainer->loss_sum); /* hexadecimal: exact */
-  return qe_tensors_set_meta(tensors, "position.loss_sum", loss);
+  QE_TRY(give_real(tensors, "position.loss_sum", trainer->loss_sum));
+  QE_TRY(give_real(tensors, "position.rate", trainer->rate));
+  return give_real(tensors, "position.gradient_norm", trainer->gradient_norm);
 }
 
 static qe_status take_number(const qe_tensors *tensors, const char *file, const char *key, int64_t most,
@@ -118,8 +131,9 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
         "%s was made with seed %s and %lld steps an epoch, this run has %s and %lld: resume with the options "
         "of the run (seed, batch, data, held-out)",
         file, seed ? seed : "unknown", (long long)epoch_steps, own_seed, (long long)trainer->epoch_steps);
-  const char *loss = qe_tensors_get_meta(tensors, "position.loss_sum");
-  trainer->loss_sum = loss ? strtod(loss, NULL) : 0;
+  trainer->loss_sum = take_real(tensors, "position.loss_sum");
+  trainer->rate = take_real(tensors, "position.rate");
+  trainer->gradient_norm = take_real(tensors, "position.gradient_norm");
   trainer->epoch = (int)epoch;
   trainer->step = step;
   trainer->updates = updates;

@@ -14,6 +14,7 @@
 #include "tests/draws.h"
 #include "tests/parity/parity.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -147,14 +148,13 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
 /* ---- runs ---- */
 
 static void remove_files(const char *folder) {
-  static const char *const names[] = {
-      "config.yaml",      "metrics.jsonl",       "checkpoint.safetensors", "last.safetensors",
-      "best.safetensors", "network.safetensors", "search.safetensors",     NULL};
   char path[FILE_PATH];
-  for (int i = 0; names[i]; i++) {
-    snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-    (void)!unlink(path);
+  DIR *listing = opendir(folder);
+  for (struct dirent *entry; listing && (entry = readdir(listing));) {
+    int length = snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+    if (length > 0 && (size_t)length < sizeof path) (void)!unlink(path); /* "." and ".." stay */
   }
+  if (listing) closedir(listing);
   (void)!rmdir(folder);
 }
 
