@@ -1,10 +1,10 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
-#include "core/base/file.h"
-#include "core/methods/method.h"
+#include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
 #include "tools/setup.h"
+#include "tools/train_choice.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -146,6 +146,7 @@ static qe_status read_setting(const qe_options *options, qe_setting *setting) {
   setting->float_options = setting->options;
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
+  if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
   QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
@@ -239,31 +240,12 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   return status == QE_OK ? print_result(options, setup, &result) : status;
 }
 
-/* A resumed run has the options it was started with, but for those given now. */
-static qe_status load_run_config(qe_options *options) {
-  const char *folder = qe_option_text(options, "out");
-  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
-  char *path = qe_path_join(folder, "config.yaml");
-  if (!path) return QE_NO_MEMORY;
-  qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;
-  qe_free(path);
-  return status;
-}
-
-static qe_status say_unknown_method(const char *name) {
-  char list[256] = "";
-  size_t used = 0;
-  for (int i = 0; qe_method_get(i) && used < sizeof list; i++)
-    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_method_get(i)->name);
-  return qe_fail(QE_USAGE, "no method is called '%s'; there is %s", name, list);
-}
-
 qe_status qe_cmd_train(qe_options *options) {
-  const char *name = qe_options_positional(options, 0);
-  const qe_method *method = qe_method_find(name);
-  if (!method) return say_unknown_method(name);
-  QE_TRY(load_run_config(options));
+  const qe_method *method;
   qe_setup setup;
+  if (qe_option_flag(options, "list")) return qe_recipes_print(options);
+  QE_TRY(qe_train_choose(options, &method));
+  QE_TRY(qe_train_find_files(options));
   QE_TRY(qe_setup_open(options, &setup));
   qe_status status = method->searches ? qe_search_defaults(options, setup.data) : QE_OK;
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;

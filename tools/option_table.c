@@ -161,6 +161,10 @@ const qe_option qe_option_table[] = {
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 
+    {.name = "method", .type = QE_OPTION_TEXT, .metavar = "METHOD", .group = RUN, .commands = "train",
+     .help = "how to train, in recipes and config files; the argument METHOD wins over it"},
+    {.name = "list", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
+     .help = "list methods and recipes, train nothing"},
     {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train",
      .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
     {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export", .transient = true,

@@ -1,6 +1,7 @@
 /* The nearest valid name to a mistyped one: optimal string alignment distance. */
 #include "core/base/nearest.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { WORD_LIMIT = 63, TOO_LONG = 1000 };
@@ -30,7 +31,9 @@ int qe_edit_distance(const char *a, const char *b) {
 }
 
 void qe_nearest_offer(qe_nearest *nearest, const char *name) {
+  enum { SHORTEST_PART = 3 };
   int distance = qe_edit_distance(nearest->word, name);
+  if (!nearest->around && strlen(nearest->word) >= SHORTEST_PART && strstr(name, nearest->word)) nearest->around = name;
   if (nearest->best && distance >= nearest->distance) return;
   nearest->best = name;
   nearest->distance = distance;
@@ -38,5 +41,12 @@ void qe_nearest_offer(qe_nearest *nearest, const char *name) {
 
 const char *qe_nearest_name(const qe_nearest *nearest) {
   int allowed = 1 + (int)strlen(nearest->word) / 4;
-  return nearest->best && nearest->distance <= allowed ? nearest->best : NULL;
+  return nearest->best && nearest->distance <= allowed ? nearest->best : nearest->around;
+}
+
+const char *qe_nearest_hint(const qe_nearest *nearest, const char *before, char text[QE_NEAREST_TEXT]) {
+  const char *best = qe_nearest_name(nearest);
+  text[0] = 0;
+  if (best) snprintf(text, QE_NEAREST_TEXT, "; did you mean %s%s?", before, best);
+  return text;
 }

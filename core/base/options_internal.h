@@ -2,6 +2,7 @@
 #ifndef QE_BASE_OPTIONS_INTERNAL_H
 #define QE_BASE_OPTIONS_INTERNAL_H
 
+#include "core/base/nearest.h"
 #include "core/base/options.h"
 
 typedef struct qe_option_value {
@@ -25,7 +26,7 @@ struct qe_options {
   bool help_wanted;
 };
 
-enum { QE_ALLOWED_TEXT = 512, QE_HINT_TEXT = 128 };
+enum { QE_ALLOWED_TEXT = 512, QE_HINT_TEXT = QE_NEAREST_TEXT };
 
 /* The row called `name`, or with this letter; NULL. */
 const qe_option *qe_options_row(const qe_options *options, const char *name);

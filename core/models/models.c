@@ -1,6 +1,7 @@
 /* The table of models, and reading a spec's exceptions by layer. */
 #include "core/models/models.h"
 
+#include "core/base/nearest.h"
 #include "core/graph/layers.h"
 #include "core/models/parts.h"
 
@@ -77,6 +78,15 @@ static bool is_weighted(const qe_node_info *node) {
   return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
 }
 
+static qe_status say_unknown_layer(const qe_graph *graph, const char *name) {
+  char hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  for (size_t i = 0; i < graph->nodes; i++)
+    if (is_weighted(&graph->node[i])) qe_nearest_offer(&nearest, graph->node[i].name);
+  return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'%s; --dump FILE lists them",
+                 name, qe_nearest_hint(&nearest, "", hint));
+}
+
 /* Each item must be NAME=w<bits>, NAME=a<bits> or NAME=w<bits>a<bits>, of a conv or linear layer of the graph. */
 static qe_status check_exceptions(const qe_graph *graph, const char *list) {
   for (const char *at = list; at && *at;) {
@@ -94,8 +104,7 @@ static qe_status check_exceptions(const qe_graph *graph, const char *list) {
     if (!good) return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
     *equals = 0;
     qe_node node = qe_graph_find_node(graph, item);
-    if (node < 0 || !is_weighted(&graph->node[node]))
-      return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'", item);
+    if (node < 0 || !is_weighted(&graph->node[node])) return say_unknown_layer(graph, item);
     int asked = exception_bits(list, item, 'a'), is = qe_graph_bits(graph, graph->node[node].input[0]);
     if (asked && asked != is)
       return qe_fail(QE_USAGE,
@@ -125,11 +134,14 @@ static qe_status check_spec(const qe_model_spec *spec) {
 }
 
 static qe_status say_unknown(const char *name) {
-  char list[256];
+  char list[256], hint[QE_NEAREST_TEXT];
   size_t used = 0;
-  for (int i = 0; i < ZOO && used < sizeof list; i++)
+  qe_nearest nearest = {.word = name};
+  for (int i = 0; i < ZOO && used < sizeof list; i++) {
+    qe_nearest_offer(&nearest, zoo[i].name);
     used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", zoo[i].name);
-  return qe_fail(QE_USAGE, "no model is called '%s'; there are %s", name, list);
+  }
+  return qe_fail(QE_USAGE, "no model is called '%s'; there are %s%s", name, list, qe_nearest_hint(&nearest, "", hint));
 }
 
 qe_status qe_model_build(const qe_model_spec *spec, qe_graph **out) {
