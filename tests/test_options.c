@@ -468,6 +468,9 @@ static void test_nearest(void **state) {
   assert_string_equal(qe_nearest_hint(&nearest, "-", hint), "; did you mean -resnet20-w4a4-qat?");
   qe_nearest_offer(&nearest, "w3a4");
   assert_string_equal(qe_nearest_name(&nearest), "w3a4");
+  nearest = (qe_nearest){.word = "cifr"};
+  qe_nearest_offer(&nearest, "cifar10");
+  assert_string_equal(qe_nearest_name(&nearest), "cifar10");
   nearest = (qe_nearest){.word = "ab"};
   qe_nearest_offer(&nearest, "cabbage"); /* two letters are in too many names */
   assert_string_equal(qe_nearest_hint(&nearest, "", hint), "");

@@ -17,6 +17,10 @@ static const struct {
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
 
+const char *qe_bench_name(int index) {
+  return index >= 0 && index < BENCHES ? benches[index].name : NULL;
+}
+
 double qe_bench_clock(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

@@ -1,5 +1,5 @@
 /* What `train` is asked to do: method, recipe, and the files that recipe and config files name. */
-#define _GNU_SOURCE /* readlink */
+#define _GNU_SOURCE /* readlink, realpath */
 #include "tools/train_choice.h"
 
 #include "core/base/alloc.h"
@@ -8,6 +8,7 @@
 #include "tools/recipes.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -105,12 +106,13 @@ static char *own_folder(void) {
   return NULL;
 }
 
-/* New text: folder/path if that exists, else NULL. */
+/* New text: folder/path without links and "..", if it exists; else NULL. */
 static char *found_in(const char *folder, const char *path) {
   char *whole = folder ? qe_path_join(folder, path) : NULL;
-  if (whole && qe_file_exists(whole)) return whole;
+  char real[PATH_MAX];
+  bool found = whole && realpath(whole, real);
   qe_free(whole);
-  return NULL;
+  return found ? qe_strdup(real) : NULL;
 }
 
 /* Looks for `path`, which the config file `file` (NULL: a built-in recipe) names. */

@@ -30,9 +30,22 @@ int qe_edit_distance(const char *a, const char *b) {
   return last[b_length];
 }
 
+/* Of the word to the start of a longer name, and one more for what is cut off: "cifr" is meant for "cifar10". */
+static int distance_to_start(const char *word, const char *name) {
+  enum { SHORTEST = 4 };
+  size_t length = strlen(word);
+  int least = TOO_LONG;
+  char start[WORD_LIMIT + 1];
+  for (size_t cut = length; length >= SHORTEST && cut <= length + 1 && cut < strlen(name) && cut <= WORD_LIMIT; cut++) {
+    snprintf(start, sizeof start, "%.*s", (int)cut, name);
+    least = min2(least, 1 + qe_edit_distance(word, start));
+  }
+  return least;
+}
+
 void qe_nearest_offer(qe_nearest *nearest, const char *name) {
   enum { SHORTEST_PART = 3 };
-  int distance = qe_edit_distance(nearest->word, name);
+  int distance = min2(qe_edit_distance(nearest->word, name), distance_to_start(nearest->word, name));
   if (!nearest->around && strlen(nearest->word) >= SHORTEST_PART && strstr(name, nearest->word)) nearest->around = name;
   if (nearest->best && distance >= nearest->distance) return;
   nearest->best = name;

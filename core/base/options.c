@@ -22,11 +22,15 @@ const qe_option *qe_options_row_of_letter(const qe_options *options, char letter
   return NULL;
 }
 
-bool qe_options_belongs(const qe_options *options, const qe_option *row) {
-  size_t length = strlen(options->command);
+bool qe_option_is_of(const qe_option *row, const char *command) {
+  size_t length = strlen(command);
   for (const char *at = row->commands; at; at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL)
-    if (strncmp(at, options->command, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
+    if (strncmp(at, command, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
   return !row->commands;
+}
+
+bool qe_options_belongs(const qe_options *options, const qe_option *row) {
+  return qe_option_is_of(row, options->command);
 }
 
 const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]) {

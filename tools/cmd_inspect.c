@@ -1,0 +1,5 @@
+#include "tools/command.h"
+qe_status qe_cmd_inspect(qe_options *options) {
+  (void)options;
+  return QE_OK;
+}
