@@ -1,5 +1,6 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
+#include "tools/dry_run.h"
 #include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
@@ -201,23 +202,11 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
   return qe_print_json(&json);
 }
 
-static qe_status dry_run(const qe_options *options, const qe_setting *setting, const char *config) {
-  qe_graph *graph;
-  QE_TRY(qe_model_build(&setting->spec, &graph));
-  qe_cost cost = qe_graph_cost(graph, -1);
-  qe_status status = qe_dump_graph(options, graph);
-  qe_graph_free(graph);
-  QE_TRY(status);
-  fprintf(stderr, "%s: %lld parameters, %lld multiply-adds an image; nothing is trained (--dry-run)\n",
-          setting->spec.name, (long long)cost.params, (long long)cost.macs);
-  fputs(config, stdout);
-  return QE_OK;
-}
-
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, &setting));
-  if (qe_option_flag(options, "dry-run")) return dry_run(options, &setting, config);
+  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
+  if (qe_option_flag(options, "dry-run")) return qe_dry_run(options, method, &setting, setup, config);
   watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
   qe_run_events events = {.context = &w,
                           .progress = on_progress,
@@ -230,7 +219,6 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
                         .resume = qe_option_flag(options, "resume"),
                         .save_every = (int)qe_option_int(options, "save-every"),
                         .log_every = (int)qe_option_int(options, "log-every")};
-  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
   QE_TRY(qe_run_open(&run, &events, &setting.run));
   catch_signals();
   qe_result result;

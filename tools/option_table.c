@@ -180,7 +180,7 @@ const qe_option qe_option_table[] = {
     {.name = "agreement", .type = QE_OPTION_FLAG, .group = RUN, .commands = "eval",
      .help = "evaluate both, and say for how many images they predict the same class"},
     {.name = "dry-run", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
-     .help = "check everything, print the resolved config, train nothing"},
+     .help = "check everything, time a few steps, print the resolved config and what the run will take, train nothing"},
     {.name = "dump", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,
      .help = "write the network as text"},
     {.name = "dump-dot", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,

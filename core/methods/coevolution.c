@@ -75,7 +75,7 @@ static qe_status find_evolving(const char *text, const qe_network *network, bool
   return QE_OK;
 }
 
-static qe_status open_search(qe_coevolution *s) {
+qe_status qe_coevolution_open_search(qe_coevolution *s, const qe_evolution_events *events) {
   const qe_setting *setting = s->setting;
   qe_network *network = NULL;
   qe_evolution_setup setup = {.device = &setting->device,
@@ -86,7 +86,7 @@ static qe_status open_search(qe_coevolution *s) {
                               .seed = setting->options.seed,
                               .budget = setting->search.budget,
                               .save_every = setting->search.save_every,
-                              .events = qe_coevolution_events(s)};
+                              .events = *events};
   bool *evolves = QE_NEW_ARRAY(bool, s->start->layers);
   qe_status status = evolves ? find_evolving(setting->search.evolve, s->start, evolves) : QE_NO_MEMORY;
   setup.evolves = evolves;
@@ -136,7 +136,8 @@ qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {
   result->quantized = result->searched = true;
   QE_TRY(qe_search_stages_find(setting->search.stages, stage));
   qe_status status = make_networks(&s);
-  if (status == QE_OK) status = open_search(&s);
+  qe_evolution_events events = qe_coevolution_events(&s);
+  if (status == QE_OK) status = qe_coevolution_open_search(&s, &events);
   if (status == QE_OK) status = take_checkpoint(&s);
   if (status == QE_OK) status = run_stages(&s, stage);
   if (status == QE_OK) status = conclude(&s, result);

@@ -3,6 +3,7 @@
 #define QE_METHODS_METHOD_H
 
 #include "core/evolve/stages.h"
+#include "core/train/plan.h"
 #include "core/train/run.h"
 
 #ifdef __cplusplus
@@ -47,6 +48,8 @@ typedef struct qe_method {
   const char *name, *summary;
   bool searches; /* integer networks, without gradients: takes setting->search */
   qe_status (*run)(const qe_setting *setting, qe_result *result);
+  /* What `run` will take, as far as a few steps tell; setting->run is NULL. */
+  qe_status (*plan)(const qe_setting *setting, qe_plan *plan);
 } qe_method;
 
 /* The method called `name`, or NULL. */
@@ -62,6 +65,8 @@ QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *mo
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
+qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
+qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan);
 
 #ifdef __cplusplus
 }
