@@ -1,6 +1,7 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
 #include "tools/dry_run.h"
+#include "tools/find_rate.h"
 #include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
@@ -45,6 +46,10 @@ static qe_status on_progress(void *context, const char *phase, const qe_train_pr
                              at->train.loss, at->train.top1};
   qe_progress_update(&w->progress, &point);
   return QE_OK;
+}
+
+static qe_status on_sweep(void *context, const qe_train_progress *at) {
+  return on_progress(context, "", at);
 }
 
 static void on_epoch(void *context, const qe_epoch_report *report) {
@@ -214,6 +219,12 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
                           .generation = on_generation,
                           .note = on_note,
                           .explain = qe_option_flag(options, "explain") ? stderr : NULL};
+  if (qe_option_flag(options, "find-rate")) {
+    catch_signals();
+    qe_status found = qe_train_find_rate(options, method, &setting, on_sweep, &w);
+    qe_progress_clear(&w.progress);
+    return found;
+  }
   qe_run_options run = {.folder = qe_option_text(options, "out"),
                         .config = config,
                         .resume = qe_option_flag(options, "resume"),

@@ -181,6 +181,8 @@ const qe_option qe_option_table[] = {
      .help = "evaluate both, and say for how many images they predict the same class"},
     {.name = "dry-run", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "check everything, time a few steps, print the resolved config and what the run will take, train nothing"},
+    {.name = "find-rate", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
+     .help = "train nothing; sweep the learning rate over 100 steps and suggest one; --out: with CSV, JSON and SVG there"},
     {.name = "dump", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,
      .help = "write the network as text"},
     {.name = "dump-dot", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,

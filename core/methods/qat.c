@@ -37,20 +37,11 @@ static qe_status train_quantized(const qe_setting *setting, qe_model *model, qe_
   return run_phase(setting, model, &setting->options, "qat", &result->final);
 }
 
-/* The model as the run starts from it. */
-static qe_status start_model(const qe_setting *setting, qe_model **model) {
-  QE_TRY(qe_model_new(&setting->spec, setting->options.seed, model));
-  qe_status status = setting->init ? qe_method_take_init(setting, *model) : QE_OK;
-  if (status == QE_OK) return QE_OK;
-  qe_model_free(*model);
-  return status;
-}
-
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
   qe_model *model;
   memset(result, 0, sizeof *result);
   result->quantized = qe_method_quantizes(&setting->spec.bits);
-  QE_TRY(start_model(setting, &model));
+  QE_TRY(qe_method_start_model(setting, &model));
   qe_status status = QE_OK;
   if (result->quantized)
     status = train_quantized(setting, model, result);
@@ -72,7 +63,7 @@ static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan
 qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan) {
   qe_model *model;
   memset(plan, 0, sizeof *plan);
-  QE_TRY(start_model(setting, &model));
+  QE_TRY(qe_method_start_model(setting, &model));
   qe_status status = plan_phases(setting, model, plan);
   qe_model_free(model);
   return status;
