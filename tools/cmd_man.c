@@ -124,7 +124,6 @@ static void main_page(void) {
 }
 
 static void command_page(const qe_command *command) {
-  puts(".nh");
   printf(".TH \"QEVO\\-GPU\\-%s\" 1 \"\" \"qevo\\-gpu " QE_VERSION "\" \"User Commands\"\n", command->name);
   section("NAME");
   printf("qevo\\-gpu\\-%s \\- ", command->name);
