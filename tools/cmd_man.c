@@ -158,6 +158,6 @@ qe_status qe_cmd_man(qe_options *options) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   for (int i = 0; qe_command_get(i); i++) qe_nearest_offer(&nearest, qe_command_get(i)->name);
-  return qe_fail(QE_USAGE, "no command is called '%s'%s; 'qevo-gpu --help' lists them", name,
+  return qe_fail(QE_USAGE, "no command is called '%s'; 'qevo-gpu --help' lists them%s", name,
                  qe_nearest_hint(&nearest, "", hint));
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,8 @@ static int unknown_command(const char *name) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   for (int i = 0; qe_command_get(i); i++) qe_nearest_offer(&nearest, qe_command_get(i)->name);
+  qe_nearest_offer(&nearest, "--help");
+  qe_nearest_offer(&nearest, "--version");
   qe_nearest_hint(&nearest, "", hint);
   fprintf(stderr, "qevo-gpu: no such command: %s%s\n", name, *hint ? hint : "; 'qevo-gpu --help' lists them");
   return qe_exit_code(QE_USAGE);
@@ -71,15 +74,14 @@ static qe_status check_positionals(const qe_command *command, const qe_options *
 
 /* What was printed must have arrived. A reader that went away early, as `head` does, needs no message. */
 static qe_status finish_output(qe_status status) {
-  errno = 0;
   bool failed = fflush(stdout) != 0 || ferror(stdout);
   if (!failed || status != QE_OK) return status;
-  if (errno == EPIPE) {
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR)) { /* a pipe that nobody reads */
     qe_message_clear();
     return QE_IO;
   }
-  return qe_fail(QE_IO, "cannot write to standard output%s%s; is it closed, or the disk full?", errno ? ": " : "",
-                 errno ? strerror(errno) : "");
+  return qe_fail(QE_IO, "cannot write to standard output; is it closed, or the disk full?");
 }
 
 static qe_status run_command(const qe_command *command, int argc, char **argv) {

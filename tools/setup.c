@@ -1,6 +1,8 @@
 /* Opening devices and data sets, and writing graph dumps, as the options ask. */
 #include "tools/setup.h"
 
+#include "core/base/file.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -41,10 +43,10 @@ void qe_setup_close(qe_setup *setup) {
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {
   if (!path) return QE_OK;
   FILE *file = fopen(path, "w");
-  if (!file) return qe_fail(QE_IO, "cannot write %s: %s", path, strerror(errno));
+  if (!file) return qe_file_failed(path, "write", errno);
   dump(graph, file);
   bool failed = ferror(file) != 0;
-  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "cannot write %s: is the disk full?", path);
+  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "%s: cannot write: is the disk full?", path);
   return QE_OK;
 }
 

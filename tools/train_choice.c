@@ -20,7 +20,7 @@ static qe_status say_unknown(const char *name) {
   qe_recipe recipe;
   for (int i = 0; qe_method_get(i); i++) qe_nearest_offer(&nearest, qe_method_get(i)->name);
   for (int i = 0; qe_recipe_get(i, &recipe); i++) qe_nearest_offer(&nearest, recipe.name);
-  return qe_fail(QE_USAGE, "no method or recipe is called '%s'%s; 'qevo-gpu train --list' lists them", name,
+  return qe_fail(QE_USAGE, "no method or recipe is called '%s'; 'qevo-gpu train --list' lists them%s", name,
                  qe_nearest_hint(&nearest, "", hint));
 }
 
@@ -97,11 +97,10 @@ static char *own_folder(void) {
   char *slash = strrchr(program, '/');
   if (slash) *slash = 0;
   for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-    char *folder = qe_path_join(program, beside[i]), *recipes = folder ? qe_path_join(folder, "recipes") : NULL;
-    bool found = recipes && qe_folder_exists(recipes);
+    char *recipes = qe_format("%s/%s/recipes", program, beside[i]), real[PATH_MAX];
+    bool found = recipes && realpath(recipes, real);
     qe_free(recipes);
-    if (found) return folder;
-    qe_free(folder);
+    if (found) return qe_path_folder(real);
   }
   return NULL;
 }

@@ -83,7 +83,7 @@ static qe_status say_unknown_layer(const qe_graph *graph, const char *name) {
   qe_nearest nearest = {.word = name};
   for (size_t i = 0; i < graph->nodes; i++)
     if (is_weighted(&graph->node[i])) qe_nearest_offer(&nearest, graph->node[i].name);
-  return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'%s; --dump FILE lists them",
+  return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'; --dump FILE lists them%s",
                  name, qe_nearest_hint(&nearest, "", hint));
 }
 
