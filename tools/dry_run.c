@@ -24,9 +24,9 @@ static size_t device_bytes(const qe_plan_phase *phase) {
   return bytes;
 }
 
-/* What the largest phase takes of the host, program and libraries with it. */
+/* What the largest phase takes of the host, program and libraries with it, or what came before the phases. */
 static size_t host_most(const qe_plan *plan) {
-  size_t most = 0;
+  size_t most = plan->peak;
   for (int i = 0; i < plan->phases; i++) {
     size_t held = qe_plan_held(plan, &plan->phase[i], true) + plan->other;
     if (held > most) most = held;
@@ -82,6 +82,7 @@ static void print_text(const qe_method *method, const qe_setting *setting, const
   printf("# network: %lld parameters, %lld multiply-adds an image, %lld bytes at its bits\n", (long long)cost->params,
          (long long)cost->macs, (long long)((cost->bits + 7) / 8));
   for (int i = 0; i < plan->phases; i++) print_memory(plan, &plan->phase[i]);
+  printf("# host memory at most, with what comes before: %.0f MiB\n", mib(host_most(plan)));
   for (int i = 0; i < plan->phases; i++) print_time(&plan->phase[i]);
   puts("# nothing was trained (--dry-run)");
 }

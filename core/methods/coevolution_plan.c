@@ -102,8 +102,9 @@ static void fill_memory(const qe_coevolution *s, size_t before, qe_plan *plan, q
   } else {
     phase->device[QE_PLAN_CANDIDATES] = setting->search.fitness.memory;
   }
-  size_t peak = qe_plan_peak(), held = qe_plan_held(plan, phase, false);
-  plan->other = peak > held ? peak - held : 0;
+  size_t held = qe_plan_held(plan, phase, false);
+  plan->other = now > held ? now - held : 0;
+  plan->peak = qe_plan_peak();
 }
 
 static qe_status fill_phase(qe_coevolution *s, qe_plan *plan) {

@@ -57,6 +57,9 @@ static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan
   first.plain = true;
   if (quantized && !setting->init && first.epochs > 0)
     QE_TRY(qe_plan_training(setting->device, model, setting->data, &first, "float", plan));
+  if (quantized &&
+      qe_plan_is_timed(setting->device)) /* it takes memory of its own, at small batches more than training */
+    QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
   return qe_plan_training(setting->device, model, setting->data, &setting->options, quantized ? "qat" : "float", plan);
 }
 

@@ -143,8 +143,9 @@ static qe_status fill_phase(qe_trainer *trainer, qe_plan *plan, qe_plan_phase *p
   QE_TRY(qe_trainer_eval_session(trainer, true, false, &eval));
   fill_memory(trainer, eval, phase);
   if (qe_plan_is_timed(trainer->device)) QE_TRY(fill_times(trainer, eval, phase));
-  size_t peak = qe_plan_peak(), held = qe_plan_held(plan, phase, false);
-  if (plan->phases == 0) plan->other = peak > held ? peak - held : 0;
+  size_t now = qe_plan_resident(), held = qe_plan_held(plan, phase, false);
+  if (plan->phases == 0) plan->other = now > held ? now - held : 0;
+  plan->peak = qe_plan_peak();
   return QE_OK;
 }
 

@@ -45,7 +45,8 @@ typedef struct qe_plan {
   qe_plan_phase phase[QE_PLAN_PHASES]; /* one after the other */
   int phases;
   bool host_memory; /* the device's memory is the host's */
-  size_t other;     /* host bytes of program, libraries and their scratch memory: measured while the first was timed */
+  size_t other;     /* host bytes of program, libraries and their scratch memory: measured when the first was timed */
+  size_t peak;      /* the most host bytes while all this was made: what comes before the phases is in it */
 } qe_plan;
 
 /* Makes a trainer as the phase will, times some steps at rate 0 and an evaluation (not on the reference backend, which
