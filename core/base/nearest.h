@@ -17,8 +17,8 @@ typedef struct qe_nearest {
 } qe_nearest;
 
 void qe_nearest_offer(qe_nearest *nearest, const char *name);
-/* The nearest name offered by edit distance to it or to its start, else the first that contains the word; NULL when none is near enough to be
- * meant. */
+/* The nearest name offered by edit distance to it or to its start, else the first that contains the word; NULL when
+ * none is near enough to be meant. */
 const char *qe_nearest_name(const qe_nearest *nearest);
 
 enum { QE_NEAREST_TEXT = 128 };
