@@ -220,6 +220,13 @@ static void test_inspect(void **state) {
   cJSON_Delete(network);
   cJSON_Delete(object);
   assert_shell("qevo-gpu inspect run/checkpoint.safetensors", 0, ": checkpoint of a training run, ");
+  assert_int_equal(
+      shell("qevo-gpu train coevolution --model mlp --data cifar10-subset --threads 1 --stages eda --budget "
+            "1000 --out search >/dev/null 2>&1"),
+      0);
+  assert_shell("qevo-gpu inspect search/checkpoint.safetensors", 0, ": checkpoint of a search, ");
+  assert_non_null(strstr(out, "\nrequantisers "));
+  assert_null(strstr(out, "network.layers"));
 }
 
 /* A file of somebody else's: its tensors. */

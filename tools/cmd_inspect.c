@@ -68,7 +68,7 @@ static void json_tensor(const qe_named_tensor *tensor, qe_json *json) {
 
 /* The list of a network's layers is shown as its table. */
 static bool is_shown(const subject *of, const qe_meta *meta) {
-  return !(of->costed && strcmp(meta->key, "layers") == 0);
+  return !of->costed || (strcmp(meta->key, "layers") != 0 && strcmp(meta->key, "network.layers") != 0);
 }
 
 static void print_text(const subject *of) {
@@ -122,10 +122,9 @@ static qe_status report(const qe_options *options, subject *of) {
   return status;
 }
 
-static qe_status inspect_network(const qe_options *options, subject *of) {
+static qe_status inspect_network(const qe_options *options, const qe_tensors *tensors, subject *of) {
   qe_network *network;
-  QE_TRY(qe_network_take(of->tensors, of->file, &network));
-  of->kind = "integer network";
+  QE_TRY(qe_network_take(tensors, of->file, &network));
   of->costed = true;
   qe_status status = qe_cost_of_network(network, &of->cost);
   if (status == QE_OK) status = qe_inspect_network(network, &of->layers);
@@ -134,6 +133,15 @@ static qe_status inspect_network(const qe_options *options, subject *of) {
   else
     qe_cost_table_free(&of->cost);
   qe_network_free(network);
+  return status;
+}
+
+/* The network under search stands in its checkpoint, each name with a prefix. */
+static qe_status inspect_search(const qe_options *options, subject *of) {
+  qe_tensors *inner;
+  QE_TRY(qe_tensors_pick(of->tensors, "network", &inner));
+  qe_status status = qe_network_is_file(inner) ? inspect_network(options, inner, of) : report(options, of);
+  qe_tensors_free(inner);
   return status;
 }
 
@@ -162,12 +170,14 @@ qe_status qe_cmd_inspect(qe_options *options) {
   QE_TRY(qe_tensors_read(of.file, &tensors));
   of.tensors = tensors;
   of.file_bytes = stat(of.file, &file) == 0 ? (int64_t)file.st_size : 0;
-  of.kind = qe_tensors_get_meta(tensors, "phase") ? "checkpoint of a search" : "tensors";
   const char *format = qe_tensors_get_meta(tensors, "format");
-  bool is_model = format && strncmp(format, "qevo-gpu model ", 15) == 0;
-  qe_status status = qe_network_is_file(tensors) ? inspect_network(options, &of)
-                     : is_model                  ? inspect_model(options, &of)
-                                                 : report(options, &of);
+  bool network = qe_network_is_file(tensors), search = !format && qe_tensors_get_meta(tensors, "phase");
+  of.kind = network ? "integer network" : search ? "checkpoint of a search" : "tensors";
+  bool model = format && strncmp(format, "qevo-gpu model ", 15) == 0;
+  qe_status status = network  ? inspect_network(options, tensors, &of)
+                     : search ? inspect_search(options, &of)
+                     : model  ? inspect_model(options, &of)
+                              : report(options, &of);
   qe_tensors_free(tensors);
   return status;
 }

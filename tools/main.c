@@ -34,7 +34,7 @@ static void print_help(FILE *file) {
         "Trains low-bit neural networks.\n\ncommands:\n",
         file);
   for (int i = 0; qe_command_get(i); i++)
-    fprintf(file, "  %-10s %s\n", qe_command_get(i)->name, qe_command_get(i)->summary);
+    fprintf(file, "  %-11s %s\n", qe_command_get(i)->name, qe_command_get(i)->summary);
   fputs("\n'qevo-gpu COMMAND --help' lists the options of a command and has examples; 'qevo-gpu --version' prints the "
         "version.\nExit codes: " QE_EXIT_CODES ".\n",
         file);
