@@ -140,7 +140,7 @@ static void zsh_command(const qe_command *command) {
     if (row_of(i, command->name)) zsh_option(row_of(i, command->name));
   printf("      '(-h --help)'{-h,--help}'[options and examples]'");
   if (command->most > 0) {
-    printf(" \\\n      '1:%s:", command->arguments);
+    printf(" \\\n      '%s:%s:", command->most > 1 ? "*" : "1", command->arguments);
     if (qe_argument_is_file(command->name)) {
       printf("_files");
     } else {

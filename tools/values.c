@@ -87,11 +87,27 @@ bool qe_values_of_option(const qe_option *row, qe_value_visit visit, void *conte
   return visit_names(of_options, sizeof of_options / sizeof *of_options, row->name, visit, context) || row->words;
 }
 
+/* Words that stand for themselves in a command's arguments: those of "get|info|list [NAME…]". */
+static bool visit_words(const char *arguments, qe_value_visit visit, void *context) {
+  char word[64];
+  if (*arguments < 'a' || *arguments > 'z') return false;
+  for (const char *at = arguments; *at && *at != ' '; at += *at == '|') {
+    size_t length = strcspn(at, "| ");
+    snprintf(word, sizeof word, "%.*s", (int)length, at);
+    visit(context, word);
+    at += length;
+  }
+  return true;
+}
+
 bool qe_values_of_argument(const char *command, qe_value_visit visit, void *context) {
-  return visit_names(of_arguments, sizeof of_arguments / sizeof *of_arguments, command, visit, context);
+  const qe_command *found = qe_command_find(command);
+  if (visit_names(of_arguments, sizeof of_arguments / sizeof *of_arguments, command, visit, context)) return true;
+  return found && visit_words(found->arguments, visit, context);
 }
 
 bool qe_argument_is_file(const char *command) {
   const qe_command *found = qe_command_find(command);
-  return found && (strstr(found->arguments, "FILE") || strstr(found->arguments, "MODEL"));
+  return found && (strstr(found->arguments, "FILE") || strstr(found->arguments, "MODEL") ||
+                   strncmp(found->arguments, "RUN", 3) == 0);
 }

@@ -11,7 +11,7 @@ typedef void (*qe_value_visit)(void *context, const char *value);
 bool qe_values_of_option(const qe_option *row, qe_value_visit visit, void *context);
 /* The same of the first argument of a subcommand. */
 bool qe_values_of_argument(const char *command, qe_value_visit visit, void *context);
-/* Whether that argument is a file. */
+/* Whether that argument is a file or a folder. */
 bool qe_argument_is_file(const char *command);
 
 #endif
