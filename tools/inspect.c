@@ -76,7 +76,7 @@ static qe_status inspect_node(const qe_model *model, qe_node at, qe_inspect_laye
   bool stepped = node->quantizer.bits != QE_FLOAT_BITS && step >= 0 && graph->param[step].initialised;
   int8_t *codes = NULL;
   qe_code_grid grid;
-  qe_status status = stepped ? qe_graph_weight_codes(graph, model->values, at, &grid, &codes) : QE_REFUSED;
+  qe_status status = stepped ? qe_graph_weight_codes(graph, model->values, at, &codes, &grid) : QE_REFUSED;
   if (status == QE_OK)
     count_codes(codes, &grid, layer);
   else if (status == QE_REFUSED)
