@@ -32,12 +32,12 @@ struct qe_trainer {
   int64_t hits;
 };
 
+/* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
+double qe_trainer_loss_limit(const qe_trainer *trainer);
+
 /* The session that evaluates on the test images, or on those of the training store (held-out ones too). Its memory is
  * only taken when first asked for. */
 QE_CHECKED qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **session);
-
-/* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
-double qe_trainer_loss_limit(const qe_trainer *trainer);
 
 /* The squared gradient norm or the loss is not finite, or the loss above its limit: say where it began. Returns
  * QE_DIVERGED. */
