@@ -129,7 +129,7 @@ static void bad_folders_are_refused(void **state) {
   folder_remove(options.folder);
   OK(qe_file_write(path_of("file"), "x", 1));
   options = (qe_run_options){.folder = path_of("file")};
-  FAILS(QE_IO, qe_run_open(&options, NULL, &run), path_of("file"));
+  FAILS(QE_USAGE, qe_run_open(&options, NULL, &run), path_of("file"));
   assert_null(run);
   assert_int_equal(unlink(path_of("file")), 0);
   qe_run_close(NULL);

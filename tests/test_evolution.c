@@ -272,7 +272,7 @@ static void test_lists(void **state) {
   OK(qe_search_stages_find("eda,eda", stage));
   assert_string_equal(stage[1]->name, "eda");
   assert_null(stage[2]);
-  FAILS(QE_USAGE, qe_search_stages_find("eda,edda", stage), "did you mean 'eda'");
+  FAILS(QE_USAGE, qe_search_stages_find("eda,edda", stage), "did you mean eda?");
   FAILS(QE_USAGE, qe_search_stages_find("qqqqqqqq", stage), "there is ");
   char many[4 * QE_MOST_STAGES + 1] = "";
   for (int i = 0; i < QE_MOST_STAGES; i++) strcat(many, "eda,");

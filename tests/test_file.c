@@ -81,7 +81,7 @@ static void test_read_failures(void **state) {
   assert_non_null(strstr(qe_message(), "5 bytes, larger than the 4"));
   assert_int_equal(qe_file_read(at("a"), 5, &data, NULL), QE_OK);
   qe_free(data);
-  assert_int_equal(qe_file_read(folder, 5, &data, NULL), QE_IO);
+  assert_int_equal(qe_file_read(folder, 5, &data, NULL), QE_USAGE);
   assert_non_null(strstr(qe_message(), "directory"));
   assert_int_equal(qe_file_read("/dev/zero", 5000, &data, NULL), QE_FORMAT);
   assert_non_null(strstr(qe_message(), "/dev/zero: larger than the 5000"));
@@ -111,7 +111,7 @@ static void test_write_failures(void **state) {
   assert_int_equal(qe_file_write(at("no/such/folder"), "x", 1), QE_NOT_FOUND);
   assert_non_null(strstr(qe_message(), "check the path"));
   assert_int_equal(mkdir(at("sub"), 0777), 0);
-  assert_int_equal(qe_file_write(at("sub"), "x", 1), QE_IO); /* a folder stands there */
+  assert_int_equal(qe_file_write(at("sub"), "x", 1), QE_USAGE); /* a folder stands there */
   assert_int_equal(files_in_folder(), 1);
   assert_int_equal(qe_file_append_line("/dev/full", "x"), QE_IO);
   assert_non_null(strstr(qe_message(), "/dev/full: cannot append: No space left on device; free some space"));
@@ -231,7 +231,7 @@ static void test_make_folders(void **state) {
   assert_int_equal(qe_file_write(at("x/file"), "", 0), QE_OK);
   assert_true(qe_file_exists(at("x/file")));
   assert_false(qe_folder_exists(at("x/file")));
-  assert_int_equal(qe_make_folders(at("x/file/more")), QE_IO);
+  assert_int_equal(qe_make_folders(at("x/file/more")), QE_USAGE);
   assert_non_null(strstr(qe_message(), "x/file: cannot make the folder: File exists"));
   assert_int_equal(qe_make_folders(""), QE_OK);
   assert_int_equal(qe_make_folders("/"), QE_OK);

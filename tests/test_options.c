@@ -194,7 +194,8 @@ static void test_command_line_failures(void **state) {
       {"--rate inf", "--rate inf: must be"},
       {"--rate 1e999", "--rate 1e999: must be"},
       {"--offset two", "--offset two: must be a number"},
-      {"--optimizer adm", "--optimizer adm: must be sgd, adam or none"},
+      {"--optimizer adm", "--optimizer adm: must be sgd, adam or none; did you mean adam?"},
+      {"--flip=ture", "--flip ture: must be true or false; did you mean true?"},
       {"--optimizer sgd|adam", "--optimizer sgd|adam: must be sgd, adam or none"},
       {"--milestones 3,x", "--milestones 3,x: must be numbers, 1…1000 or auto"},
       {"--milestones 3,", "--milestones 3,: must be"},
@@ -460,6 +461,19 @@ static void test_nearest(void **state) {
   qe_nearest_offer(&nearest, "train");
   qe_nearest_offer(&nearest, "drain");
   assert_string_equal(qe_nearest_name(&nearest), "train");
+  char hint[QE_NEAREST_TEXT];
+  nearest = (qe_nearest){.word = "w4a4"}; /* part of a longer name; what is near by letters comes first */
+  qe_nearest_offer(&nearest, "resnet20-w4a4-qat");
+  qe_nearest_offer(&nearest, "resnet20-w4a4-eda");
+  assert_string_equal(qe_nearest_hint(&nearest, "-", hint), "; did you mean -resnet20-w4a4-qat?");
+  qe_nearest_offer(&nearest, "w3a4");
+  assert_string_equal(qe_nearest_name(&nearest), "w3a4");
+  nearest = (qe_nearest){.word = "cifr"};
+  qe_nearest_offer(&nearest, "cifar10");
+  assert_string_equal(qe_nearest_name(&nearest), "cifar10");
+  nearest = (qe_nearest){.word = "ab"};
+  qe_nearest_offer(&nearest, "cabbage"); /* two letters are in too many names */
+  assert_string_equal(qe_nearest_hint(&nearest, "", hint), "");
 }
 
 int main(void) {

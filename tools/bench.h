@@ -28,6 +28,9 @@ typedef struct qe_bench_row {
   double spent;    /* seconds of measuring so far */
 } qe_bench_row;
 
+/* Names of the benches; NULL past the last. */
+const char *qe_bench_name(int index);
+
 /* Seconds of a clock that only goes forward. */
 double qe_bench_clock(void);
 /* Median of `count` values; 0 of none. */

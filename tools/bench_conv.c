@@ -4,6 +4,7 @@
  * Weights are drawn at random and stay as they are; a run takes a batch of images to their losses. All cases stay open
  * and take turns, so that a change of the machine's speed meets all of them. */
 #include "core/base/alloc.h"
+#include "core/base/nearest.h"
 #include "tools/bench_network.h"
 
 #include <math.h>
@@ -72,13 +73,21 @@ static bool is_listed(const char *list, const char *name) {
   return false;
 }
 
+static qe_status say_unknown_case(const char *name, const char *all) {
+  char hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  for (int i = 0; i < CASES; i++) qe_nearest_offer(&nearest, cases[i].name);
+  return qe_fail(QE_USAGE, "--cases: no case is called '%s'; there are %s%s", name, all,
+                 qe_nearest_hint(&nearest, "", hint));
+}
+
 static qe_status check_cases(const char *list) {
   char name[64], all[CASES * 24] = "";
   for (int i = 0; i < CASES; i++)
     snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? "," : "", cases[i].name);
   for (const char *at = list; *at; at += strcspn(at, ","), at += *at == ',') {
     snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
-    if (!is_listed(all, name)) return qe_fail(QE_USAGE, "--cases: no case is called '%s'; there are %s", name, all);
+    if (!is_listed(all, name)) return say_unknown_case(name, all);
   }
   return QE_OK;
 }

@@ -1,5 +1,6 @@
 /* qevo-gpu bench: runs a bench, or all, and prints the rows. */
 #include "core/base/alloc.h"
+#include "core/base/nearest.h"
 #include "tools/bench.h"
 
 #include <stdlib.h>
@@ -16,6 +17,10 @@ static const struct {
     {"data", qe_bench_data},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
+
+const char *qe_bench_name(int index) {
+  return index >= 0 && index < BENCHES ? benches[index].name : NULL;
+}
 
 double qe_bench_clock(void) {
   struct timespec now;
@@ -48,6 +53,14 @@ static qe_status check_parity(const qe_bench_row *rows, size_t count) {
   return QE_OK;
 }
 
+static qe_status say_unknown(const char *name) {
+  char hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  for (int i = 0; i < BENCHES; i++) qe_nearest_offer(&nearest, benches[i].name);
+  return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population and all%s", name,
+                 qe_nearest_hint(&nearest, "", hint));
+}
+
 /* One bench, or all of them: then one that fails does not keep the others from running. */
 static qe_status run_benches(const qe_options *options, const char *name, qe_bench_row **rows, size_t *count) {
   bool all = !name || strcmp(name, "all") == 0, found = false;
@@ -64,8 +77,7 @@ static qe_status run_benches(const qe_options *options, const char *name, qe_ben
     if (status != QE_OK && all) fprintf(stderr, "bench %s: %s\n", benches[i].name, qe_message());
     if (first == QE_OK) first = status;
   }
-  if (!found)
-    return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population, data and all", name);
+  if (!found) return say_unknown(name);
   return first == QE_OK ? QE_OK : qe_fail(first, "%s", message);
 }
 

@@ -1,4 +1,5 @@
 /* qevo-gpu eval: accuracy, loss and cost of a model or of an integer network. */
+#include "core/base/file.h"
 #include "core/dispatch/network_file.h"
 #include "core/train/trainer.h"
 #include "tools/cost_table.h"
@@ -118,10 +119,10 @@ static qe_status dump_network(const qe_options *options, const qe_network *netwo
   if (dot && *dot) return qe_fail(QE_USAGE, "--dump-dot: an integer network has no Graphviz form; --dump writes it");
   if (!path || !*path) return QE_OK;
   FILE *file = fopen(path, "w");
-  if (!file) return qe_fail(QE_IO, "cannot write %s: %s", path, strerror(errno));
+  if (!file) return qe_file_failed(path, "write", errno);
   qe_network_dump(network, file);
   bool failed = ferror(file) != 0;
-  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "cannot write %s", path);
+  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "%s: cannot write: is the disk full?", path);
   return QE_OK;
 }
 

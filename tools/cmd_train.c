@@ -1,10 +1,12 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
-#include "core/base/file.h"
-#include "core/methods/method.h"
+#include "tools/dry_run.h"
+#include "tools/find_rate.h"
+#include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
 #include "tools/setup.h"
+#include "tools/train_choice.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -55,6 +57,10 @@ static qe_status on_progress(void *context, const char *phase, const qe_train_pr
                              at->train.loss, at->train.top1};
   qe_progress_update(&w->progress, &point);
   return QE_OK;
+}
+
+static qe_status on_sweep(void *context, const qe_train_progress *at) {
+  return on_progress(context, "", at);
 }
 
 static void on_epoch(void *context, const qe_epoch_report *report) {
@@ -160,6 +166,7 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->float_options = setting->options;
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
+  if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
   QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
@@ -214,23 +221,11 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
   return qe_print_json(&json);
 }
 
-static qe_status dry_run(const qe_options *options, const qe_setting *setting, const char *config) {
-  qe_graph *graph;
-  QE_TRY(qe_model_build(&setting->spec, &graph));
-  qe_cost cost = qe_graph_cost(graph, -1);
-  qe_status status = qe_dump_graph(options, graph);
-  qe_graph_free(graph);
-  QE_TRY(status);
-  fprintf(stderr, "%s: %lld parameters, %lld multiply-adds an image; nothing is trained (--dry-run)\n",
-          setting->spec.name, (long long)cost.params, (long long)cost.macs);
-  fputs(config, stdout);
-  return QE_OK;
-}
-
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, setup, &setting));
-  if (qe_option_flag(options, "dry-run")) return dry_run(options, &setting, config);
+  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
+  if (qe_option_flag(options, "dry-run")) return qe_dry_run(options, method, &setting, setup, config);
   watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
   qe_run_events events = {.context = &w,
                           .progress = on_progress,
@@ -238,6 +233,12 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
                           .generation = on_generation,
                           .note = on_note,
                           .explain = qe_option_flag(options, "explain") ? stderr : NULL};
+  if (qe_option_flag(options, "find-rate")) {
+    catch_signals();
+    qe_status found = qe_train_find_rate(options, method, &setting, on_sweep, &w);
+    qe_progress_clear(&w.progress);
+    return found;
+  }
   qe_run_options run = {.folder = qe_option_text(options, "out"),
                         .config = config,
                         .resume = qe_option_flag(options, "resume"),
@@ -246,7 +247,6 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
                         .save_minutes = qe_option_real(options, "save-minutes"),
                         .keep = (int)qe_option_int(options, "keep"),
                         .log_every = (int)qe_option_int(options, "log-every")};
-  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
   QE_TRY(qe_run_open(&run, &events, &setting.run));
   catch_signals();
   qe_result result;
@@ -257,31 +257,12 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   return status == QE_OK ? print_result(options, setup, &result) : status;
 }
 
-/* A resumed run has the options it was started with, but for those given now. */
-static qe_status load_run_config(qe_options *options) {
-  const char *folder = qe_option_text(options, "out");
-  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
-  char *path = qe_path_join(folder, "config.yaml");
-  if (!path) return QE_NO_MEMORY;
-  qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;
-  qe_free(path);
-  return status;
-}
-
-static qe_status say_unknown_method(const char *name) {
-  char list[256] = "";
-  size_t used = 0;
-  for (int i = 0; qe_method_get(i) && used < sizeof list; i++)
-    used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_method_get(i)->name);
-  return qe_fail(QE_USAGE, "no method is called '%s'; there is %s", name, list);
-}
-
 qe_status qe_cmd_train(qe_options *options) {
-  const char *name = qe_options_positional(options, 0);
-  const qe_method *method = qe_method_find(name);
-  if (!method) return say_unknown_method(name);
-  QE_TRY(load_run_config(options));
+  const qe_method *method;
   qe_setup setup;
+  if (qe_option_flag(options, "list")) return qe_recipes_print(options);
+  QE_TRY(qe_train_choose(options, &method));
+  QE_TRY(qe_train_find_files(options));
   QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
   qe_status status = qe_hold_data(options, method->searches, setup.data);
   if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);

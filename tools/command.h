@@ -20,6 +20,22 @@ typedef struct qe_command {
 extern const qe_option qe_option_table[];
 extern const size_t qe_option_table_rows;
 
+/* The subcommands, in the order of --help; NULL past the last. */
+const qe_command *qe_command_get(int index);
+const qe_command *qe_command_find(const char *name);
+
+typedef struct qe_example {
+  const char *command, *arguments, *text; /* "train", "qat --out runs/a", what it does */
+} qe_example;
+/* Example number `index` of a command; NULL past its last. */
+const qe_example *qe_example_get(const char *command, int index);
+
+/* Shells that `completion` writes for; NULL past the last. */
+const char *qe_shell_name(int index);
+
+/* Statuses and their exit codes, as --help and the man pages say them. */
+#define QE_EXIT_CODES "0 done, 1 failed, 2 bad usage or bad input, 130 interrupted"
+
 /* 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted. */
 int qe_exit_code(qe_status status);
 

@@ -3,14 +3,14 @@
 #include "core/base/notice.h"
 #include "tools/command.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
-static const qe_command commands[] = {
-#define QE_COMMAND(name, arguments, fewest, most, summary) {#name, arguments, fewest, most, summary, qe_cmd_##name},
-#include "tools/commands.def"
-#undef QE_COMMAND
-};
-enum { COMMANDS = sizeof commands / sizeof *commands, HELP_WIDTH = 100 };
+enum { HELP_WIDTH = 100 };
 
 int qe_exit_code(qe_status status) {
   switch (status) {
@@ -33,36 +33,33 @@ static void print_help(FILE *file) {
   fputs("usage: qevo-gpu COMMAND [arguments] [options]\n\n"
         "Trains low-bit neural networks.\n\ncommands:\n",
         file);
-  for (size_t i = 0; i < COMMANDS; i++) fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
-  fputs("\n'qevo-gpu COMMAND --help' lists the options of a command; 'qevo-gpu --version' prints the version.\n"
-        "Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 130 interrupted.\n",
+  for (int i = 0; qe_command_get(i); i++)
+    fprintf(file, "  %-11s %s\n", qe_command_get(i)->name, qe_command_get(i)->summary);
+  fputs("\n'qevo-gpu COMMAND --help' lists the options of a command and has examples; 'qevo-gpu --version' prints the "
+        "version.\nExit codes: " QE_EXIT_CODES ".\n",
         file);
-}
-
-static void print_usage(FILE *file, const qe_command *command) {
-  fprintf(file, "usage: qevo-gpu %s%s%s [options]\n", command->name, *command->arguments ? " " : "",
-          command->arguments);
 }
 
 static void print_command_help(const qe_command *command, const qe_options *options) {
   int width = qe_terminal_width(stdout);
-  print_usage(stdout, command);
+  printf("usage: qevo-gpu %s%s%s [options]\n", command->name, *command->arguments ? " " : "", command->arguments);
   printf("\n%s\n\n", command->summary);
   qe_options_help(options, stdout, width > 0 && width < HELP_WIDTH ? width : HELP_WIDTH);
-}
-
-static const qe_command *find_command(const char *name) {
-  for (size_t i = 0; i < COMMANDS; i++)
-    if (strcmp(commands[i].name, name) == 0) return &commands[i];
-  return NULL;
+  for (int i = 0; qe_example_get(command->name, i); i++) {
+    const qe_example *example = qe_example_get(command->name, i);
+    printf("%s  qevo-gpu %s %s\n      %s\n", i ? "" : "\nexamples:\n", command->name, example->arguments,
+           example->text);
+  }
 }
 
 static int unknown_command(const char *name) {
+  char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
-  for (size_t i = 0; i < COMMANDS; i++) qe_nearest_offer(&nearest, commands[i].name);
-  const char *best = qe_nearest_name(&nearest);
-  fprintf(stderr, "qevo-gpu: no such command: %s%s%s%s\n", name, best ? "; did you mean " : "", best ? best : "",
-          best ? "?" : "; 'qevo-gpu --help' lists them");
+  for (int i = 0; qe_command_get(i); i++) qe_nearest_offer(&nearest, qe_command_get(i)->name);
+  qe_nearest_offer(&nearest, "--help");
+  qe_nearest_offer(&nearest, "--version");
+  qe_nearest_hint(&nearest, "", hint);
+  fprintf(stderr, "qevo-gpu: no such command: %s%s\n", name, *hint ? hint : "; 'qevo-gpu --help' lists them");
   return qe_exit_code(QE_USAGE);
 }
 
@@ -73,6 +70,18 @@ static qe_status check_positionals(const qe_command *command, const qe_options *
   if (count > command->most)
     return qe_fail(QE_USAGE, "one argument too many: %s", qe_options_positional(options, command->most));
   return QE_OK;
+}
+
+/* What was printed must have arrived. A reader that went away early, as `head` does, needs no message. */
+static qe_status finish_output(qe_status status) {
+  bool failed = fflush(stdout) != 0 || ferror(stdout);
+  if (!failed || status != QE_OK) return status;
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR)) { /* a pipe that nobody reads */
+    qe_message_clear();
+    return QE_IO;
+  }
+  return qe_fail(QE_IO, "cannot write to standard output; is it closed, or the disk full?");
 }
 
 static qe_status run_command(const qe_command *command, int argc, char **argv) {
@@ -86,36 +95,49 @@ static qe_status run_command(const qe_command *command, int argc, char **argv) {
     if (status == QE_OK) status = command->run(options);
   }
   qe_options_free(options);
-  if ((fflush(stdout) != 0 || ferror(stdout)) && status == QE_OK)
-    status = qe_fail(QE_IO, "cannot write to standard output; is the disk full?");
-  return status;
+  return finish_output(status);
+}
+
+static int report(const char *name, qe_status status) {
+  const char *message = qe_message();
+  bool quiet = status == QE_OK || (status == QE_IO && !*message);
+  if (!quiet)
+    fprintf(stderr, "qevo-gpu%s%s: %s\n", *name ? " " : "", name, *message ? message : qe_status_text(status));
+  return qe_exit_code(status);
 }
 
 static void print_notice(const char *text) {
   fprintf(stderr, "%s\n", text);
 }
 
+/* A standard stream that is closed must not become the number of a file that is opened later: it gets one on which
+ * writing fails. A pipe that closes fails the write, not the program: a run must not die of its log. */
+static void guard_streams(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDONLY) != fd) _exit(1);
+  (void)signal(SIGPIPE, SIG_IGN);
+}
+
 int main(int argc, char **argv) {
   const char *name = argc > 1 ? argv[1] : "";
+  guard_streams();
   if (argc < 2) {
     print_help(stderr);
     return qe_exit_code(QE_USAGE);
   }
-  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || (strcmp(name, "help") == 0 && argc == 2)) {
     print_help(stdout);
-    return 0;
+    return report("", finish_output(QE_OK));
   }
   if (strcmp(name, "--version") == 0) {
     puts("qevo-gpu " QE_VERSION);
-    return 0;
+    return report("", finish_output(QE_OK));
   }
+  bool help = strcmp(name, "help") == 0; /* help COMMAND is COMMAND --help */
+  if (help) name = argv[2];
   qe_notice_set(print_notice);
-  const qe_command *command = find_command(name);
+  const qe_command *command = qe_command_find(name);
   if (!command) return unknown_command(name);
-  qe_status status = run_command(command, argc - 2, argv + 2);
-  if (status != QE_OK) {
-    const char *message = qe_message();
-    fprintf(stderr, "qevo-gpu %s: %s\n", name, *message ? message : qe_status_text(status));
-  }
-  return qe_exit_code(status);
+  char wanted[] = "--help", *only[] = {wanted};
+  return report(name, help ? run_command(command, 1, only) : run_command(command, argc - 2, argv + 2));
 }

@@ -110,6 +110,7 @@ qe_status qe_read_search(const qe_options *options, qe_search_setting *search) {
                                 .teacher = qe_option_text(options, "teacher"),
                                 .budget = qe_option_int(options, "budget"),
                                 .save_every = (int32_t)qe_option_int(options, "save-every")};
+  if (search->teacher && !*search->teacher) search->teacher = NULL;
   search->options.augmented = qe_option_flag(options, "augment");
   read_genes(options, &search->options);
   search->options.local = read_local(options);

@@ -2,6 +2,7 @@
 #include "tools/setup.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "core/graph/text.h"
 
 #include <errno.h>
@@ -78,10 +79,10 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {
   if (!path) return QE_OK;
   FILE *file = fopen(path, "w");
-  if (!file) return qe_fail(QE_IO, "cannot write %s: %s", path, strerror(errno));
+  if (!file) return qe_file_failed(path, "write", errno);
   dump(graph, file);
   bool failed = ferror(file) != 0;
-  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "cannot write %s: is the disk full?", path);
+  if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "%s: cannot write: is the disk full?", path);
   return QE_OK;
 }
 

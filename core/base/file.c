@@ -23,8 +23,12 @@ static const char *cure_of(int error) {
   case EROFS:
     return "; check its permissions or choose another folder";
   case ENOENT:
-  case ENOTDIR:
     return "; check the path";
+  case EISDIR:
+    return "; name a file";
+  case ENOTDIR:
+  case EEXIST:
+    return "; a file is in the way: choose another path";
   case EMFILE:
   case ENFILE:
     return "; raise the limit of open files (ulimit -n)";
@@ -36,8 +40,13 @@ static const char *cure_of(int error) {
 }
 
 qe_status qe_file_fail(const char *path, const char *what, int error) {
-  qe_status status = error == ENOENT ? QE_NOT_FOUND : QE_IO;
+  bool bad_path = error == EISDIR || error == ENOTDIR || error == EEXIST;
+  qe_status status = error == ENOENT ? QE_NOT_FOUND : bad_path ? QE_USAGE : QE_IO;
   return qe_fail(status, "%s: cannot %s: %s%s", path, what, strerror(error), cure_of(error));
+}
+
+qe_status qe_file_failed(const char *path, const char *what, int error) {
+  return fail_errno(path, what, error);
 }
 
 /* ---- reading ---- */

@@ -21,6 +21,9 @@ typedef struct qe_span {
  * QE_NOT_FOUND when there is no such file, QE_FORMAT when it is larger than `limit` bytes, else QE_IO. */
 QE_CHECKED qe_status qe_file_read(const char *path, size_t limit, char **data, size_t *bytes);
 
+/* The status and message of a call on `path` ("write") that failed with this errno, with the cure. */
+qe_status qe_file_failed(const char *path, const char *what, int error);
+
 /* Replace `path` by the bytes, all or nothing: written to `path`.part.<pid>, synced, renamed, the folder synced.
  * On failure the old file is as it was and the .part file is removed. */
 QE_CHECKED qe_status qe_file_write(const char *path, const void *data, size_t bytes);

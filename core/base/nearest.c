@@ -1,6 +1,7 @@
 /* The nearest valid name to a mistyped one: optimal string alignment distance. */
 #include "core/base/nearest.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { WORD_LIMIT = 63, TOO_LONG = 1000 };
@@ -29,8 +30,23 @@ int qe_edit_distance(const char *a, const char *b) {
   return last[b_length];
 }
 
+/* Of the word to the start of a longer name, and one more for what is cut off: "cifr" is meant for "cifar10". */
+static int distance_to_start(const char *word, const char *name) {
+  enum { SHORTEST = 4 };
+  size_t length = strlen(word);
+  int least = TOO_LONG;
+  char start[WORD_LIMIT + 1];
+  for (size_t cut = length; length >= SHORTEST && cut <= length + 1 && cut < strlen(name) && cut <= WORD_LIMIT; cut++) {
+    snprintf(start, sizeof start, "%.*s", (int)cut, name);
+    least = min2(least, 1 + qe_edit_distance(word, start));
+  }
+  return least;
+}
+
 void qe_nearest_offer(qe_nearest *nearest, const char *name) {
-  int distance = qe_edit_distance(nearest->word, name);
+  enum { SHORTEST_PART = 3 };
+  int distance = min2(qe_edit_distance(nearest->word, name), distance_to_start(nearest->word, name));
+  if (!nearest->around && strlen(nearest->word) >= SHORTEST_PART && strstr(name, nearest->word)) nearest->around = name;
   if (nearest->best && distance >= nearest->distance) return;
   nearest->best = name;
   nearest->distance = distance;
@@ -38,5 +54,12 @@ void qe_nearest_offer(qe_nearest *nearest, const char *name) {
 
 const char *qe_nearest_name(const qe_nearest *nearest) {
   int allowed = 1 + (int)strlen(nearest->word) / 4;
-  return nearest->best && nearest->distance <= allowed ? nearest->best : NULL;
+  return nearest->best && nearest->distance <= allowed ? nearest->best : nearest->around;
+}
+
+const char *qe_nearest_hint(const qe_nearest *nearest, const char *before, char text[QE_NEAREST_TEXT]) {
+  const char *best = qe_nearest_name(nearest);
+  text[0] = 0;
+  if (best) snprintf(text, QE_NEAREST_TEXT, "; did you mean %s%s?", before, best);
+  return text;
 }

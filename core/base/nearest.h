@@ -13,11 +13,17 @@ typedef struct qe_nearest {
   const char *word;
   const char *best;
   int distance;
+  const char *around; /* the first name that contains the word */
 } qe_nearest;
 
 void qe_nearest_offer(qe_nearest *nearest, const char *name);
-/* The nearest name offered, or NULL when none is near enough to be meant. */
+/* The nearest name offered by edit distance to it or to its start, else the first that contains the word; NULL when
+ * none is near enough to be meant. */
 const char *qe_nearest_name(const qe_nearest *nearest);
+
+enum { QE_NEAREST_TEXT = 128 };
+/* "; did you mean NAME?" with `before` in front of the name, or "", into text, which is returned. */
+const char *qe_nearest_hint(const qe_nearest *nearest, const char *before, char text[QE_NEAREST_TEXT]);
 
 /* Insertions, deletions, replacements and swaps of neighbours between two words; 1000 when one is over 63 bytes. */
 int qe_edit_distance(const char *a, const char *b);

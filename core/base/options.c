@@ -1,7 +1,6 @@
 /* Option values: the table, checking and storing of values, getters. */
 #include "core/base/alloc.h"
 #include "core/base/json.h"
-#include "core/base/nearest.h"
 #include "core/base/options_internal.h"
 
 #include <errno.h>
@@ -23,21 +22,22 @@ const qe_option *qe_options_row_of_letter(const qe_options *options, char letter
   return NULL;
 }
 
-bool qe_options_belongs(const qe_options *options, const qe_option *row) {
-  size_t length = strlen(options->command);
+bool qe_option_is_of(const qe_option *row, const char *command) {
+  size_t length = strlen(command);
   for (const char *at = row->commands; at; at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL)
-    if (strncmp(at, options->command, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
+    if (strncmp(at, command, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
   return !row->commands;
+}
+
+bool qe_options_belongs(const qe_options *options, const qe_option *row) {
+  return qe_option_is_of(row, options->command);
 }
 
 const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]) {
   qe_nearest nearest = {.word = name};
   for (size_t i = 0; i < options->count; i++)
     if (qe_options_belongs(options, &options->table[i])) qe_nearest_offer(&nearest, options->table[i].name);
-  const char *best = qe_nearest_name(&nearest);
-  text[0] = 0;
-  if (best) snprintf(text, QE_HINT_TEXT, "; did you mean %s%s?", dashes, best);
-  return text;
+  return qe_nearest_hint(&nearest, dashes, text);
 }
 
 /* ---- what is allowed ---- */
@@ -180,17 +180,36 @@ static void value_free(qe_option_value *value) {
   qe_free(value->list);
 }
 
+/* "; did you mean sgd?": of the words that a row allows the nearest to the text; "" for a number that is out of range.
+ */
+static const char *word_hint(const qe_option *row, const char *text, char hint[QE_HINT_TEXT]) {
+  enum { WORDS = 32, WORD_TEXT = 32 };
+  static const char flag_words[] = "true|false|yes|no|on|off";
+  const char *at = row->type == QE_OPTION_FLAG ? flag_words : row->words, *word;
+  char copy[WORDS][WORD_TEXT];
+  size_t length;
+  qe_nearest nearest = {.word = text};
+  hint[0] = 0;
+  if (starts_number(text)) return hint;
+  for (int i = 0; i < WORDS && (word = qe_option_next_word(&at, &length)); i++) {
+    snprintf(copy[i], WORD_TEXT, "%.*s", (int)length, word);
+    qe_nearest_offer(&nearest, copy[i]);
+  }
+  return qe_nearest_hint(&nearest, "", hint);
+}
+
 /* Check and copy; on success value's memory is the caller's. */
 static qe_status value_make(const qe_option *row, const char *text, const char *label, const char *origin,
                             qe_option_value *value) {
-  char allowed[QE_ALLOWED_TEXT];
+  char allowed[QE_ALLOWED_TEXT], hint[QE_HINT_TEXT];
   if (!is_utf8(text)) return qe_fail(QE_USAGE, "%s: the value is not UTF-8 text", label);
   if (row->type == QE_OPTION_INTS) {
     value->list = QE_NEW_ARRAY(int64_t, strlen(text) / 2 + 1);
     if (!value->list) return QE_NO_MEMORY;
   }
   if (!readers[row->type](row, text, value))
-    return qe_fail(QE_USAGE, "%s %.200s: must be %s", label, text, qe_option_allowed(row, allowed));
+    return qe_fail(QE_USAGE, "%s %.200s: must be %s%s", label, text, qe_option_allowed(row, allowed),
+                   word_hint(row, text, hint));
   value->text = qe_strdup(row->type != QE_OPTION_FLAG ? text : value->integer ? "true" : "false");
   value->origin = origin ? qe_strdup(origin) : NULL;
   return value->text && (value->origin || !origin) ? QE_OK : QE_NO_MEMORY;

@@ -44,6 +44,24 @@ typedef struct qe_option {
   const char *help;
 } qe_option;
 
+/* ---- rows, for who prints them ---- */
+
+/* Whether the row is one of this subcommand. */
+bool qe_option_is_of(const qe_option *row, const char *command);
+/* What stands for the value: "N", "BITS"; "" for a flag. */
+const char *qe_option_metavar(const qe_option *row);
+/* A flag that is on unless it is taken back by --no-NAME. */
+bool qe_option_is_on(const qe_option *row);
+enum { QE_ALLOWED_TEXT = 512, QE_OPTION_HELP_TEXT = 2048 };
+/* "1…8 or 32", "sgd or adam": what a row allows, into text; "" when it is anything. */
+const char *qe_option_allowed(const qe_option *row, char text[QE_ALLOWED_TEXT]);
+/* The row's help with what is allowed and the default behind it, as --help has it. */
+const char *qe_option_help(const qe_option *row, char text[QE_OPTION_HELP_TEXT]);
+/* Iterate over "a|b|c": the word at *at, its length, and *at moved on; NULL at the end. */
+const char *qe_option_next_word(const char **at, size_t *length);
+
+/* ---- values ---- */
+
 /* Where a value comes from; a later one wins over an earlier one. */
 typedef enum qe_source { QE_FROM_DEFAULT, QE_FROM_RECIPE, QE_FROM_CONFIG, QE_FROM_COMMAND } qe_source;
 

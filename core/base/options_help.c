@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { HELP_COLUMN = 30, WIDTH_MIN = 60, TERM_TEXT = 96, LINE_TEXT = 2048 };
+enum { HELP_COLUMN = 30, WIDTH_MIN = 60, TERM_TEXT = 96 };
 
 static const char *const metavars[QE_OPTION_TYPES] = {
     [QE_OPTION_FLAG] = "",         [QE_OPTION_INT] = "N",     [QE_OPTION_REAL] = "X",   [QE_OPTION_TEXT] = "TEXT",
@@ -36,30 +36,41 @@ static void print_wrapped(FILE *file, const char *text, int at, int width) {
   fputc('\n', file);
 }
 
+const char *qe_option_metavar(const qe_option *row) {
+  return row->metavar ? row->metavar : metavars[row->type];
+}
+
+bool qe_option_is_on(const qe_option *row) {
+  return row->type == QE_OPTION_FLAG && row->initial && strcmp(row->initial, "true") == 0;
+}
+
+const char *qe_option_help(const qe_option *row, char text[QE_OPTION_HELP_TEXT]) {
+  char allowed[QE_ALLOWED_TEXT] = "";
+  bool is_flag = row->type == QE_OPTION_FLAG, is_on = qe_option_is_on(row);
+  if (!is_flag) qe_option_allowed(row, allowed);
+  bool has_default = row->initial && *row->initial && (!is_flag || is_on);
+  snprintf(text, QE_OPTION_HELP_TEXT, "%s%s%s%s%s%s%s", row->help, *allowed || has_default ? " [" : "", allowed,
+           *allowed && has_default ? "; " : "", has_default ? "default " : "",
+           !has_default ? ""
+           : is_on      ? "on"
+                        : row->initial,
+           *allowed || has_default ? "]" : "");
+  return text;
+}
+
 static void print_row(FILE *file, const qe_option *row, int width) {
-  char term[TERM_TEXT], allowed[QE_ALLOWED_TEXT], line[LINE_TEXT];
-  const char *metavar = row->metavar ? row->metavar : metavars[row->type];
+  char term[TERM_TEXT], line[QE_OPTION_HELP_TEXT];
+  const char *metavar = qe_option_metavar(row);
   const char letter[] = {'-', row->letter, ',', ' ', 0};
-  bool is_flag = row->type == QE_OPTION_FLAG;
-  bool is_on = is_flag && row->initial && strcmp(row->initial, "true") == 0;
-  snprintf(term, sizeof term, "  %s--%s%s%s%s", row->letter ? letter : "    ", is_on ? "[no-]" : "", row->name,
-           *metavar ? " " : "", metavar);
+  snprintf(term, sizeof term, "  %s--%s%s%s%s", row->letter ? letter : "    ", qe_option_is_on(row) ? "[no-]" : "",
+           row->name, *metavar ? " " : "", metavar);
   int used = columns(term, strlen(term));
   fputs(term, file);
   if (used + 2 > HELP_COLUMN)
     fprintf(file, "\n%*s", HELP_COLUMN, "");
   else
     fprintf(file, "%*s", HELP_COLUMN - used, "");
-  qe_option_allowed(row, allowed);
-  if (is_flag) allowed[0] = 0;
-  bool has_default = row->initial && *row->initial && (!is_flag || is_on);
-  snprintf(line, sizeof line, "%s%s%s%s%s%s%s", row->help, *allowed || has_default ? " [" : "", allowed,
-           *allowed && has_default ? "; " : "", has_default ? "default " : "",
-           !has_default ? ""
-           : is_on      ? "on"
-                        : row->initial,
-           *allowed || has_default ? "]" : "");
-  print_wrapped(file, line, HELP_COLUMN, width);
+  print_wrapped(file, qe_option_help(row, line), HELP_COLUMN, width);
 }
 
 static bool is_first_of_group(const qe_options *options, size_t row) {

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/file.h"
+#include "core/base/nearest.h"
 #include "core/data/cifar.h"
 #include "core/data/idx.h"
 #include "core/data/image_set.h"
@@ -72,14 +73,16 @@ static qe_status find_kind(const char *name, const qe_dataset_kind **kind) {
       *kind = &kinds[at];
       return QE_OK;
     }
-  char known[256] = "";
+  char known[256] = "", hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  for (size_t at = 0; at < KINDS; at++) qe_nearest_offer(&nearest, kinds[at].name);
   for (size_t at = 0, used = 0; at < KINDS && used < sizeof known; at++) {
     const char *comma = at ? ", " : "";
     if (used + strlen(comma) + strlen(kinds[at].name) >= sizeof known) break;
     used = (size_t)(stpcpy(stpcpy(known + used, comma), kinds[at].name) - known);
   }
-  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images", name,
-                 known);
+  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images%s", name, known,
+                 qe_nearest_hint(&nearest, "", hint));
 }
 
 /* The folder of the kind's data in `place`; NULL in *folder when they are not there. */

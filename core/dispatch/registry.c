@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* dladdr, strcasestr */
 #include "backends/ref/ref_backend.h"
 #include "core/base/alloc.h"
+#include "core/base/nearest.h"
 #include "core/dispatch/dispatch.h"
 
 #include <dirent.h>
@@ -148,11 +149,16 @@ static const qe_backend_entry *most_preferred(const qe_registry *registry) {
 }
 
 static qe_status say_unknown(const qe_registry *registry, const char *name) {
-  char list[512];
+  char list[512], hint[QE_NEAREST_TEXT];
   size_t used = 0;
-  for (size_t i = 0; i < registry->count && used < sizeof list; i++)
+  qe_nearest nearest = {.word = name};
+  qe_nearest_offer(&nearest, "auto");
+  for (size_t i = 0; i < registry->count && used < sizeof list; i++) {
+    qe_nearest_offer(&nearest, registry->entry[i].name);
     used += (size_t)snprintf(list + used, sizeof list - used, ", %s", registry->entry[i].name);
-  return qe_fail(QE_NOT_FOUND, "no backend is called '%s'; there are auto%s", name, list);
+  }
+  return qe_fail(QE_NOT_FOUND, "no backend is called '%s'; there are auto%s%s", name, list,
+                 qe_nearest_hint(&nearest, "", hint));
 }
 
 const char *qe_precision_name(qe_precision precision) {

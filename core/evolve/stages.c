@@ -57,15 +57,14 @@ const qe_search_stage *qe_search_stage_get(int index) {
 
 static qe_status say_unknown(const char *name) {
   qe_nearest nearest = {.word = name};
-  char list[256] = "";
+  char list[256] = "", hint[QE_NEAREST_TEXT];
   size_t used = 0;
   for (int i = 0; qe_search_stage_get(i) && used < sizeof list; i++) {
     qe_nearest_offer(&nearest, qe_search_stage_get(i)->name);
     used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", qe_search_stage_get(i)->name);
   }
-  const char *best = qe_nearest_name(&nearest);
-  return qe_fail(QE_USAGE, "no stage is called '%s'%s%s%s; there is %s", name, best ? ": did you mean '" : "",
-                 best ? best : "", best ? "'?" : "", list);
+  return qe_fail(QE_USAGE, "--stages: no stage is called '%s'; there is %s%s", name, list,
+                 qe_nearest_hint(&nearest, "", hint));
 }
 
 static qe_status find(const char *name, const qe_search_stage **stage) {

@@ -100,19 +100,25 @@ static qe_status lower_input(qe_int_lowering *l, qe_node node, qe_int_form *out)
 
 /* ---- convolution and linear ---- */
 
-static qe_status make_weights(const qe_int_lowering *l, qe_node at, qe_network_layer *layer) {
-  qe_weight_codes codes;
-  if (!qe_weight_codes_of(l->graph, l->values, at, &codes)) return qe_fail(QE_REFUSED, "its weights are float");
-  if (codes.low < -128 || codes.high > 127)
-    return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser",
-                   codes.low, codes.high);
+qe_status qe_graph_weight_codes(const qe_graph *graph, const float *values, qe_node at, int8_t **codes,
+                                qe_code_grid *grid) {
+  qe_weight_codes from;
+  if (!qe_weight_codes_of(graph, values, at, &from))
+    return qe_fail(QE_REFUSED, "its weights are float; give it 1 to 8 weight bits");
+  if (from.low < -128 || from.high > 127)
+    return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser", from.low,
+                   from.high);
+  *grid = (qe_code_grid){.bits = from.bits, .low = from.low, .spacing = from.spacing, .high = from.high};
+  *codes = qe_alloc((size_t)from.count);
+  if (!*codes) return QE_NO_MEMORY;
+  for (int64_t i = 0; i < from.count; i++) (*codes)[i] = (int8_t)qe_weight_code(&from, i);
+  return QE_OK;
+}
+
+static qe_status make_weights(qe_int_lowering *l, qe_node at, qe_network_layer *layer) {
   layer->weight_desc = l->graph->param[l->graph->node[at].param[QE_CONV_WEIGHT]].desc;
   layer->weight_desc.dtype = QE_S8;
-  layer->grid = (qe_code_grid){.bits = codes.bits, .low = codes.low, .spacing = codes.spacing, .high = codes.high};
-  layer->weight = qe_alloc((size_t)codes.count);
-  if (!layer->weight) return QE_NO_MEMORY;
-  for (int64_t i = 0; i < codes.count; i++) layer->weight[i] = (int8_t)qe_weight_code(&codes, i);
-  return QE_OK;
+  return qe_graph_weight_codes(l->graph, l->values, at, &layer->weight, &layer->grid);
 }
 
 /* The scale and bias that weights at their steps, over codes at theirs, leave the sums with. */

@@ -3,9 +3,11 @@
  * Deep Neural Networks via Cooperative Coevolution" (2021). */
 #include "core/methods/coevolution.h"
 #include "core/base/alloc.h"
+#include "core/base/nearest.h"
 #include "core/dispatch/network_file.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A network that the run's folder has; *network NULL where it has none. */
@@ -45,27 +47,35 @@ static qe_status make_networks(qe_coevolution *s) {
   return s->teacher ? qe_run_save_network(setting->run, s->teacher, QE_TEACHER_FILE) : QE_OK;
 }
 
+static const char *const evolving[] = {"weights", "requantisers"};
+
+static qe_status say_unknown_gene(const char *at, size_t length) {
+  char name[64], hint[QE_NEAREST_TEXT];
+  snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : sizeof name - 1), at);
+  qe_nearest nearest = {.word = name};
+  for (int k = 0; k < 2; k++) qe_nearest_offer(&nearest, evolving[k]);
+  return qe_fail(QE_USAGE, "--evolve: '%s' is none of weights and requantisers%s", name,
+                 qe_nearest_hint(&nearest, "", hint));
+}
+
 /* Which layers evolve, of a text such as "weights,requantisers". */
 static qe_status find_evolving(const char *text, const qe_network *network, bool *evolves) {
-  static const char *const names[] = {"weights", "requantisers"};
   for (const char *at = text; *at;) {
     size_t length = strcspn(at, ",");
     bool found = false;
     for (int k = 0; k < 2; k++) {
-      if (strlen(names[k]) != length || strncmp(at, names[k], length) != 0) continue;
+      if (strlen(evolving[k]) != length || strncmp(at, evolving[k], length) != 0) continue;
       found = true;
       for (size_t i = 0; i < network->layers; i++)
         evolves[i] |= k == 0 ? network->layer[i].weight != NULL : network->layer[i].offset != NULL;
     }
-    if (!found)
-      return qe_fail(QE_USAGE, "--evolve: '%.*s' is none of weights and requantisers", (int)(length < 64 ? length : 64),
-                     at);
+    if (!found) return say_unknown_gene(at, length);
     at += length + (at[length] == ',');
   }
   return QE_OK;
 }
 
-static qe_status open_search(qe_coevolution *s) {
+qe_status qe_coevolution_open_search(qe_coevolution *s, const qe_evolution_events *events) {
   const qe_setting *setting = s->setting;
   qe_network *network = NULL;
   qe_evolution_setup setup = {.device = &setting->device,
@@ -76,7 +86,7 @@ static qe_status open_search(qe_coevolution *s) {
                               .seed = setting->options.seed,
                               .budget = setting->search.budget,
                               .save_every = setting->search.save_every,
-                              .events = qe_coevolution_events(s)};
+                              .events = *events};
   bool *evolves = QE_NEW_ARRAY(bool, s->start->layers);
   qe_status status = evolves ? find_evolving(setting->search.evolve, s->start, evolves) : QE_NO_MEMORY;
   setup.evolves = evolves;
@@ -126,7 +136,8 @@ qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {
   result->quantized = result->searched = true;
   QE_TRY(qe_search_stages_find(setting->search.stages, stage));
   qe_status status = make_networks(&s);
-  if (status == QE_OK) status = open_search(&s);
+  qe_evolution_events events = qe_coevolution_events(&s);
+  if (status == QE_OK) status = qe_coevolution_open_search(&s, &events);
   if (status == QE_OK) status = take_checkpoint(&s);
   if (status == QE_OK) status = run_stages(&s, stage);
   if (status == QE_OK) status = conclude(&s, result);

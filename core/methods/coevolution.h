@@ -32,6 +32,8 @@ typedef struct qe_coevolution {
 
 double qe_coevolution_clock(void); /* seconds */
 QE_CHECKED qe_status qe_coevolution_copy(const qe_network *network, qe_network **copy);
+/* The evolution of s->start, with the setting's device, data and options. */
+QE_CHECKED qe_status qe_coevolution_open_search(qe_coevolution *s, const qe_evolution_events *events);
 /* What the evolution tells it. */
 qe_evolution_events qe_coevolution_events(qe_coevolution *s);
 /* Before the first stage and after each: the context on all held-out images; the best of these is the result. */

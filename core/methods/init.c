@@ -45,3 +45,30 @@ qe_status qe_method_take_init(const qe_setting *setting, qe_model *model) {
   qe_tensors_free(tensors);
   return status;
 }
+
+qe_status qe_method_start_model(const qe_setting *setting, qe_model **model) {
+  QE_TRY(qe_model_new(&setting->spec, setting->options.seed, model));
+  qe_status status = setting->init ? qe_method_take_init(setting, *model) : QE_OK;
+  if (status == QE_OK) return QE_OK;
+  qe_model_free(*model);
+  return status;
+}
+
+qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_function progress, void *context,
+                              const char **option, qe_rate_sweep *sweep) {
+  qe_model *model;
+  bool quantized = qe_method_quantizes(&setting->spec.bits);
+  bool first = quantized && !setting->init && setting->float_options.epochs > 0;
+  qe_train_options options = first ? setting->float_options : setting->options;
+  qe_rate_range range = qe_rate_range_default(options.optimizer);
+  options.plain = first;
+  *option = first ? "float-rate" : "rate";
+  memset(sweep, 0, sizeof *sweep);
+  QE_TRY(qe_method_start_model(setting, &model));
+  qe_status status = QE_OK;
+  if (quantized && !first) status = qe_fit_steps(setting->device, model, setting->data, options.seed);
+  if (status == QE_OK)
+    status = qe_find_rate(setting->device, model, setting->data, &options, &range, progress, context, sweep);
+  qe_model_free(model);
+  return status;
+}

@@ -3,6 +3,8 @@
 #define QE_METHODS_METHOD_H
 
 #include "core/evolve/stages.h"
+#include "core/train/find_rate.h"
+#include "core/train/plan.h"
 #include "core/train/run.h"
 
 #ifdef __cplusplus
@@ -47,6 +49,8 @@ typedef struct qe_method {
   const char *name, *summary;
   bool searches; /* integer networks, without gradients: takes setting->search */
   qe_status (*run)(const qe_setting *setting, qe_result *result);
+  /* What `run` will take, as far as a few steps tell; setting->run is NULL. */
+  qe_status (*plan)(const qe_setting *setting, qe_plan *plan);
 } qe_method;
 
 /* The method called `name`, or NULL. */
@@ -60,8 +64,17 @@ bool qe_method_quantizes(const qe_bits *bits);
  * when it is another model's file. */
 QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *model);
 
+/* The model as a run of the setting starts from it: of setting->init, or random. */
+QE_CHECKED qe_status qe_method_start_model(const qe_setting *setting, qe_model **model);
+/* Sweeps the learning rate of the first phase that a gradient method would run; *option: which one that is, "rate" or
+ * "float-rate". */
+QE_CHECKED qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_function progress, void *context,
+                                         const char **option, qe_rate_sweep *sweep);
+
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
+qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
+qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan);
 
 #ifdef __cplusplus
 }

@@ -4,8 +4,10 @@
 #include <string.h>
 
 static const qe_method methods[] = {
-    {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, qe_train_qat},
-    {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution},
+    {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, qe_train_qat,
+     qe_plan_qat},
+    {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
+     qe_plan_coevolution},
 };
 
 const qe_method *qe_method_get(int index) {

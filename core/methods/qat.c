@@ -38,14 +38,36 @@ static qe_status train_quantized(const qe_setting *setting, qe_model *model, qe_
 }
 
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
-  qe_model *model = NULL;
+  qe_model *model;
   memset(result, 0, sizeof *result);
   result->quantized = qe_method_quantizes(&setting->spec.bits);
-  QE_TRY(qe_model_new(&setting->spec, setting->options.seed, &model));
-  qe_status status = setting->init ? qe_method_take_init(setting, model) : QE_OK;
-  if (status == QE_OK && result->quantized) status = train_quantized(setting, model, result);
-  if (status == QE_OK && !result->quantized)
+  QE_TRY(qe_method_start_model(setting, &model));
+  qe_status status = QE_OK;
+  if (result->quantized)
+    status = train_quantized(setting, model, result);
+  else
     status = run_phase(setting, model, &setting->options, "float", &result->final);
+  qe_model_free(model);
+  return status;
+}
+
+static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan *plan) {
+  qe_train_options first = setting->float_options;
+  bool quantized = qe_method_quantizes(&setting->spec.bits);
+  first.plain = true;
+  if (quantized && !setting->init && first.epochs > 0)
+    QE_TRY(qe_plan_training(setting->device, model, setting->data, &first, "float", plan));
+  if (quantized &&
+      qe_plan_is_timed(setting->device)) /* it takes memory of its own, at small batches more than training */
+    QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
+  return qe_plan_training(setting->device, model, setting->data, &setting->options, quantized ? "qat" : "float", plan);
+}
+
+qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan) {
+  qe_model *model;
+  memset(plan, 0, sizeof *plan);
+  QE_TRY(qe_method_start_model(setting, &model));
+  qe_status status = plan_phases(setting, model, plan);
   qe_model_free(model);
   return status;
 }

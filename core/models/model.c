@@ -262,6 +262,8 @@ qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_mod
   int per_channel;
   memset(spec, 0, sizeof *spec);
   QE_TRY(read_text(tensors, file, "format", &format));
+  if (strncmp(format, "qevo-gpu network ", 17) == 0)
+    return qe_fail(QE_FORMAT, "%s is an integer network; what is needed here is the model that it was made of", file);
   if (strcmp(format, "qevo-gpu model 1") != 0)
     return qe_fail(QE_FORMAT, "%s: format '%s'; this version reads 'qevo-gpu model 1'", file, format);
   QE_TRY(read_text(tensors, file, "model", &spec->name));

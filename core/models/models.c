@@ -106,6 +106,15 @@ static bool is_weighted(const qe_node_info *node) {
   return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
 }
 
+static qe_status say_unknown_layer(const qe_graph *graph, const char *name) {
+  char hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  for (size_t i = 0; i < graph->nodes; i++)
+    if (is_weighted(&graph->node[i])) qe_nearest_offer(&nearest, graph->node[i].name);
+  return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'; --dump FILE lists them%s",
+                 name, qe_nearest_hint(&nearest, "", hint));
+}
+
 /* Each item must be NAME=w<bits>, NAME=a<bits> or NAME=w<bits>a<bits>, of a conv or linear layer of the graph. */
 static qe_status check_exceptions(const qe_graph *graph, const char *list) {
   for (const char *at = list; at && *at;) {
@@ -123,8 +132,7 @@ static qe_status check_exceptions(const qe_graph *graph, const char *list) {
     if (!good) return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
     *equals = 0;
     qe_node node = qe_graph_find_node(graph, item);
-    if (node < 0 || !is_weighted(&graph->node[node]))
-      return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'", item);
+    if (node < 0 || !is_weighted(&graph->node[node])) return say_unknown_layer(graph, item);
     int asked = exception_bits(list, item, 'a'), is = qe_graph_bits(graph, graph->node[node].input[0]);
     if (asked && asked != is)
       return qe_fail(QE_USAGE,
@@ -154,15 +162,15 @@ static qe_status check_spec(const qe_model_spec *spec) {
 }
 
 static qe_status say_unknown(const char *name) {
-  char list[512], hint[96] = "";
+  char list[512], hint[QE_NEAREST_TEXT];
   size_t used = 0;
   qe_nearest nearest = {.word = name};
   for (int i = 0; i < ZOO && used < sizeof list; i++) {
     used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", zoo[i].name);
     qe_nearest_offer(&nearest, zoo[i].name);
   }
-  if (qe_nearest_name(&nearest)) snprintf(hint, sizeof hint, "did you mean %s? ", qe_nearest_name(&nearest));
-  return qe_fail(QE_USAGE, "no model is called '%.100s'; %sthere are %s, and files that end in .net", name, hint, list);
+  return qe_fail(QE_USAGE, "no model is called '%.100s'; there are %s, and files that end in .net%s", name, list,
+                 qe_nearest_hint(&nearest, "", hint));
 }
 
 static qe_status build_row(const zoo_row *row, const qe_model_spec *spec, qe_graph **graph) {

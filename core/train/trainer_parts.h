@@ -39,6 +39,10 @@ qe_lower_options qe_trainer_lowering(const qe_trainer *trainer);
 /* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
 double qe_trainer_loss_limit(const qe_trainer *trainer);
 
+/* The session that evaluates on the test images, or on those of the training store (held-out ones too). Its memory is
+ * only taken when first asked for. */
+QE_CHECKED qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **session);
+
 /* The squared gradient norm or the loss is not finite, or the loss above its limit: say where it began. Returns
  * QE_DIVERGED. */
 qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss);

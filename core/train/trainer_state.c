@@ -20,8 +20,7 @@ qe_status qe_trainer_download(qe_trainer *trainer, bool averaged) {
   return qe_queue_wait(trainer->queue);
 }
 
-/* Evaluation memory is only taken when first asked for; the train store's serves the held-out images too. */
-static qe_status eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **out) {
+qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **out) {
   qe_session *session = &trainer->eval[2 * test + averaged];
   *out = session;
   if (session->queue) return QE_OK;
@@ -36,7 +35,7 @@ qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool aver
     return qe_fail(QE_USAGE, "no images are held out; set held-out above 0");
   if (averaged && !trainer->average) return qe_fail(QE_USAGE, "no moving average is kept; set ema above 0");
   qe_session *session;
-  QE_TRY(eval_session(trainer, part == QE_PART_TEST, averaged, &session));
+  QE_TRY(qe_trainer_eval_session(trainer, part == QE_PART_TEST, averaged, &session));
   if (part == QE_PART_TEST) return qe_session_score(session, NULL, trainer->data->test_images, score);
   if (part == QE_PART_HELD_OUT) return qe_session_score(session, trainer->held, trainer->options.held_out, score);
   return qe_session_score(session, trainer->kept, trainer->kept_count, score);

@@ -1,0 +1,172 @@
+/* What `train` is asked to do: method, recipe, and the files that recipe and config files name. */
+#define _GNU_SOURCE /* readlink, realpath */
+#include "tools/train_choice.h"
+
+#include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/base/nearest.h"
+#include "tools/recipes.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- method and recipe ---- */
+
+static qe_status say_unknown(const char *name) {
+  char hint[QE_NEAREST_TEXT];
+  qe_nearest nearest = {.word = name};
+  qe_recipe recipe;
+  for (int i = 0; qe_method_get(i); i++) qe_nearest_offer(&nearest, qe_method_get(i)->name);
+  for (int i = 0; qe_recipe_get(i, &recipe); i++) qe_nearest_offer(&nearest, recipe.name);
+  return qe_fail(QE_USAGE, "no method or recipe is called '%s'; 'qevo-gpu train --list' lists them%s", name,
+                 qe_nearest_hint(&nearest, "", hint));
+}
+
+static bool is_yaml(const char *name) {
+  const char *dot = strrchr(name, '.');
+  return dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
+}
+
+/* A recipe in a file. Where a file is missing whose name is a built-in recipe's, that is what was meant. */
+static qe_status load_file(qe_options *options, const char *path) {
+  qe_status status = qe_options_load(options, path, QE_FROM_RECIPE);
+  if (status != QE_NOT_FOUND) return status;
+  const char *file = qe_path_name(path);
+  char *name = qe_format("%.*s", (int)(strrchr(file, '.') - file), file);
+  qe_recipe recipe;
+  if (!name) return QE_NO_MEMORY;
+  if (qe_recipe_find(name, &recipe))
+    status = qe_fail(status, "%s: no such file; the recipe is built in: 'qevo-gpu train %s'", path, name);
+  qe_free(name);
+  return status;
+}
+
+/* A config file may name another method than the command line: said, for it is rarely meant. */
+static qe_status take_method(qe_options *options, const char *name) {
+  const char *other = qe_option_text(options, "method");
+  if (other && strcmp(other, name) != 0)
+    fprintf(stderr, "note: the method is %s, as the command line says; %s has %s\n", name,
+            qe_option_origin(options, "method"), other);
+  return qe_option_set(options, "method", name, QE_FROM_COMMAND, "METHOD", "command line");
+}
+
+static qe_status take_argument(qe_options *options) {
+  const char *name = qe_options_positional(options, 0);
+  qe_recipe recipe;
+  if (!name) return QE_OK;
+  if (qe_method_find(name)) return take_method(options, name);
+  if (qe_recipe_find(name, &recipe)) return qe_recipe_load(&recipe, options);
+  return is_yaml(name) ? load_file(options, name) : say_unknown(name);
+}
+
+/* A resumed run has the options it was started with, but for those given now. */
+static qe_status load_run_config(qe_options *options) {
+  const char *folder = qe_option_text(options, "out");
+  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
+  char *path = qe_path_join(folder, "config.yaml");
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;
+  qe_free(path);
+  return status;
+}
+
+qe_status qe_train_choose(qe_options *options, const qe_method **method) {
+  QE_TRY(take_argument(options));
+  QE_TRY(load_run_config(options));
+  const char *name = qe_option_text(options, "method");
+  if (!name || !*name)
+    return qe_fail(QE_USAGE, "needs METHOD or RECIPE, as in 'qevo-gpu train qat'; 'qevo-gpu train --list' lists them");
+  *method = qe_method_find(name);
+  if (*method) return QE_OK;
+  qe_status status = say_unknown(name);
+  return qe_fail_within(status, "%s", qe_option_origin(options, "method"));
+}
+
+/* ---- files that recipes name ---- */
+
+/* New text: the folder with recipes/ and models/ that belongs to the program, installed or in its build tree; NULL:
+ * there is none. */
+static char *own_folder(void) {
+  static const char *const beside[] = {"../share/qevo-gpu", "../.."};
+  char program[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+  if (length <= 0) return NULL;
+  program[length] = 0;
+  char *slash = strrchr(program, '/');
+  if (slash) *slash = 0;
+  for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+    char *recipes = qe_format("%s/%s/recipes", program, beside[i]), real[PATH_MAX];
+    bool found = recipes && realpath(recipes, real);
+    qe_free(recipes);
+    if (found) return qe_path_folder(real);
+  }
+  return NULL;
+}
+
+/* New text: folder/path without links and "..", if it exists; else NULL. */
+static char *found_in(const char *folder, const char *path) {
+  char *whole = folder ? qe_path_join(folder, path) : NULL;
+  char real[PATH_MAX];
+  bool found = whole && realpath(whole, real);
+  qe_free(whole);
+  return found ? qe_strdup(real) : NULL;
+}
+
+/* Looks for `path`, which the config file `file` (NULL: a built-in recipe) names. */
+static char *look_around(const char *file, const char *path, const char *own) {
+  char *beside = file ? qe_path_folder(file) : NULL, *above = beside ? qe_path_join(beside, "..") : NULL;
+  char *found = found_in(beside, path);
+  if (!found) found = found_in(above, path);
+  if (!found) found = found_in(own, path);
+  qe_free(above);
+  qe_free(beside);
+  return found;
+}
+
+/* New text: the file of an origin such as "FOLDER/f.yaml:3"; NULL when it is none. */
+static char *file_of_origin(const char *origin) {
+  const char *colon = strrchr(origin, ':');
+  return colon && strncmp(origin, "recipe ", 7) != 0 ? qe_format("%.*s", (int)(colon - origin), origin) : NULL;
+}
+
+static qe_status find_file(qe_options *options, const qe_option *row, const char *path, const char *own) {
+  const char *origin = qe_option_origin(options, row->name);
+  char *file = file_of_origin(origin), *found = look_around(file, path, own);
+  qe_status status = QE_OK;
+  if (found) {
+    char *label = qe_strdup(origin);
+    fprintf(stderr, "note: --%s is %s\n", row->name, found);
+    status = label ? qe_option_set(options, row->name, found, qe_option_source(options, row->name), label, label)
+                   : QE_NO_MEMORY;
+    qe_free(label);
+  } else {
+    status =
+        qe_fail(QE_NOT_FOUND, "%s: %s: no file %s, from here%s%s%s; say where it is by --%s PATH", origin, row->name,
+                path, file ? ", beside that file, above it" : "", own ? ", or in " : "", own ? own : "", row->name);
+  }
+  qe_free(found);
+  qe_free(file);
+  return status;
+}
+
+/* The path of a row that is to be looked for; NULL where it was typed, is absolute, or is there. */
+static const char *missing_path(const qe_options *options, const qe_option *row) {
+  if (row->type != QE_OPTION_PATH || row->transient || !row->commands || !strstr(row->commands, "train")) return NULL;
+  const char *path = qe_option_text(options, row->name);
+  qe_source source = qe_option_source(options, row->name);
+  bool named = source == QE_FROM_RECIPE || source == QE_FROM_CONFIG;
+  return path && *path && named && *path != '/' && !qe_file_exists(path) ? path : NULL;
+}
+
+qe_status qe_train_find_files(qe_options *options) {
+  char *own = own_folder();
+  qe_status status = QE_OK;
+  for (size_t i = 0; status == QE_OK && i < qe_option_table_rows; i++) {
+    const char *path = missing_path(options, &qe_option_table[i]);
+    if (path) status = find_file(options, &qe_option_table[i], path, own);
+  }
+  qe_free(own);
+  return status;
+}
