@@ -119,7 +119,7 @@ static qe_status dump_network(const qe_options *options, const qe_network *netwo
   if (dot && *dot) return qe_fail(QE_USAGE, "--dump-dot: an integer network has no Graphviz form; --dump writes it");
   if (!path || !*path) return QE_OK;
   FILE *file = fopen(path, "w");
-  if (!file) return qe_file_failed(path, "write", errno);
+  if (!file) return qe_file_fail(path, "write", errno);
   qe_network_dump(network, file);
   bool failed = ferror(file) != 0;
   if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "%s: cannot write: is the disk full?", path);

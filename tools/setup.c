@@ -79,7 +79,7 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {
   if (!path) return QE_OK;
   FILE *file = fopen(path, "w");
-  if (!file) return qe_file_failed(path, "write", errno);
+  if (!file) return qe_file_fail(path, "write", errno);
   dump(graph, file);
   bool failed = ferror(file) != 0;
   if (fclose(file) != 0 || failed) return qe_fail(QE_IO, "%s: cannot write: is the disk full?", path);

@@ -45,10 +45,6 @@ qe_status qe_file_fail(const char *path, const char *what, int error) {
   return qe_fail(status, "%s: cannot %s: %s%s", path, what, strerror(error), cure_of(error));
 }
 
-qe_status qe_file_failed(const char *path, const char *what, int error) {
-  return fail_errno(path, what, error);
-}
-
 /* ---- reading ---- */
 
 /* Read to the end of `fd` into *data, which holds *capacity bytes; keeps one byte free for the final 0. */

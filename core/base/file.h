@@ -22,7 +22,7 @@ typedef struct qe_span {
 QE_CHECKED qe_status qe_file_read(const char *path, size_t limit, char **data, size_t *bytes);
 
 /* The status and message of a call on `path` ("write") that failed with this errno, with the cure. */
-qe_status qe_file_failed(const char *path, const char *what, int error);
+qe_status qe_file_fail(const char *path, const char *what, int error);
 
 /* Replace `path` by the bytes, all or nothing: written to `path`.part.<pid>, synced, renamed, the folder synced.
  * On failure the old file is as it was and the .part file is removed. */
@@ -51,8 +51,6 @@ QE_CHECKED qe_status qe_make_folders(const char *path);
 /* Make a rename or a new file in the folder durable. File systems that cannot sync a folder are left be. */
 QE_CHECKED qe_status qe_folder_sync(const char *folder);
 
-/* For others' calls on files: "PATH: cannot WHAT: " and what errno says, with the cure. QE_NOT_FOUND or QE_IO. */
-qe_status qe_file_fail(const char *path, const char *what, int error);
 
 /* Whether something that may be looked at is there, of whatever kind; whether it is a folder. */
 bool qe_file_exists(const char *path);
