@@ -15,6 +15,7 @@
 
 #define RUNS "train eval"
 #define ALL_RUNS RUNS " bench"
+#define EVALUATIONS ALL_RUNS " report"
 
 /* clang-format off */
 const qe_option qe_option_table[] = {
@@ -25,22 +26,22 @@ const qe_option qe_option_table[] = {
     {.name = "json", .type = QE_OPTION_FLAG, .group = GENERAL, .transient = true,
      .help = "print the result as JSON on stdout, and nothing else"},
 
-    {.name = "backend", .letter = 'b', .type = QE_OPTION_TEXT, .initial = "auto", .metavar = "NAME", .group = DEVICE, .commands = ALL_RUNS,
+    {.name = "backend", .letter = 'b', .type = QE_OPTION_TEXT, .initial = "auto", .metavar = "NAME", .group = DEVICE, .commands = EVALUATIONS,
      .help = "backend, as 'qevo-gpu devices' lists them; auto: the fastest usable one; bench: several with commas between, or all"},
-    {.name = "device", .type = QE_OPTION_TEXT, .initial = "0", .metavar = "DEVICE", .group = DEVICE, .commands = ALL_RUNS,
+    {.name = "device", .type = QE_OPTION_TEXT, .initial = "0", .metavar = "DEVICE", .group = DEVICE, .commands = EVALUATIONS,
      .help = "number of the backend's device, or part of its name"},
-    {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = ALL_RUNS,
+    {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = EVALUATIONS,
      .help = "threads on the CPU; 0: all cores"},
-    {.name = "precision", .type = QE_OPTION_CHOICE, .initial = "fp32", .words = "fp32|tf32|bf16", .group = DEVICE, .commands = ALL_RUNS,
+    {.name = "precision", .type = QE_OPTION_CHOICE, .initial = "fp32", .words = "fp32|tf32|bf16", .group = DEVICE, .commands = EVALUATIONS,
      .help = "of float convolutions and matrix products; tf32 and bf16 need the backend cuda with cuDNN"},
     {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = ALL_RUNS, .transient = true,
      .help = "say on stderr which implementation each operation takes"},
 
-    {.name = "data", .letter = 'd', .type = QE_OPTION_TEXT, .initial = "cifar10", .metavar = "NAME", .group = DATA, .commands = ALL_RUNS,
+    {.name = "data", .letter = 'd', .type = QE_OPTION_TEXT, .initial = "cifar10", .metavar = "NAME", .group = DATA, .commands = EVALUATIONS,
      .help = "data set"},
-    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = ALL_RUNS,
+    {.name = "data-dir", .type = QE_OPTION_PATH, .metavar = "FOLDER", .group = DATA, .commands = EVALUATIONS,
      .help = "where it lies; else $QEVO_DATA_DIR, ~/.cache/qevo-gpu, then the subset built in"},
-    {.name = "batch", .type = QE_OPTION_INT, .initial = "128", .range = {1, 65536}, .group = DATA, .commands = ALL_RUNS,
+    {.name = "batch", .type = QE_OPTION_INT, .initial = "128", .range = {1, 65536}, .group = DATA, .commands = EVALUATIONS,
      .help = "images a step; bench conv: images a run, 256 unless given"},
     {.name = "held-out", .type = QE_OPTION_INT, .initial = "0", .range = {0, 10000000}, .group = DATA, .commands = "train",
      .help = "training images kept back for validation, which then chooses the best model"},
@@ -163,8 +164,8 @@ const qe_option qe_option_table[] = {
 
     {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train",
      .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
-    {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export", .transient = true,
-     .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file"},
+    {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export report", .transient = true,
+     .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file; report: the page, report.html in the folder of a single run unless given"},
     {.name = "resume", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "go on from the run folder's last checkpoint"},
     {.name = "save-every", .type = QE_OPTION_INT, .initial = "1", .range = {0, 1000000}, .metavar = "EPOCHS", .group = RUN, .commands = "train",
@@ -175,6 +176,10 @@ const qe_option qe_option_table[] = {
      .help = "evaluate the model's integer network rather than the float one with fake quantisers"},
     {.name = "agreement", .type = QE_OPTION_FLAG, .group = RUN, .commands = "eval",
      .help = "evaluate both, and say for how many images they predict the same class"},
+    {.name = "evaluate", .type = QE_OPTION_FLAG, .initial = "true", .group = RUN, .commands = "report", .transient = true,
+     .help = "evaluate each run's best network on the test images for wrong answers, activations and the float twin; --no-evaluate is faster"},
+    {.name = "watch", .type = QE_OPTION_FLAG, .group = RUN, .commands = "report", .transient = true,
+     .help = "write the page again whenever a run has gone on, until it ends or Ctrl-C; an open page reloads itself"},
     {.name = "dry-run", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "check everything, print the resolved config, train nothing"},
     {.name = "dump", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,

@@ -112,30 +112,38 @@ static float tanh_factor(const float *values, int64_t count) {
   return largest > 0 ? 1 / largest : 0;
 }
 
-static qe_status make_weights(qe_int_lowering *l, const qe_node_info *node, qe_network_layer *layer) {
-  const qe_desc *desc = &l->graph->param[node->param[QE_CONV_WEIGHT]].desc;
-  const float *values = qe_int_param(l, node->param[QE_CONV_WEIGHT]);
-  const float *step = qe_int_param(l, node->param[QE_CONV_STEP]);
+qe_status qe_graph_weight_codes(const qe_graph *graph, const float *values, qe_node at, int8_t **codes,
+                                qe_code_grid *grid) {
+  const qe_node_info *node = &graph->node[at];
+  if (node->quantizer.bits == QE_FLOAT_BITS)
+    return qe_fail(QE_REFUSED, "its weights are float; give it 1 to 8 weight bits");
+  const qe_desc *desc = &graph->param[node->param[QE_CONV_WEIGHT]].desc;
+  const float *weight = values + graph->param[node->param[QE_CONV_WEIGHT]].offset / sizeof(float);
+  const float *step = values + graph->param[node->param[QE_CONV_STEP]].offset / sizeof(float);
   qe_attrs attrs = qe_quant_attrs(&node->quantizer, desc);
   if (attrs.quant.low < -128 || attrs.quant.high > 127)
     return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser",
                    attrs.quant.low, attrs.quant.high);
   int64_t count = qe_count(desc), each = count / desc->dim[QE_N];
   bool dorefa = node->quantizer.rule == QE_RULE_DOREFA;
-  float factor = dorefa ? tanh_factor(values, count) : 1;
-  layer->weight_desc = *desc;
-  layer->weight_desc.dtype = QE_S8;
-  layer->grid = (qe_code_grid){.bits = node->quantizer.bits,
-                               .low = attrs.quant.low,
-                               .spacing = attrs.quant.odd ? 2 : 1,
-                               .high = attrs.quant.high};
-  layer->weight = qe_alloc((size_t)count);
-  if (!layer->weight) return QE_NO_MEMORY;
+  float factor = dorefa ? tanh_factor(weight, count) : 1;
+  *grid = (qe_code_grid){.bits = node->quantizer.bits,
+                         .low = attrs.quant.low,
+                         .spacing = attrs.quant.odd ? 2 : 1,
+                         .high = attrs.quant.high};
+  *codes = qe_alloc((size_t)count);
+  if (!*codes) return QE_NO_MEMORY;
   for (int64_t i = 0; i < count; i++) {
-    float value = dorefa ? tanhf(values[i]) * factor : values[i];
-    layer->weight[i] = (int8_t)weight_code(&attrs.quant, value, step[node->quantizer.per_channel ? i / each : 0]);
+    float value = dorefa ? tanhf(weight[i]) * factor : weight[i];
+    (*codes)[i] = (int8_t)weight_code(&attrs.quant, value, step[node->quantizer.per_channel ? i / each : 0]);
   }
   return QE_OK;
+}
+
+static qe_status make_weights(qe_int_lowering *l, qe_node at, qe_network_layer *layer) {
+  layer->weight_desc = l->graph->param[l->graph->node[at].param[QE_CONV_WEIGHT]].desc;
+  layer->weight_desc.dtype = QE_S8;
+  return qe_graph_weight_codes(l->graph, l->values, at, &layer->weight, &layer->grid);
 }
 
 /* The scale and bias that weights at their steps, over codes at theirs, leave the sums with. */
@@ -170,7 +178,7 @@ static qe_status lower_weighted(qe_int_lowering *l, qe_node at, qe_int_form *out
     return qe_fail(QE_REFUSED, "a sum of %lld products can pass 32 bits", (long long)products);
   if (node->layer == &qe_layer_linear) layer.attrs.window = qe_square(1, 1, 0, node->attrs.window.channels);
   layer.output.dtype = QE_S32;
-  QE_TRY(make_weights(l, node, &layer));
+  QE_TRY(make_weights(l, at, &layer));
   int tensor;
   QE_TRY(qe_int_add_layer(l, node, &layer, &tensor));
   return weighted_form(l, at, tensor, in->scale[0][0], out);
