@@ -64,12 +64,12 @@ const char *qe_seconds_text(double value, char text[QE_NUMBER_TEXT]) {
   if (!(value >= 0 && value < longest)) return qe_number_text(value, text);
   int64_t seconds = (int64_t)llround(value);
   if (value < 10)
-    snprintf(text, QE_NUMBER_TEXT, "%.2g s", value);
+    snprintf(text, QE_NUMBER_TEXT, "%.2g\xC2\xA0s", value);
   else if (seconds < 120)
-    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 " s", seconds);
+    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 "\xC2\xA0s", seconds);
   else if (seconds < 7200)
-    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 " min %" PRId64 " s", seconds / 60, seconds % 60);
+    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 "\xC2\xA0min %" PRId64 "\xC2\xA0s", seconds / 60, seconds % 60);
   else
-    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 " h %" PRId64 " min", seconds / 3600, seconds / 60 % 60);
+    snprintf(text, QE_NUMBER_TEXT, "%" PRId64 "\xC2\xA0h %" PRId64 "\xC2\xA0min", seconds / 3600, seconds / 60 % 60);
   return text;
 }

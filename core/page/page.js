@@ -2,7 +2,7 @@
 var short=function(v){var a=Math.abs(v);return a>=1e4?Math.round(v).toLocaleString("en"):String(+v.toPrecision(4));};
 document.querySelectorAll("svg[data-plot]").forEach(function(svg){
 var figure=svg.closest("figure"),tip=document.createElement("div"),plot=svg.dataset.plot.split(" ").map(Number);
-var cursor=document.createElementNS("http://www.w3.org/2000/svg","line");
+var cursor=svg.querySelector("line.axis").cloneNode();
 var lines=[].map.call(svg.querySelectorAll("[data-x]"),function(l){return{name:l.dataset.name,
 x:l.dataset.x.split(" ").map(Number),y:l.dataset.y.split(" ").map(Number)};});
 tip.className="tip";tip.hidden=true;figure.appendChild(tip);cursor.setAttribute("class","cursor");

@@ -47,11 +47,13 @@ static qe_status find_frame(const qe_line_chart *chart, frame *f, bool *any) {
   return QE_OK;
 }
 
-static void add_tick(qe_page *page, const char *kind, double x, double y, double value, double step) {
+/* All numbers of an axis in the unit that suits its greatest one. */
+static void add_tick(qe_page *page, const char *kind, double x, double y, double value, double step, double greatest) {
   char text[QE_NUMBER_TEXT];
-  double clean = fabs(value) < step * 1e-6 ? 0 : value;
-  qe_page_add(page, "<text class=\"faint %s\" x=\"%.1f\" y=\"%.1f\">%s</text>", kind, x, y,
-              fabs(clean) >= 1e4 ? qe_count_text(clean, text) : qe_number_text(clean, text));
+  double clean = fabs(value) < step * 1e-6 ? 0 : value, unit = greatest >= 1e6 ? 1e6 : greatest >= 1e4 ? 1e3 : 1;
+  const char *name = greatest >= 1e6 ? "\xC2\xA0M" : greatest >= 1e4 ? "\xC2\xA0k" : "";
+  qe_page_add(page, "<text class=\"faint %s\" x=\"%.1f\" y=\"%.1f\">%s%s</text>", kind, x, y,
+              qe_number_text(clean / unit, text), clean > 0 || clean < 0 ? name : "");
 }
 
 static void add_axes(qe_page *page, const qe_line_chart *chart, const frame *f) {
@@ -60,12 +62,12 @@ static void add_axes(qe_page *page, const qe_line_chart *chart, const frame *f) 
   for (double at = ceil(f->y0 / step) * step; at <= f->y1 + step * 1e-9; at += step) {
     double y = place_y(f, at);
     qe_page_add(page, "<line class=\"grid\" x1=\"%d\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, right, y, y);
-    add_tick(page, "end", LEFT - 7, y + 4, at, step);
+    add_tick(page, "end", LEFT - 7, y + 4, at, step, f->y1);
   }
   qe_page_add(page, "<line class=\"axis\" x1=\"%d\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, right, bottom,
               bottom);
   for (double at = ceil(f->x0 / x_step) * x_step; at <= f->x1 + x_step * 1e-9; at += x_step)
-    add_tick(page, "mid", place_x(f, at), bottom + 17, at, x_step);
+    add_tick(page, "mid", place_x(f, at), bottom + 17, at, x_step, f->x1);
   qe_page_add(page, "<text class=\"faint mid\" x=\"%.1f\" y=\"%.1f\">", (LEFT + right) / 2, bottom + 36);
   qe_page_words(page, "", chart->x_title, "</text>\n");
 }

@@ -5,13 +5,14 @@
 
 enum { WIDTH = 160, HEIGHT = 92, BASE = 76 };
 
-static void add_outline(qe_page *page, const int64_t *count, int bins, int64_t most, const char *kind) {
-  double each = (double)WIDTH / bins, gap = each > 4 ? 1 : each > 1.5 ? 0.3 : 0;
+/* `share`: of the width of a place that a bar takes. */
+static void add_outline(qe_page *page, const int64_t *count, int bins, int64_t most, double share, const char *kind) {
+  double each = (double)WIDTH / bins, inset = each * (1 - share) / 2, gap = each > 4 ? 1 : each > 1.5 ? 0.3 : 0;
   qe_page_add(page, "<path class=\"%s\" d=\"", kind);
   for (int i = 0; i < bins; i++) {
     if (count[i] <= 0) continue;
     double high = fmax(BASE * (double)count[i] / (double)most, 0.8);
-    qe_page_add(page, "M%.2f %dv%.2fh%.2fv%.2fz", each * i, BASE, -high, each - gap, high);
+    qe_page_add(page, "M%.2f %dv%.2fh%.2fv%.2fz", each * i + inset, BASE, -high, each * share - gap, high);
   }
   qe_page_add(page, "\"/>");
 }
@@ -33,8 +34,8 @@ void qe_page_histogram(qe_page *page, const qe_histogram *h) {
   qe_page_words(page, " to ", h->high, "");
   qe_page_add(page, "; the fullest place holds %.1f %% of %s.</desc>", sum ? 100.0 * (double)top / (double)sum : 0,
               qe_whole_text(sum, text));
-  if (h->before) add_outline(page, h->before, h->bins, most, "fsoft");
-  add_outline(page, h->count, h->bins, most, h->before ? "f0 over" : "f0");
+  if (h->before) add_outline(page, h->before, h->bins, most, 1, "fsoft");
+  add_outline(page, h->count, h->bins, most, h->before && h->bins <= 64 ? 0.5 : 1, "f0");
   qe_page_add(page, "<line class=\"axis\" x1=\"0\" x2=\"%d\" y1=\"%d.5\" y2=\"%d.5\"/>", WIDTH, BASE, BASE);
   if (h->zero >= 0)
     qe_page_add(page, "<text class=\"mid faint\" x=\"%.1f\" y=\"%d\">0</text>", h->zero * WIDTH, HEIGHT - 3);

@@ -39,7 +39,7 @@ bool qe_plot_range(double *values, size_t count, bool from_zero, double *low, do
     most = least + 1.5 * (usual - least);
     *cut = true;
   }
-  double margin = most > least ? 0.04 * (most - least) : fmax(0.05 * fabs(most), 1e-6);
+  double margin = most > least ? 0.04 * (most - least) : most > 0 || most < 0 ? 0.05 * fabs(most) : 1;
   *low = from_zero && least >= 0 ? 0 : least - margin;
   if (least >= 0) *low = fmax(*low, 0);
   *high = most + margin;

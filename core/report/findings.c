@@ -129,6 +129,7 @@ static qe_status describe(qe_findings *found, const qe_device *device, const qe_
   found->source = qe_strdup(data->source);
   found->backend = qe_strdup(device->backend->name);
   found->classes = data->classes;
+  found->subset = data->subset;
   return found->data && found->source && found->backend ? copy_names(found, data) : QE_NO_MEMORY;
 }
 

@@ -60,6 +60,7 @@ enum { QE_MOST_MISTAKES = 24, QE_ACTIVATION_IMAGES = 250 };
 
 typedef struct qe_findings {
   char *data, *source, *backend; /* data NULL: not evaluated */
+  bool subset;                   /* a part that is built in stood in for the whole */
   char **class_name;             /* [classes], or NULL */
   int classes;
   qe_score real, integer, start, teacher; /* images 0: there is none */

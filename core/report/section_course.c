@@ -48,9 +48,9 @@ static bool shows(const qe_report_run *run, const row *chart_row) {
   return run->history.searches == (chart_row->along != ALONG_EPOCH);
 }
 
-/* Whether a chart of searches has anything along its axis: some stages spend no candidate-images. */
-static bool has_course(const qe_series *series, bool points) {
-  return series && series->count > 0 && (points || series->count == 1 || series->x[series->count - 1] > series->x[0]);
+/* Whether a curve of a search gets along: some stages spend no candidate-images. */
+static bool has_course(const qe_series *series) {
+  return series->x[series->count - 1] > series->x[0];
 }
 
 static qe_status add_line(chart *c, const qe_report *report, size_t at, const row *chart_row, const row *of,
@@ -59,7 +59,7 @@ static qe_status add_line(chart *c, const qe_report *report, size_t at, const ro
   const qe_report_run *run = report->run[at];
   const qe_series *series = qe_history_find(&run->history, of->key);
   if (!series || series->count == 0) return QE_OK;
-  if (chart_row->along == ALONG_SPENT && !has_course(series, (of->flags & DOTS) != 0)) return QE_OK;
+  if (chart_row->along == ALONG_SPENT && !(of->flags & DOTS) && !has_course(series)) return QE_OK;
   QE_TRY(qe_reserve(&c->line, &c->capacity, c->lines + 1, sizeof *c->line));
   QE_TRY(qe_reserve(&c->name, &c->name_capacity, c->names + 1, sizeof *c->name));
   char *name = several ? qe_format("%s, %s", run->name, of->name) : qe_strdup(of->name);
@@ -108,6 +108,7 @@ static void write_chart(qe_page *page, const qe_report *report, const row *chart
   size_t edges = 0;
   qe_status status = QE_OK;
   for (size_t i = 0; status == QE_OK && i < report->runs; i++) status = add_run(&c, report, i, chart_row);
+  if (chart_row->along == ALONG_SPENT && c.lines == 1 && c.line[0].count == 1) c.lines = 0; /* a search's start alone */
   if (status == QE_OK && report->runs == 1 && c.lines > 0)
     status = take_edges(report->run[0], chart_row, &edge, &edges);
   if (status == QE_OK)

@@ -156,7 +156,7 @@ static void write_mistake(qe_page *page, const qe_findings *found, int at) {
                   alt);
   qe_page_words(page, "<figcaption>is ", is, "<br>");
   qe_page_words(page, "said <b>", said, "</b>");
-  qe_page_add(page, "<br><span>%.1f %% sure</span></figcaption></figure>\n", 100 * (double)mistake->confidence);
+  qe_page_add(page, "<br><span>%.2f %% sure</span></figcaption></figure>\n", 100 * (double)mistake->confidence);
 }
 
 void qe_section_mistakes(qe_page *page, const qe_report *report, const qe_report_run *run) {

@@ -46,12 +46,13 @@ static void write_how(qe_page *page, const qe_report_run *run) {
 }
 
 static void write_sentence(qe_page *page, const qe_report_run *run) {
-  const char *data = run->found.source ? run->found.source : qe_config_get(&run->config, "data"),
+  const char *data = run->found.data ? run->found.data : qe_config_get(&run->config, "data"),
              *seed = qe_config_get(&run->config, "seed");
   qe_page_words(page, "<p class=\"lead\"><b>", *model_name(run) ? model_name(run) : "A run", "</b>");
   write_bits(page, run);
   write_how(page, run);
   if (data) qe_page_words(page, ". Data: ", data, "");
+  if (run->found.subset) qe_page_words(page, ", ", run->found.source, "");
   if (!seed) seed = qe_report_meta(run, "seed");
   if (seed) qe_page_words(page, ". Seed ", seed, "");
   qe_page_add(page, ".</p>\n");
@@ -97,9 +98,9 @@ static void write_last(qe_page *page, const qe_history *h) {
 
 static void write_answers(qe_page *page, const qe_report_run *run) {
   const qe_findings *found = &run->found;
-  char note[64];
+  char note[96], count[QE_NUMBER_TEXT];
   if (found->integer.images > 0) {
-    snprintf(note, sizeof note, "top-1 on %lld test images", (long long)found->integer.images);
+    snprintf(note, sizeof note, "top-1 on %s test images", qe_whole_text(found->integer.images, count));
     write_percent(page, "integer network", found->integer.top1, note);
   }
   if (found->real.images > 0 && found->integer.images > 0) {
@@ -156,10 +157,9 @@ static void write_networks(qe_page *page, const qe_report_run *run) {
   if (rows < 2) return;
   qe_bytes_text((double)run->cost.sum.bytes, size);
   qe_bytes_text((double)run->cost.sum.params * 4, whole);
-  qe_page_add(
-      page,
-      "<div class=\"scroll\"><table><thead><tr><th>on the test images</th><th>top-1</th><th>loss, nats</th><th>size"
-      "</th></tr></thead><tbody>\n");
+  qe_page_add(page, "<div class=\"scroll\"><table class=\"names\"><thead><tr><th>on the test "
+                    "images</th><th>top-1</th><th>loss, nats</th><th>size"
+                    "</th></tr></thead><tbody>\n");
   write_score(page, "integer network", &found->integer, size);
   write_score(page, found->integer.images > 0 ? "its float twin with fake quantisers" : "network", &found->real,
               found->integer.images > 0 ? "" : size);
