@@ -44,7 +44,7 @@ void qe_page_bar(qe_page *page, double share, const char *kind);
 
 /* ---- numbers for people ---- */
 
-enum { QE_NUMBER_TEXT = 40 };
+enum { QE_NUMBER_TEXT = 48 };
 /* Up to four digits, all before the point, groups of three with thin spaces: 0.1234, 12.34, 123 457; "not finite". */
 const char *qe_number_text(double value, char text[QE_NUMBER_TEXT]);
 /* Whole, in groups of three. */

@@ -58,7 +58,8 @@ static qe_status add_line(chart *c, const qe_report *report, size_t at, const ro
   bool several = report->runs > 1;
   const qe_report_run *run = report->run[at];
   const qe_series *series = qe_history_find(&run->history, of->key);
-  if (!series || series->count == 0) return QE_OK;
+  bool extra = several && (of->flags & QUIET) && of != chart_row + 1;
+  if (!series || series->count == 0 || extra) return QE_OK;
   if (chart_row->along == ALONG_SPENT && !(of->flags & DOTS) && !has_course(series)) return QE_OK;
   QE_TRY(qe_reserve(&c->line, &c->capacity, c->lines + 1, sizeof *c->line));
   QE_TRY(qe_reserve(&c->name, &c->name_capacity, c->names + 1, sizeof *c->name));

@@ -122,17 +122,18 @@ void qe_section_activations(qe_page *page, const qe_report *report, const qe_rep
       "<p>Codes of every activation quantiser over up to %d test images: how many are zero, and how many stand at the "
       "largest code, the clip.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" "
       "aria-label=\"Activations\"><table>"
-      "<thead><tr><th>quantiser</th><th>bits</th><th>step</th><th>clip</th><th class=\"text\" "
-      "colspan=\"2\">zero</th><th "
-      "class=\"text\" colspan=\"2\">at the clip</th><th>mean code</th><th>largest</th></tr></thead><tbody>\n",
+      "<thead><tr><th>quantiser</th>"
+      "<th class=\"text\" colspan=\"2\">zero</th><th class=\"text\" colspan=\"2\">at the "
+      "clip</th><th>bits</th><th>step</th><th>clip</th>"
+      "<th>mean code</th><th>largest</th></tr></thead><tbody>\n",
       QE_ACTIVATION_IMAGES);
   for (size_t i = 0; i < found->activations; i++) {
     const qe_activation *a = &found->activation[i];
     qe_page_words(page, "<tr><td>", a->name, "</td>");
-    qe_page_add(page, "<td>%d</td><td>%s</td>", a->bits, a->step > 0 ? qe_number_text(a->step, text) : "");
-    qe_page_add(page, "<td>%s</td>", a->step > 0 ? qe_number_text(a->step * a->high, text) : "");
     write_share(page, a->zero, "");
     write_share(page, a->saturated, "b1");
+    qe_page_add(page, "<td>%d</td><td>%s</td>", a->bits, a->step > 0 ? qe_number_text(a->step, text) : "");
+    qe_page_add(page, "<td>%s</td>", a->step > 0 ? qe_number_text(a->step * a->high, text) : "");
     qe_page_add(page, "<td>%.2f</td><td>%.0f of %.0f</td></tr>\n", a->mean, a->reached, a->high);
   }
   qe_page_add(page, "</tbody></table></div>\n");
@@ -142,17 +143,17 @@ void qe_section_activations(qe_page *page, const qe_report *report, const qe_rep
 
 static void write_cost_row(qe_page *page, const qe_cost_row *row, const qe_cost_row *sum, bool last) {
   char text[QE_NUMBER_TEXT];
-  qe_page_words(page, last ? "<tr class=\"sum\"><td>" : "<tr><td>", row->layer, "</td>");
+  qe_page_words(page, last ? "<tr class=\"sum\"><td>" : "<tr><td>", row->layer, "</td><td class=\"w\">");
+  if (!last) qe_page_bar(page, sum->bytes > 0 ? (double)row->bytes / (double)sum->bytes : 0, "");
+  if (!last) qe_page_bar(page, sum->bit_ops > 0 ? (double)row->bit_ops / (double)sum->bit_ops : 0, "second");
+  qe_page_add(page, "</td><td>%s</td>", qe_bytes_text((double)row->bytes, text));
+  qe_page_add(page, "<td>%s</td>", qe_count_text((double)row->bit_ops, text));
   if (row->weight_bits > 0 && row->act_bits > 0)
     qe_page_add(page, "<td>%d / %d</td>", row->weight_bits, row->act_bits);
   else
     qe_page_add(page, "<td></td>");
-  qe_page_add(page, "<td>%s</td>", qe_whole_text(row->params, text));
-  qe_page_add(page, "<td>%s</td><td class=\"w\">", qe_bytes_text((double)row->bytes, text));
-  if (!last) qe_page_bar(page, sum->bytes > 0 ? (double)row->bytes / (double)sum->bytes : 0, "");
-  if (!last) qe_page_bar(page, sum->bit_ops > 0 ? (double)row->bit_ops / (double)sum->bit_ops : 0, "second");
-  qe_page_add(page, "</td><td>%s</td>", qe_count_text((double)row->macs, text));
-  qe_page_add(page, "<td>%s</td></tr>\n", qe_count_text((double)row->bit_ops, text));
+  qe_page_add(page, "<td>%s</td>", qe_count_text((double)row->macs, text));
+  qe_page_add(page, "<td>%s</td></tr>\n", qe_whole_text(row->params, text));
 }
 
 void qe_section_cost(qe_page *page, const qe_report *report, const qe_report_run *run) {
@@ -165,8 +166,8 @@ void qe_section_cost(qe_page *page, const qe_report *report, const qe_report_run
       "blue) and of all bit-operations (lower, orange), that is multiply-adds times bits times bits, of one "
       "image.</p>\n"
       "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Size and work by layer\"><table><thead><tr>"
-      "<th>layer</th><th>bits</th><th>parameters</th><th>size</th><th class=\"text\">share</th><th>multiply-adds</th>"
-      "<th>bit-operations</th></tr></thead><tbody>\n");
+      "<th>layer</th><th class=\"text\">share</th><th>size</th><th>bit-operations</th><th>bits</th>"
+      "<th>multiply-adds</th><th>parameters</th></tr></thead><tbody>\n");
   for (size_t i = 0; i < cost->rows; i++) write_cost_row(page, &cost->row[i], &cost->sum, false);
   write_cost_row(page, &cost->sum, &cost->sum, true);
   qe_page_add(page, "</tbody></table></div>\n");

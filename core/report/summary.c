@@ -176,7 +176,7 @@ static void write_number_cell(qe_page *page, bool is, double value, int places, 
     qe_page_add(page, "<td></td>");
 }
 
-static void write_comparison_row(qe_page *page, const qe_report_run *run) {
+static void write_comparison_row(qe_page *page, const qe_report_run *run, bool twins) {
   const qe_history *h = &run->history;
   qe_score score = qe_report_score(run);
   double test = score.images > 0 ? score.top1 : qe_history_last(h, "test_top1", INFINITY),
@@ -184,33 +184,42 @@ static void write_comparison_row(qe_page *page, const qe_report_run *run) {
   char text[QE_NUMBER_TEXT];
   int weights = bits_of(run, true), codes = bits_of(run, false);
   qe_page_words(page, "<tr><th scope=\"row\">", run->name, "</th>");
-  qe_page_words(page, "<td class=\"text\">", qe_report_method(run), "</td>");
+  write_number_cell(page, isfinite(test), test, 2, " %");
+  write_number_cell(page, isfinite(loss), loss, 4, "");
+  if (twins) write_number_cell(page, run->found.real.images > 0, run->found.real.top1, 2, " %");
+  qe_page_add(page, "<td>%s</td>", run->cost.sum.bytes > 0 ? qe_bytes_text((double)run->cost.sum.bytes, text) : "");
+  qe_page_add(page, "<td>%s</td>", run->cost.sum.bit_ops > 0 ? qe_count_text((double)run->cost.sum.bit_ops, text) : "");
   qe_page_words(page, "<td class=\"text\">", model_name(run), "</td>");
   if (weights > 0 && codes > 0)
     qe_page_add(page, "<td>%d / %d</td>", weights, codes);
   else
     qe_page_add(page, "<td></td>");
-  write_number_cell(page, isfinite(test), test, 2, " %");
-  write_number_cell(page, isfinite(loss), loss, 4, "");
-  write_number_cell(page, run->found.real.images > 0, run->found.real.top1, 2, " %");
-  qe_page_add(page, "<td>%s</td>", run->cost.sum.bytes > 0 ? qe_bytes_text((double)run->cost.sum.bytes, text) : "");
-  qe_page_add(page, "<td>%s</td>", run->cost.sum.bit_ops > 0 ? qe_count_text((double)run->cost.sum.bit_ops, text) : "");
-  qe_page_add(page, "<td>%s%s</td>", h->end > 0 ? qe_count_text(h->end, text) : "",
-              h->end > 0 ? h->searches ? " images" : " epochs" : "");
+  qe_page_words(page, "<td class=\"text\">", qe_report_method(run), "</td>");
+  if (h->end > 0)
+    qe_page_add(page, "<td>%s %s</td>", qe_count_text(h->end, text), h->searches ? "images" : "epochs");
+  else
+    qe_page_add(page, "<td></td>");
   qe_page_add(page, "<td>%s</td><td class=\"text\">%s</td></tr>\n",
               h->seconds > 0 ? qe_seconds_text(h->seconds, text) : "",
               qe_report_run_finished(run) ? "" : "not finished");
 }
 
+static bool any_twin(const qe_report *report) {
+  for (size_t i = 0; i < report->runs; i++)
+    if (report->run[i]->found.real.images > 0) return true;
+  return false;
+}
+
 static void write_comparison(qe_page *page, const qe_report *report) {
-  qe_page_add(
-      page,
-      "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Runs\"><table><thead><tr><th>run</th><th "
-      "class=\"text\">method</th><th class=\"text\">model</th><th>bits, weights / activations</th><th>top-1</th>"
-      "<th>loss</th><th>float twin</th><th>size</th><th>bit-operations</th><th>length</th><th>time</th><th></th>"
-      "</tr></thead><tbody>\n");
-  for (size_t i = 0; i < report->runs; i++) write_comparison_row(page, report->run[i]);
-  qe_page_add(page, "</tbody></table></div>\n");
+  bool twins = any_twin(report);
+  qe_page_add(page,
+              "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Runs\"><table><thead><tr><th>run</th>"
+              "<th>top-1</th><th>loss</th>%s<th>size</th><th>bit-ops</th><th class=\"text\">model</th><th>bits</th>"
+              "<th class=\"text\">method</th><th>length</th><th>time</th><th></th></tr></thead><tbody>\n",
+              twins ? "<th>float twin</th>" : "");
+  for (size_t i = 0; i < report->runs; i++) write_comparison_row(page, report->run[i], twins);
+  qe_page_add(page, "</tbody></table></div>\n<p class=\"note\">Test images%s. Bits: of weights / of activations.</p>\n",
+              twins ? "; where there is a float twin, the first numbers are the integer network's" : ", last epoch");
 }
 
 void qe_report_summary(qe_page *page, const qe_report *report, bool live) {
