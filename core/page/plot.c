@@ -10,8 +10,8 @@
 #include <string.h>
 
 /* The picture's own units; style and labels are made for these. */
-enum { WIDTH = 460, HEIGHT = 262, LEFT = 52, RIGHT = 100, TOP = 14, BOTTOM = 44, TICKS = 5, LABEL_STEP = 16 };
-enum { MOST_POINTS = 400, MOST_LABELS = 12, LABEL_LETTERS = 15 };
+enum { WIDTH = 460, HEIGHT = 262, LEFT = 52, RIGHT = 104, TOP = 14, BOTTOM = 44, TICKS = 5, LABEL_STEP = 16 };
+enum { MOST_POINTS = 400, MOST_LABELS = 12, LABEL_LETTERS = 13 };
 
 typedef struct frame {
   double x0, x1, y0, y1;

@@ -155,8 +155,8 @@ static void write_key(qe_page *page, const qe_report *report) {
 static void write_note(qe_page *page, const qe_report *report) {
   const qe_history *h = &report->run[0]->history;
   if (report->runs == 1 && h->searches)
-    qe_page_add(page, "<p class=\"note\">Generations are evaluated on different images, so that their curves scatter. "
-                      "Dots are the network on all held-out images when a stage ends.</p>\n");
+    qe_page_add(page, "<p class=\"note\">Best and mean are of a generation's candidates, on other images each time, so "
+                      "that these curves scatter. Dots: the network on all held-out images when a stage ends.</p>\n");
   if (report->runs == 1 && !h->searches && h->edges > 0)
     qe_page_add(page,
                 "<p class=\"note\">Epochs are counted through all phases; a dotted line is the end of one.</p>\n");

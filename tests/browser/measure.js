@@ -1,6 +1,5 @@
-/* Measures a page in a browser and leaves what is wrong with it, and what was seen, as attributes of <html> for
- * --dump-dom: nothing beyond the window's edge but in boxes that scroll, labels apart, text large enough and in contrast
- * with its ground, tooltips that come. */
+/* Measures a page in a browser and tells its parent what is wrong with it, and what was seen: nothing beyond the window's
+ * edge but in boxes that scroll, labels apart, text large enough and in contrast with its ground, tooltips that come. */
 (function () {
   "use strict";
   var wrong = [], wide = document.documentElement.clientWidth;
@@ -63,8 +62,9 @@
   if (tips < plots.length) say(plots.length - tips + " charts without a tooltip");
   document.querySelectorAll("figure svg").forEach(function (svg) { if (!svg.querySelector("title") || !svg.querySelector("desc")) say("a chart without title and description"); });
   document.querySelectorAll("img").forEach(function (img) { if (!img.alt) say("a picture without a text"); });
-  var root = document.documentElement.dataset;
-  root.wrong = wrong.join("; ");
-  root.seen = plots.length + " charts, " + document.querySelectorAll("img").length + " pictures, width " + wide + ", dark " +
-    matchMedia("(prefers-color-scheme: dark)").matches + ", least contrast " + worst.toFixed(1) + ", least text " + least.toFixed(1);
+  parent.postMessage({
+    wrong: wrong.join("; "),
+    seen: plots.length + " charts, " + document.querySelectorAll("img").length + " pictures, width " + wide + ", dark " +
+      matchMedia("(prefers-color-scheme: dark)").matches + ", least contrast " + worst.toFixed(1) + ", least text " + least.toFixed(1)
+  }, "*");
 })();
