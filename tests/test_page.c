@@ -108,6 +108,13 @@ static void test_line_chart(void **state) {
   assert_non_null(strstr(page.text, "<td>not finite</td>"));
   assert_null(strstr(page.text, "nan"));
   qe_page_drop(&page);
+  const double far[4] = {0, 1e300, 1.5e308, 1.7e308}, huge[4] = {-1.7e308, 1.7e308, 1e29, 3};
+  line[0].x = far;
+  line[0].y = huge;
+  qe_page_line_chart(&page, &chart);
+  assert_null(strstr(page.text, "inf"));
+  assert_null(strstr(page.text, "nan"));
+  qe_page_drop(&page);
   chart.line = &(qe_plot_line){.name = "none", .x = x, .y = none, .count = 1};
   chart.lines = 1;
   qe_page_line_chart(&page, &chart);

@@ -59,15 +59,20 @@ static void add_tick(qe_page *page, const char *kind, double x, double y, double
 static void add_axes(qe_page *page, const qe_line_chart *chart, const frame *f) {
   double step = qe_tick_step(f->y0, f->y1, TICKS), x_step = qe_tick_step(f->x0, f->x1, TICKS);
   const double right = WIDTH - RIGHT, bottom = HEIGHT - BOTTOM;
-  for (double at = ceil(f->y0 / step) * step; at <= f->y1 + step * 1e-9; at += step) {
-    double y = place_y(f, at);
+  /* A step is at least a TICKS-th of the range. */
+  for (int i = 0; i <= TICKS; i++) {
+    double at = (ceil(f->y0 / step) + i) * step, y = place_y(f, at);
+    if (at > f->y1 + step * 1e-9) break;
     qe_page_add(page, "<line class=\"grid\" x1=\"%d\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, right, y, y);
     add_tick(page, "end", LEFT - 7, y + 4, at, step, f->y1);
   }
   qe_page_add(page, "<line class=\"axis\" x1=\"%d\" x2=\"%.0f\" y1=\"%.1f\" y2=\"%.1f\"/>\n", LEFT, right, bottom,
               bottom);
-  for (double at = ceil(f->x0 / x_step) * x_step; at <= f->x1 + x_step * 1e-9; at += x_step)
+  for (int i = 0; i <= TICKS; i++) {
+    double at = (ceil(f->x0 / x_step) + i) * x_step;
+    if (at > f->x1 + x_step * 1e-9) break;
     add_tick(page, "mid", place_x(f, at), bottom + 17, at, x_step, f->x1);
+  }
   qe_page_add(page, "<text class=\"faint mid\" x=\"%.1f\" y=\"%.1f\">", (LEFT + right) / 2, bottom + 36);
   qe_page_words(page, "", chart->x_title, "</text>\n");
 }
@@ -91,7 +96,7 @@ static bool mean_point(const qe_plot_line *line, size_t start, size_t stop, doub
   double count = 0;
   *x = *y = 0;
   for (size_t i = start; i < stop && i < line->count; i++) {
-    if (!isfinite(line->y[i])) continue;
+    if (!qe_plot_shows(line->y[i])) continue;
     *x += line->x[i];
     *y += line->y[i];
     count++;
@@ -172,7 +177,7 @@ static int higher(const void *a, const void *b) {
 
 static bool last_point(const qe_plot_line *line, double *y) {
   for (size_t i = line->count; i-- > 0;)
-    if (isfinite(line->y[i])) {
+    if (qe_plot_shows(line->y[i])) {
       *y = line->y[i];
       return true;
     }

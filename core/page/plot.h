@@ -16,7 +16,7 @@ enum { QE_COLOURS = 6 };
 
 typedef enum qe_stroke { QE_STROKE_SOLID, QE_STROKE_DASHED, QE_STROKE_DOTTED, QE_STROKE_THIN, QE_STROKES } qe_stroke;
 
-/* x does not fall; a y that is not finite leaves a gap, with a cross at the chart's top. */
+/* x does not fall; a y that is not finite, or 1e30 and more, leaves a gap, with a cross at the chart's top. */
 typedef struct qe_plot_line {
   const char *name;  /* in table, tooltip and legend */
   const char *label; /* at the line's end; NULL: none */
@@ -67,7 +67,8 @@ void qe_page_strip(qe_page *page, const char *name, const double *cell, size_t c
 /* 1, 2 or 5 times a power of ten: steps of at most `most` on the way from low to high; 1 when that is no range. */
 double qe_tick_step(double low, double high, int most);
 /* The range of a chart's y axis: the values' own with a margin, but for the highest of them where these would flatten
- * the rest; *cut: whether any are left out. Values that are not finite are passed over; false: there are no others. */
+ * the rest; *cut: whether any are left out. Values that a line would leave a gap for are passed over; false: there are
+ * no others. */
 bool qe_plot_range(double *values, size_t count, bool from_zero, double *low, double *high, bool *cut);
 
 #ifdef __cplusplus

@@ -29,7 +29,7 @@ bool qe_plot_range(double *values, size_t count, bool from_zero, double *low, do
   const double stretch = 6; /* times the range of nine tenths of the values: more is cut */
   size_t kept = 0;
   for (size_t i = 0; i < count; i++)
-    if (isfinite(values[i])) values[kept++] = values[i];
+    if (qe_plot_shows(values[i])) values[kept++] = values[i];
   *cut = false;
   if (kept == 0) return false;
   qsort(values, kept, sizeof *values, by_size);
