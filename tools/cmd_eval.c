@@ -1,7 +1,7 @@
 /* qevo-gpu eval: accuracy, loss and cost of a model or of an integer network. */
 #include "core/dispatch/network_file.h"
-#include "core/train/trainer.h"
 #include "core/graph/cost_table.h"
+#include "core/train/trainer.h"
 #include "tools/setup.h"
 
 #include <errno.h>

@@ -16,8 +16,8 @@ extern "C" {
  * grids throughout, where a sum could overflow, or where a layer has no integer form. */
 QE_CHECKED qe_status qe_network_from_graph(const qe_graph *graph, const float *values, qe_network **network);
 
-/* The codes of a convolution's or linear layer's weights, in their order (new, qe_free), and their grid. QE_REFUSED when
- * they are float or do not fit 8 bits. */
+/* The codes of a convolution's or linear layer's weights, in their order (new, qe_free), and their grid. QE_REFUSED
+ * when they are float or do not fit 8 bits. */
 QE_CHECKED qe_status qe_graph_weight_codes(const qe_graph *graph, const float *values, qe_node at, int8_t **codes,
                                            qe_code_grid *grid);
 

@@ -44,7 +44,7 @@ static void write_cell(qe_page *page, const qe_findings *found, int label, int p
   qe_page_add(page, "<td class=\"%s%s\" style=\"--v:%.2f\">%s</td>", label == predicted ? "g" : "e",
               depth > 0.95   ? " m on"
               : depth > 0.62 ? " m"
-                            : "",
+                             : "",
               depth, qe_whole_text(count, text));
 }
 
