@@ -1,8 +1,8 @@
 /* qevo-gpu eval: accuracy, loss and cost of a model or of an integer network. */
 #include "core/base/file.h"
 #include "core/dispatch/network_file.h"
+#include "core/graph/cost_table.h"
 #include "core/train/trainer.h"
-#include "tools/cost_table.h"
 #include "tools/setup.h"
 
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* qevo-gpu export: the integer network of a trained model as a file. */
 #include "core/dispatch/network_file.h"
+#include "core/graph/cost_table.h"
 #include "core/graph/integer.h"
 #include "core/models/model.h"
 #include "tools/command.h"
-#include "tools/cost_table.h"
 
 static qe_status report(const qe_options *options, const qe_network *network, const char *path) {
   qe_cost_table cost;

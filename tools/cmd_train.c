@@ -1,5 +1,8 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/methods/method.h"
+#include "core/report/report.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
 #include "tools/recipes.h"
@@ -221,6 +224,21 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
   return qe_print_json(&json);
 }
 
+/* report.html of the finished run. That it cannot be made is told, and is no failure of the training. */
+static void write_report(const char *folder, const qe_setup *setup, const qe_train_options *options) {
+  qe_report *report = NULL;
+  char *path = folder ? qe_path_join(folder, "report.html") : NULL;
+  if (!path) return;
+  qe_status status = qe_report_new(&report);
+  if (status == QE_OK) status = qe_report_add(report, folder);
+  if (status == QE_OK && qe_report_has_network(report, 0))
+    status = qe_report_evaluate(report, 0, setup->device, setup->data, options->eval_batch);
+  if (status == QE_OK) status = qe_report_write(report, path, 0);
+  if (status != QE_OK) fprintf(stderr, "note: %s is not written: %s\n", path, qe_message());
+  qe_report_free(report);
+  qe_free(path);
+}
+
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, setup, &setting));
@@ -254,6 +272,7 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   qe_progress_clear(&w.progress);
   status = qe_run_explain(setting.run, status);
   qe_run_close(setting.run);
+  if (status == QE_OK) write_report(run.folder, setup, &setting.options);
   return status == QE_OK ? print_result(options, setup, &result) : status;
 }
 

@@ -4,7 +4,7 @@
 
 #include "core/base/json.h"
 #include "core/models/model.h"
-#include "tools/cost_table.h"
+#include "core/graph/cost_table.h"
 
 enum { QE_INSPECT_BINS = 256 };
 

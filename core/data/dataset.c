@@ -13,12 +13,16 @@
 
 #define CIFAR10_SUBSET "built-in subset (1,000 training and 500 test images of CIFAR-10)"
 
+static const char *const cifar10_classes[QE_CIFAR10_CLASSES] = {"airplane", "automobile", "bird",  "cat",  "deer",
+                                                                "dog",      "frog",       "horse", "ship", "truck"};
+
 static const qe_dataset_kind kinds[] = {
     {.name = "cifar10",
      .classes = QE_CIFAR10_CLASSES,
      .height = QE_CIFAR_SIDE,
      .width = QE_CIFAR_SIDE,
      .channels = QE_CIFAR_CHANNELS,
+     .class_names = cifar10_classes,
      .folder = "cifar-10-batches-bin",
      .marker = "data_batch_1.bin",
      .cure = "run 'qevo-gpu data get cifar10'",
@@ -30,6 +34,7 @@ static const qe_dataset_kind kinds[] = {
      .height = QE_CIFAR_SIDE,
      .width = QE_CIFAR_SIDE,
      .channels = QE_CIFAR_CHANNELS,
+     .class_names = cifar10_classes,
      .read_builtin = qe_cifar10_read_subset,
      .builtin_source = CIFAR10_SUBSET},
     {.name = "cifar100",
@@ -172,6 +177,7 @@ static qe_status open_kind(const char *name, const char *data_dir, qe_dataset *d
   dataset->height = kind->height;
   dataset->width = kind->width;
   dataset->channels = kind->channels;
+  dataset->class_names = kind->class_names;
   return read_from(kind, folder, dataset);
 }
 

@@ -19,6 +19,7 @@ typedef struct qe_dataset {
   char *source; /* the folder it was read from, or "built-in subset (…)" */
   bool subset;  /* the small built-in part stands in for the whole */
   int classes;
+  const char *const *class_names; /* [classes]; NULL: they have none */
   int height, width, channels;
   int train_images, test_images; /* both at least 1 */
   struct qe_image_set *images;   /* not NULL: there are no pixels in memory, a loader decodes them (loader.h) */
@@ -33,6 +34,7 @@ typedef struct qe_dataset {
 typedef struct qe_dataset_kind {
   const char *name;
   int classes, height, width, channels;
+  const char *const *class_names; /* [classes]; NULL: they have none */
   const char *folder; /* its usual folder; NULL: only built in */
   const char *marker; /* a file, perhaps with .gz behind, by which that folder is known */
   const char *cure;   /* how to get it, for messages */

@@ -126,7 +126,7 @@ static qe_status conclude(const qe_coevolution *s, qe_result *result) {
   qe_coevolution_fill(s, result);
   QE_TRY(qe_evaluate_network(setting->device, s->start, setting->data, 0, NULL, &result->start));
   QE_TRY(qe_evaluate_network(setting->device, s->best, setting->data, 0, NULL, &result->final));
-  return qe_coevolution_report(setting, s->start, s->best, result);
+  return qe_coevolution_report(s);
 }
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {

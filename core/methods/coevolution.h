@@ -43,8 +43,7 @@ QE_CHECKED qe_status qe_coevolution_take_numbers(qe_coevolution *s, const qe_ten
 /* What is known so far, of a result. */
 void qe_coevolution_fill(const qe_coevolution *s, qe_result *result);
 
-/* Writes report.html into the run's folder, if it has one: curves from metrics.jsonl, codes of `start` and `now`. */
-QE_CHECKED qe_status qe_coevolution_report(const qe_setting *setting, const qe_network *start, const qe_network *now,
-                                           const qe_result *result);
+/* Writes report.html into the run's folder, if it has one. That it cannot is told, and is no failure of the search. */
+QE_CHECKED qe_status qe_coevolution_report(const qe_coevolution *s);
 
 #endif

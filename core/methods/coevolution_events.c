@@ -4,6 +4,7 @@
 #include "core/base/hash.h"
 #include "core/dispatch/network_file.h"
 #include "core/methods/coevolution.h"
+#include "core/report/report.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -239,15 +240,24 @@ void qe_coevolution_fill(const qe_coevolution *s, qe_result *result) {
   result->seconds = seconds_of(s);
 }
 
+qe_status qe_coevolution_report(const qe_coevolution *s) {
+  char *folder;
+  QE_TRY(qe_run_path(s->setting->run, "", &folder));
+  qe_status status = folder ? qe_report_folder(folder) : QE_OK;
+  qe_free(folder);
+  if (status == QE_OK || status == QE_NO_MEMORY) return status;
+  qe_run_note(s->setting->run, "report.html is not written: %s", qe_message());
+  qe_message_clear();
+  return QE_OK;
+}
+
 /* The report and TensorBoard's histograms, not more often than they are worth their time. */
 static qe_status report_now(qe_coevolution *s) {
   const double every = 20;
-  qe_result result = {0};
   if (s->reported > 0 && seconds_of(s) - s->reported < every) return QE_OK;
   s->reported = seconds_of(s);
-  qe_coevolution_fill(s, &result);
   QE_TRY(qe_run_show_network(s->setting->run, s->evolution->network, NULL, qe_evolution_spent(s->evolution)));
-  return qe_coevolution_report(s->setting, s->start, s->evolution->network, &result);
+  return qe_coevolution_report(s);
 }
 
 static qe_status on_checkpoint(void *context, const qe_evolution *evolution) {

@@ -2,8 +2,8 @@
 #include "core/train/session.h"
 #include "core/train/trainer_parts.h"
 
-qe_status qe_evaluate_predicting(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
-                                 FILE *explain, int32_t *predicted, qe_score *score) {
+qe_status qe_evaluate_answers(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                              FILE *explain, qe_answer *answers, qe_score *score) {
   qe_queue *queue = NULL;
   qe_buffer *params = NULL;
   qe_image_store store = {0};
@@ -15,7 +15,7 @@ qe_status qe_evaluate_predicting(qe_device *device, const qe_model *model, const
   if (status == QE_OK) status = qe_queue_write(queue, params, 0, model->values, bytes);
   if (status == QE_OK) status = qe_image_store_new(queue, data, true, &store);
   if (status == QE_OK) status = qe_session_new(queue, model->graph, &lower, params, NULL, &store, &session);
-  session.predicted = predicted;
+  session.answers = answers;
   if (status == QE_OK && explain) qe_program_explain(session.lowered.program, explain);
   if (status == QE_OK) status = qe_session_score(&session, NULL, data->test_images, score);
   qe_queue_free(queue); /* waits */
@@ -27,5 +27,5 @@ qe_status qe_evaluate_predicting(qe_device *device, const qe_model *model, const
 
 qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch, FILE *explain,
                       qe_score *score) {
-  return qe_evaluate_predicting(device, model, data, batch, explain, NULL, score);
+  return qe_evaluate_answers(device, model, data, batch, explain, NULL, score);
 }

@@ -5,6 +5,8 @@
 #include "core/train/session.h"
 #include "core/train/trainer_parts.h"
 
+#include <math.h>
+
 enum { INTEGER_BATCH = 250 };
 
 typedef struct evaluation {
@@ -89,14 +91,27 @@ static qe_status run_evaluation(const evaluation *e, int32_t classes, FILE *expl
   return QE_OK;
 }
 
-/* `logits`: NULL, or [test images, classes] to be filled. */
-static qe_status evaluate(qe_device *device, const qe_network *network, const qe_dataset *data, int32_t batch,
-                          FILE *explain, int32_t *logits, qe_score *score) {
+/* Logits are in units of 2^-8 bits. */
+static qe_answer answer_of(const int32_t *logits, int32_t classes) {
+  int32_t best = 0;
+  double sum = 0;
+  for (int32_t c = 1; c < classes; c++)
+    if (logits[c] > logits[best]) best = c;
+  for (int32_t c = 0; c < classes; c++) sum += exp2(((double)logits[c] - (double)logits[best]) / 256);
+  return (qe_answer){best, (float)(1 / sum)};
+}
+
+qe_status qe_evaluate_network_answers(qe_device *device, const qe_network *network, const qe_dataset *data,
+                                      int32_t batch, FILE *explain, qe_answer *answers, qe_score *score) {
   evaluation e = {0};
   int64_t loss = 0, hits = 0;
-  qe_status status = open_evaluation(&e, device, network, data, batch);
+  int32_t *logits = answers ? QE_NEW_ARRAY(int32_t, (int64_t)data->test_images * data->classes) : NULL;
+  qe_status status = answers && !logits ? QE_NO_MEMORY : open_evaluation(&e, device, network, data, batch);
   if (status == QE_OK) status = run_evaluation(&e, data->classes, explain, &loss, &hits, logits);
   close_evaluation(&e);
+  for (int32_t i = 0; status == QE_OK && answers && i < data->test_images; i++)
+    answers[i] = answer_of(logits + (int64_t)i * data->classes, data->classes);
+  qe_free(logits);
   const double nats = 0.6931471805599453 / 65536; /* from Q16 bits */
   if (status == QE_OK)
     *score = (qe_score){(double)loss * nats / data->test_images, 100.0 * (double)hits / data->test_images,
@@ -106,7 +121,7 @@ static qe_status evaluate(qe_device *device, const qe_network *network, const qe
 
 qe_status qe_evaluate_network(qe_device *device, const qe_network *network, const qe_dataset *data, int32_t batch,
                               FILE *explain, qe_score *score) {
-  return evaluate(device, network, data, batch, explain, NULL, score);
+  return qe_evaluate_network_answers(device, network, data, batch, explain, NULL, score);
 }
 
 qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
@@ -120,16 +135,10 @@ qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe
 
 /* ---- the float network and its integer network ---- */
 
-/* Per cent of the images of which the first largest integer logit is the class that the float network predicts. */
-static double agreement(const int32_t *logits, const int32_t *predicted, int32_t images, int32_t classes) {
+/* Per cent of the images for which both say the same class. */
+static double agreement(const qe_answer *a, const qe_answer *b, int32_t images) {
   int64_t equal = 0;
-  for (int32_t i = 0; i < images; i++) {
-    const int32_t *row = logits + (int64_t)i * classes;
-    int32_t best = 0;
-    for (int32_t c = 1; c < classes; c++)
-      if (row[c] > row[best]) best = c;
-    equal += best == predicted[i];
-  }
+  for (int32_t i = 0; i < images; i++) equal += a[i].predicted == b[i].predicted;
   return 100.0 * (double)equal / images;
 }
 
@@ -137,14 +146,14 @@ qe_status qe_evaluate_twins(qe_device *device, const qe_model *model, const qe_d
                             qe_twins *twins) {
   qe_network *network;
   QE_TRY(qe_network_from_graph(model->graph, model->values, &network));
-  int32_t *logits = QE_NEW_ARRAY(int32_t, (int64_t)data->test_images * data->classes);
-  int32_t *predicted = QE_NEW_ARRAY(int32_t, data->test_images);
-  qe_status status = logits && predicted ? QE_OK : QE_NO_MEMORY;
-  if (status == QE_OK) status = evaluate(device, network, data, batch, NULL, logits, &twins->integer);
-  if (status == QE_OK) status = qe_evaluate_predicting(device, model, data, batch, NULL, predicted, &twins->real);
-  if (status == QE_OK) twins->agreement = agreement(logits, predicted, data->test_images, data->classes);
-  qe_free(predicted);
-  qe_free(logits);
+  qe_answer *integer = QE_NEW_ARRAY(qe_answer, data->test_images), *real = QE_NEW_ARRAY(qe_answer, data->test_images);
+  qe_status status = integer && real ? QE_OK : QE_NO_MEMORY;
+  if (status == QE_OK)
+    status = qe_evaluate_network_answers(device, network, data, batch, NULL, integer, &twins->integer);
+  if (status == QE_OK) status = qe_evaluate_answers(device, model, data, batch, NULL, real, &twins->real);
+  if (status == QE_OK) twins->agreement = agreement(integer, real, data->test_images);
+  qe_free(real);
+  qe_free(integer);
   qe_network_free(network);
   return status;
 }

@@ -52,6 +52,7 @@ static qe_status write_step(qe_run *run, const qe_train_progress *progress) {
   qe_json_text(&json, "phase", run->phase);
   qe_json_int(&json, "epoch", progress->epoch);
   qe_json_int(&json, "step", progress->step);
+  qe_json_int(&json, "steps", progress->steps);
   write_score(&json, "running_train", &progress->train);
   qe_json_real(&json, "rate", progress->rate);
   qe_json_real(&json, "gradient_norm", progress->gradient_norm);

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 
+#include <math.h>
 #include <string.h>
 
 qe_status qe_image_store_new(qe_queue *queue, const qe_dataset *data, bool test, qe_image_store *store) {
@@ -113,8 +114,17 @@ void qe_session_free(qe_session *session) {
   memset(session, 0, sizeof *session);
 }
 
-/* The first largest logit of each image of the batch that has just run. */
-static qe_status take_predictions(qe_session *session, const int32_t *index, int32_t count) {
+static qe_answer answer_of(const float *logits, int32_t classes) {
+  int32_t best = 0;
+  double sum = 0;
+  for (int32_t c = 1; c < classes; c++)
+    if (logits[c] > logits[best]) best = c;
+  for (int32_t c = 0; c < classes; c++) sum += exp((double)logits[c] - (double)logits[best]);
+  return (qe_answer){best, (float)(1 / sum)};
+}
+
+/* What the network says of each image of the batch that has just run. */
+static qe_status take_answers(qe_session *session, const int32_t *index, int32_t count) {
   const qe_lowered *lowered = &session->lowered;
   qe_value logits = lowered->output[lowered->nodes - 1];
   qe_desc desc = qe_program_desc(lowered->program, logits);
@@ -123,13 +133,8 @@ static qe_status take_predictions(qe_session *session, const int32_t *index, int
   if (!session->host_logits) return QE_NO_MEMORY;
   QE_TRY(qe_program_read(lowered->program, session->queue, logits, session->host_logits));
   QE_TRY(qe_queue_wait(session->queue));
-  for (int32_t i = 0; i < count; i++) {
-    const float *row = session->host_logits + (int64_t)i * classes;
-    int32_t best = 0;
-    for (int32_t c = 1; c < classes; c++)
-      if (row[c] > row[best]) best = c;
-    session->predicted[index[i]] = best;
-  }
+  for (int32_t i = 0; i < count; i++)
+    session->answers[index[i]] = answer_of(session->host_logits + (int64_t)i * classes, classes);
   return QE_OK;
 }
 
@@ -184,7 +189,7 @@ qe_status qe_session_finish(qe_session *session, const int32_t *index, int32_t c
     *loss += (double)session->host_loss[i];
     *hits += session->host_hits[i];
   }
-  return session->predicted ? take_predictions(session, index, count) : QE_OK;
+  return session->answers ? take_answers(session, index, count) : QE_OK;
 }
 
 qe_status qe_session_run(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position,

@@ -39,9 +39,8 @@ typedef struct qe_session {
   int32_t host_counter[4];
   float *host_loss;
   qe_session_mix mix;
-  int32_t
-      *predicted; /* NULL, or the caller's [images of the store]: qe_session_run puts the class of each image there */
-  float *host_logits; /* [batch, classes] while there is `predicted` */
+  qe_answer *answers; /* NULL, or the caller's [images of the store]: qe_session_run puts that of each image there */
+  float *host_logits; /* [batch, classes] while there is `answers` */
 } qe_session;
 
 /* `params`, `gradients` (or NULL) and the store stay the caller's. options.images is set here; options.mixup: alpha as

@@ -101,12 +101,25 @@ QE_CHECKED qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_d
 QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
                                  FILE *explain, qe_score *score);
 
+/* What a network says of an image: the class of its first largest logit, and that class's softmax probability. */
+typedef struct qe_answer {
+  int32_t predicted;
+  float confidence;
+} qe_answer;
+
+/* The same with what the network says of each test image: `answers` [test images], or NULL. */
+QE_CHECKED qe_status qe_evaluate_answers(qe_device *device, const qe_model *model, const qe_dataset *data,
+                                         int32_t batch, FILE *explain, qe_answer *answers, qe_score *score);
+
 /* The same of the model's integer network (core/graph/integer.h), exactly as it would run on small hardware. */
 QE_CHECKED qe_status qe_evaluate_integer(qe_device *device, const qe_model *model, const qe_dataset *data,
                                          int32_t batch, FILE *explain, qe_score *score);
 /* Of an integer network, wherever it comes from. QE_SHAPE when the data are not of its image size and classes. */
 QE_CHECKED qe_status qe_evaluate_network(qe_device *device, const qe_network *network, const qe_dataset *data,
                                          int32_t batch, FILE *explain, qe_score *score);
+
+QE_CHECKED qe_status qe_evaluate_network_answers(qe_device *device, const qe_network *network, const qe_dataset *data,
+                                                 int32_t batch, FILE *explain, qe_answer *answers, qe_score *score);
 
 /* QE_FORMAT when the network is not sound, QE_SHAPE when the data are not of its image size and classes. */
 QE_CHECKED qe_status qe_network_fits(const qe_network *network, const qe_dataset *data);

@@ -47,8 +47,4 @@ QE_CHECKED qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, boo
  * QE_DIVERGED. */
 qe_status qe_trainer_diagnose(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss);
 
-/* As qe_evaluate; `predicted`: NULL, or [test images] to be filled with the class of the first largest logit. */
-QE_CHECKED qe_status qe_evaluate_predicting(qe_device *device, const qe_model *model, const qe_dataset *data,
-                                            int32_t batch, FILE *explain, int32_t *predicted, qe_score *score);
-
 #endif

@@ -1,5 +1,5 @@
 /* What a network costs, layer by layer: one table for graphs and for integer networks. */
-#include "tools/cost_table.h"
+#include "core/graph/cost_table.h"
 
 #include "core/base/alloc.h"
 

@@ -1,6 +1,6 @@
 /* What a network costs, layer by layer: one table for graphs and for integer networks. */
-#ifndef QE_TOOLS_COST_TABLE_H
-#define QE_TOOLS_COST_TABLE_H
+#ifndef QE_GRAPH_COST_TABLE_H
+#define QE_GRAPH_COST_TABLE_H
 
 #include "core/base/json.h"
 #include "core/dispatch/network.h"

@@ -1,0 +1,12 @@
+/* Pictures inside a page: PNG as data URIs. */
+#ifndef QE_PAGE_PICTURE_H
+#define QE_PAGE_PICTURE_H
+
+#include "core/page/page.h"
+
+/* An <img> of u8 pixels [height, width, channels], 1 (grey) or 3 (RGB) of them; `alt` is its text for who cannot see
+ * it. Sides above `most` pixels are made smaller by whole factors, each pixel the mean of those it stands for. */
+void qe_page_picture(qe_page *page, const uint8_t *pixels, int height, int width, int channels, int most,
+                     const char *alt);
+
+#endif

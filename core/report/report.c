@@ -1,0 +1,223 @@
+/* Reports: runs in, the page out. */
+#include "core/report/report.h"
+
+#include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/report/report_parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct section {
+  const char *id, *title;
+  bool all; /* once, about all runs */
+  qe_section_function write;
+} sections[] = {
+#define QE_SECTION_ALL(id, title, function) {#id, title, true, function},
+#define QE_SECTION_RUN(id, title, function) {#id, title, false, function},
+#include "core/report/sections.def"
+#undef QE_SECTION_ALL
+#undef QE_SECTION_RUN
+};
+enum { SECTIONS = sizeof sections / sizeof *sections };
+
+/* ---- runs ---- */
+
+qe_status qe_report_new(qe_report **report) {
+  *report = QE_NEW(qe_report);
+  return *report ? QE_OK : QE_NO_MEMORY;
+}
+
+void qe_report_free(qe_report *report) {
+  if (!report) return;
+  for (size_t i = 0; i < report->runs; i++) qe_report_run_free(report->run[i]);
+  qe_free(report->run);
+  qe_free(report);
+}
+
+/* Runs of the same name are told apart by their paths. */
+static qe_status name_apart(const qe_report *report) {
+  for (size_t i = 0; i < report->runs; i++)
+    for (size_t k = 0; k < report->runs; k++) {
+      qe_report_run *run = report->run[i];
+      if (i == k || strcmp(run->name, report->run[k]->name) != 0 || strcmp(run->path, run->name) == 0) continue;
+      char *name = qe_strdup(run->path);
+      if (!name) return QE_NO_MEMORY;
+      qe_free(run->name);
+      run->name = name;
+    }
+  return QE_OK;
+}
+
+qe_status qe_report_add(qe_report *report, const char *path) {
+  qe_report_run *run;
+  QE_TRY(qe_reserve(&report->run, &report->capacity, report->runs + 1, sizeof *report->run));
+  QE_TRY(qe_report_run_open(path, &run));
+  report->run[report->runs++] = run;
+  return name_apart(report);
+}
+
+int qe_report_runs(const qe_report *report) {
+  return (int)report->runs;
+}
+
+const char *qe_report_name(const qe_report *report, int run) {
+  return report->run[run]->name;
+}
+
+const char *qe_report_config(const qe_report *report, int run, const char *key) {
+  return qe_config_get(&report->run[run]->config, key);
+}
+
+bool qe_report_finished(const qe_report *report, int run) {
+  return qe_report_run_finished(report->run[run]);
+}
+
+bool qe_report_has_network(const qe_report *report, int run) {
+  return report->run[run]->model || report->run[run]->network;
+}
+
+qe_status qe_report_evaluate(qe_report *report, int run, qe_device *device, const qe_dataset *data, int32_t batch) {
+  qe_status status = qe_findings_make(report->run[run], device, data, batch);
+  if (status == QE_OK || status == QE_NO_MEMORY) return status;
+  char text[512];
+  snprintf(text, sizeof text, "%s", qe_message());
+  QE_TRY(qe_report_say_not_evaluated(report, run, text));
+  return qe_fail(status, "%s", text);
+}
+
+qe_status qe_report_say_not_evaluated(qe_report *report, int run, const char *why) {
+  char *text = qe_strdup(why);
+  if (!text) return QE_NO_MEMORY;
+  qe_free(report->run[run]->why);
+  report->run[run]->why = text;
+  return QE_OK;
+}
+
+/* ---- the page ---- */
+
+/* With several runs those after the first are folded away. */
+static void write_run(qe_page *page, const qe_report *report, size_t at) {
+  bool several = report->runs > 1;
+  if (several) {
+    qe_page_add(page, "<details class=\"run\"%s><summary>", at == 0 ? " open" : "");
+    qe_page_words(page, "", report->run[at]->name, "</summary>\n");
+  }
+  for (int i = 0; i < SECTIONS; i++) {
+    char id[64];
+    if (sections[i].all) continue;
+    snprintf(id, sizeof id, several ? "%s-%zu" : "%s", sections[i].id, at + 1);
+    qe_page_mark mark = qe_page_begin_section(page, several ? 3 : 2, id, sections[i].title);
+    sections[i].write(page, report, report->run[at]);
+    qe_page_end_section(page, mark);
+  }
+  if (several) qe_page_add(page, "</details>\n");
+}
+
+static void write_body(qe_page *page, const qe_report *report) {
+  for (int i = 0; i < SECTIONS; i++) {
+    if (!sections[i].all) continue;
+    qe_page_mark mark = qe_page_begin_section(page, 2, sections[i].id, sections[i].title);
+    sections[i].write(page, report, NULL);
+    qe_page_end_section(page, mark);
+  }
+  for (size_t i = 0; i < report->runs; i++) write_run(page, report, i);
+}
+
+/* Links to the sections that are there. */
+static void write_contents(qe_page *page, const qe_report *report, const char *body) {
+  char id[64];
+  qe_page_add(page, "<nav aria-label=\"Sections\">");
+  for (int i = 0; i < SECTIONS; i++) {
+    snprintf(id, sizeof id, " id=\"%s%s\"", sections[i].id, !sections[i].all && report->runs > 1 ? "-1" : "");
+    const char *at = body ? strstr(body, id) : NULL;
+    if (!at) continue;
+    qe_page_add(page, "<a href=\"#%.*s\">%s</a>", (int)strlen(id) - 6, id + 5, sections[i].title);
+  }
+  qe_page_add(page, "</nav>\n");
+}
+
+static void write_title(char *title, size_t room, const qe_report *report) {
+  if (report->runs == 1)
+    snprintf(title, room, "%s", report->run[0]->name);
+  else
+    snprintf(title, room, "%zu runs: %s, \xE2\x80\xA6", report->runs, report->runs ? report->run[0]->name : "");
+}
+
+qe_status qe_report_write(const qe_report *report, const char *path, int reload) {
+  qe_page page = {0}, body = {0};
+  char title[256];
+  write_title(title, sizeof title, report);
+  qe_page_open(&page, title, reload);
+  qe_report_summary(&page, report, reload > 0);
+  write_body(&body, report);
+  write_contents(&page, report, body.text);
+  if (body.status == QE_OK && body.text) qe_page_add(&page, "%s", body.text);
+  if (page.status == QE_OK) page.status = body.status;
+  qe_page_add(&page, "<p class=\"note\">Made by <code>qevo-gpu report</code>. Everything on this page is in this file; "
+                     "charts can be pointed at, and have their numbers beneath.</p>\n");
+  qe_page_drop(&body);
+  return qe_page_write(&page, path);
+}
+
+qe_status qe_report_folder(const char *folder) {
+  qe_report *report;
+  char *path = qe_path_join(folder, "report.html");
+  QE_TRY(path ? qe_report_new(&report) : QE_NO_MEMORY);
+  qe_status status = qe_report_add(report, folder);
+  if (status == QE_OK) status = qe_report_write(report, path, 0);
+  qe_report_free(report);
+  qe_free(path);
+  return status;
+}
+
+/* ---- JSON ---- */
+
+static void score_json(qe_json *json, const char *name, const qe_score *score) {
+  if (score->images == 0) return;
+  qe_json_open_object(json, name);
+  qe_json_real(json, "top1", score->top1);
+  qe_json_real(json, "loss", score->loss);
+  qe_json_int(json, "images", score->images);
+  qe_json_close(json);
+}
+
+static void run_json(qe_json *json, const qe_report_run *run) {
+  const qe_findings *found = &run->found;
+  qe_json_open_object(json, NULL);
+  qe_json_text(json, "name", run->name);
+  qe_json_text(json, "path", run->path);
+  qe_json_text(json, "method", qe_report_method(run));
+  qe_json_bool(json, "finished", qe_report_run_finished(run));
+  qe_json_text(json, "model", run->model ? run->model->spec.name : qe_config_get(&run->config, "model"));
+  qe_json_int(json, "metrics_lines", run->history.lines);
+  qe_json_int(json, "damaged_lines", run->history.broken);
+  if (run->history.searches)
+    qe_json_real(json, "candidate_images", run->history.end);
+  else
+    qe_json_real(json, "epochs", run->history.end);
+  qe_json_real(json, "seconds", run->history.seconds);
+  if (run->model || run->network) {
+    qe_json_text(json, "network", run->network_file);
+    qe_cost_table_json(&run->cost, json);
+  }
+  if (found->data) {
+    qe_json_text(json, "data", found->source);
+    qe_json_text(json, "backend", found->backend);
+  }
+  score_json(json, "integer", &found->integer);
+  score_json(json, "float_twin", &found->real);
+  score_json(json, "start", &found->start);
+  score_json(json, "teacher", &found->teacher);
+  if (found->integer.images > 0 && found->real.images > 0) qe_json_real(json, "agreement", found->agreement);
+  if (run->why) qe_json_text(json, "not_evaluated", run->why);
+  if (run->problem) qe_json_text(json, "problem", run->problem);
+  qe_json_close(json);
+}
+
+void qe_report_json(const qe_report *report, qe_json *json) {
+  qe_json_open_array(json, "runs");
+  for (size_t i = 0; i < report->runs; i++) run_json(json, report->run[i]);
+  qe_json_close(json);
+}

@@ -1,0 +1,164 @@
+/* qevo-gpu report: runs to one HTML file, once or as long as a run goes on. */
+#include "core/base/alloc.h"
+#include "core/base/file.h"
+#include "core/report/report.h"
+#include "tools/setup.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum { RELOAD_SECONDS = 5 };
+
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int number) {
+  (void)number;
+  stopped = 1;
+}
+
+static void catch_signals(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+/* ---- evaluation ---- */
+
+/* The data set of the run's config, unless the command line names one; sets *changed when it is another than before. */
+static qe_status choose_data(qe_options *options, const qe_report *report, int run, bool *changed) {
+  static const char *const keys[] = {"data", "data-dir"};
+  *changed = false;
+  for (int i = 0; i < 2; i++) {
+    const char *wanted = qe_report_config(report, run, keys[i]), *now = qe_option_text(options, keys[i]);
+    if (!wanted || qe_option_source(options, keys[i]) > QE_FROM_RECIPE || (now && strcmp(now, wanted) == 0)) continue;
+    QE_TRY(qe_option_set(options, keys[i], wanted, QE_FROM_RECIPE, keys[i], "the run's config.yaml"));
+    *changed = true;
+  }
+  return QE_OK;
+}
+
+static qe_status evaluate(qe_options *options, qe_report *report, int run, qe_setup *setup) {
+  bool changed;
+  QE_TRY(choose_data(options, report, run, &changed));
+  if (changed) qe_setup_close(setup);
+  if (!setup->device) QE_TRY(qe_setup_open(options, setup));
+  return qe_report_evaluate(report, run, setup->device, setup->data, (int32_t)qe_option_int(options, "batch"));
+}
+
+/* A run that cannot be evaluated is reported on without; the reason stands in the report and on stderr. */
+static qe_status evaluate_all(qe_options *options, qe_report *report) {
+  qe_setup setup = {0};
+  qe_status status = QE_OK;
+  for (int i = 0; status == QE_OK && i < qe_report_runs(report); i++) {
+    if (!qe_report_has_network(report, i)) continue;
+    status = evaluate(options, report, i, &setup);
+    if (status == QE_OK || status == QE_NO_MEMORY || status == QE_USAGE) continue;
+    char *why = qe_strdup(qe_message());
+    status = why ? qe_report_say_not_evaluated(report, i, why) : QE_NO_MEMORY;
+    if (why) fprintf(stderr, "note: %s is not evaluated: %s\n", qe_report_name(report, i), why);
+    qe_free(why);
+  }
+  qe_setup_close(&setup);
+  return status;
+}
+
+/* ---- writing ---- */
+
+static qe_status open_report(const qe_options *options, qe_report **report) {
+  QE_TRY(qe_report_new(report));
+  qe_status status = QE_OK;
+  for (int i = 0; status == QE_OK && i < qe_options_positionals(options); i++)
+    status = qe_report_add(*report, qe_options_positional(options, i));
+  if (status != QE_OK) qe_report_free(*report);
+  return status;
+}
+
+/* New text: --out, else report.html in the run's folder, else here. */
+static char *output_path(const qe_options *options) {
+  const char *out = qe_option_text(options, "out"), *first = qe_options_positional(options, 0);
+  if (out && *out) return qe_strdup(out);
+  if (qe_options_positionals(options) == 1 && qe_folder_exists(first)) return qe_path_join(first, "report.html");
+  return qe_strdup("report.html");
+}
+
+static qe_status print_result(const qe_options *options, const qe_report *report, const char *path) {
+  if (!qe_option_flag(options, "json")) {
+    printf("%s\n", path);
+    return QE_OK;
+  }
+  qe_json json = {0};
+  qe_json_open_object(&json, NULL);
+  qe_json_text(&json, "out", path);
+  qe_report_json(report, &json);
+  qe_json_close(&json);
+  return qe_print_json(&json);
+}
+
+static qe_status report_once(qe_options *options, const char *path) {
+  qe_report *report;
+  QE_TRY(open_report(options, &report));
+  qe_status status = qe_option_flag(options, "evaluate") ? evaluate_all(options, report) : QE_OK;
+  if (status == QE_OK) status = qe_report_write(report, path, 0);
+  if (status == QE_OK) status = print_result(options, report, path);
+  qe_report_free(report);
+  return status;
+}
+
+/* ---- watching ---- */
+
+/* Grows with everything that is written into the runs. */
+static int64_t state_of(const qe_options *options) {
+  static const char *const files[] = {"metrics.jsonl", "best.safetensors", "last.safetensors"};
+  int64_t state = 0;
+  for (int i = 0; i < qe_options_positionals(options); i++)
+    for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+      struct stat file;
+      char *path = qe_path_join(qe_options_positional(options, i), files[k]);
+      if (path && stat(path, &file) == 0)
+        state = state * 31 + file.st_mtim.tv_sec * 1000 + file.st_mtim.tv_nsec / 1000000 + file.st_size;
+      qe_free(path);
+    }
+  return state;
+}
+
+/* The page as it stands now, without an evaluation, which would take the run's time; *done: every run is finished. */
+static qe_status report_live(const qe_options *options, const char *path, bool *done) {
+  qe_report *report;
+  QE_TRY(open_report(options, &report));
+  *done = true;
+  for (int i = 0; i < qe_report_runs(report); i++) *done &= qe_report_finished(report, i);
+  qe_status status = *done ? QE_OK : qe_report_write(report, path, RELOAD_SECONDS);
+  qe_report_free(report);
+  return status;
+}
+
+static void wait_for_change(const qe_options *options, int64_t state) {
+  const struct timespec pause = {.tv_sec = 0, .tv_nsec = 500000000};
+  while (!stopped && state_of(options) == state) nanosleep(&pause, NULL);
+}
+
+static qe_status watch(qe_options *options, const char *path) {
+  bool done = false;
+  catch_signals();
+  for (bool first = true; !stopped && !done; first = false) {
+    int64_t state = state_of(options);
+    QE_TRY(report_live(options, path, &done));
+    if (done) break;
+    if (first) fprintf(stderr, "watching; %s follows the run until it ends or Ctrl-C\n", path);
+    wait_for_change(options, state);
+  }
+  return report_once(options, path);
+}
+
+qe_status qe_cmd_report(qe_options *options) {
+  char *path = output_path(options);
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_option_flag(options, "watch") ? watch(options, path) : report_once(options, path);
+  qe_free(path);
+  return status;
+}
