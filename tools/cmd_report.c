@@ -46,7 +46,7 @@ static qe_status evaluate(qe_options *options, qe_report *report, int run, qe_se
   bool changed;
   QE_TRY(choose_data(options, report, run, &changed));
   if (changed) qe_setup_close(setup);
-  if (!setup->device) QE_TRY(qe_setup_open(options, setup));
+  if (!setup->device) QE_TRY(qe_setup_open(options, 1, setup));
   return qe_report_evaluate(report, run, setup->device, setup->data, (int32_t)qe_option_int(options, "batch"));
 }
 
