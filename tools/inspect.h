@@ -3,8 +3,8 @@
 #define QE_TOOLS_INSPECT_H
 
 #include "core/base/json.h"
-#include "core/models/model.h"
 #include "core/graph/cost_table.h"
+#include "core/models/model.h"
 
 enum { QE_INSPECT_BINS = 256 };
 

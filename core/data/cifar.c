@@ -22,14 +22,14 @@ typedef struct layout {
   const char *needed, *cure;
 } layout;
 
-static const layout cifar10 = {.files = 6,
-                               .file = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
-                                        "data_batch_5.bin", "test_batch.bin"},
-                               .labels = 1,
-                               .classes = QE_CIFAR10_CLASSES,
-                               .needed = "all of data_batch_1.bin to data_batch_5.bin and test_batch.bin",
-                               .cure =
-                                   "get it again with 'qevo-gpu data get cifar10 --force', or name another folder with --data-dir"};
+static const layout cifar10 = {
+    .files = 6,
+    .file = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin",
+             "test_batch.bin"},
+    .labels = 1,
+    .classes = QE_CIFAR10_CLASSES,
+    .needed = "all of data_batch_1.bin to data_batch_5.bin and test_batch.bin",
+    .cure = "get it again with 'qevo-gpu data get cifar10 --force', or name another folder with --data-dir"};
 static const layout cifar100 = {
     .files = 2,
     .file = {"train.bin", "test.bin"},

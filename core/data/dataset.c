@@ -86,8 +86,8 @@ static qe_status find_kind(const char *name, const qe_dataset_kind **kind) {
     if (used + strlen(comma) + strlen(kinds[at].name) >= sizeof known) break;
     used = (size_t)(stpcpy(stpcpy(known + used, comma), kinds[at].name) - known);
   }
-  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images%s", name, known,
-                 qe_nearest_hint(&nearest, "", hint));
+  return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images%s", name,
+                 known, qe_nearest_hint(&nearest, "", hint));
 }
 
 /* The folder of the kind's data in `place`; NULL in *folder when they are not there. */

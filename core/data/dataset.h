@@ -35,9 +35,9 @@ typedef struct qe_dataset_kind {
   const char *name;
   int classes, height, width, channels;
   const char *const *class_names; /* [classes]; NULL: they have none */
-  const char *folder; /* its usual folder; NULL: only built in */
-  const char *marker; /* a file, perhaps with .gz behind, by which that folder is known */
-  const char *cure;   /* how to get it, for messages */
+  const char *folder;             /* its usual folder; NULL: only built in */
+  const char *marker;             /* a file, perhaps with .gz behind, by which that folder is known */
+  const char *cure;               /* how to get it, for messages */
   qe_status (*read)(const char *folder, qe_dataset *dataset); /* NULL without `folder` */
   qe_status (*read_builtin)(qe_dataset *dataset);             /* NULL: nothing built in */
   const char *builtin_source;                                 /* says what is built in */

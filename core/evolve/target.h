@@ -23,8 +23,8 @@ QE_CHECKED qe_status qe_target_clamped(const qe_guided *walk, const qe_guided_pl
 /* s32 [images, H, W, C]: what a requantiser makes, before its clamp, in its codes * 2^-QE_TARGET_BITS. */
 QE_CHECKED qe_status qe_target_value(const qe_trace *trace, int32_t at, qe_buffer **value);
 
-/* Codes of the student's requantiser that one code of the teacher's is worth, ratio [C]: by their units, or where one has
- * none, by the second moments of each channel's values before the clamp, 1 where there are none. */
+/* Codes of the student's requantiser that one code of the teacher's is worth, ratio [C]: by their units, or where one
+ * has none, by the second moments of each channel's values before the clamp, 1 where there are none. */
 QE_CHECKED qe_status qe_target_ratios(const qe_guided *walk, const qe_guided_place *place, qe_gain *ratio);
 
 #endif

@@ -106,8 +106,8 @@ qe_status qe_graph_weight_codes(const qe_graph *graph, const float *values, qe_n
   if (!qe_weight_codes_of(graph, values, at, &from))
     return qe_fail(QE_REFUSED, "its weights are float; give it 1 to 8 weight bits");
   if (from.low < -128 || from.high > 127)
-    return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser", from.low,
-                   from.high);
+    return qe_fail(QE_REFUSED, "its weight codes %d...%d do not fit 8 bits; use fewer bits or another quantiser",
+                   from.low, from.high);
   *grid = (qe_code_grid){.bits = from.bits, .low = from.low, .spacing = from.spacing, .high = from.high};
   *codes = qe_alloc((size_t)from.count);
   if (!*codes) return QE_NO_MEMORY;

@@ -181,9 +181,7 @@ void qe_train_augment(const qe_train_options *options, qe_lower_options *lower) 
 
 qe_lower_options qe_trainer_lowering(const qe_trainer *trainer) {
   const qe_train_options *options = &trainer->options;
-  qe_lower_options lower = {.batch = options->batch,
-                            .training = true,
-                            .plain = options->plain};
+  qe_lower_options lower = {.batch = options->batch, .training = true, .plain = options->plain};
   qe_train_augment(options, &lower);
   return lower;
 }
