@@ -130,6 +130,8 @@ def spread(values):
 def table(rows, parts):
     lines = []
     for part in parts:
+        if not any(r["part"] == part for r in rows):
+            continue
         lines += ["", "### " + part, "",
                   "| form | top-1 % | gain | test loss | candidate-images | seconds |", "|---|---|---|---|---|---|"]
         for name, _ in PARTS[part]:

@@ -248,7 +248,7 @@ static void no_place_to_store_is_an_error(void **state) {
   qe_tuning tuning = tuning_of(&s);
   s.idle = true;
   setenv("QEVO_CACHE_DIR", blocked, 1);
-  FAILS(QE_IO, s.device->table->tune(s.device, &tuning), blocked);
+  FAILS(QE_USAGE, s.device->table->tune(s.device, &tuning), blocked);
   setenv("QEVO_CACHE_DIR", root, 1);
   close_scene(&s);
 }

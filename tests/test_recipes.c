@@ -164,7 +164,7 @@ static void test_bash(void **state) {
   bash_offers("qevo-gpu train --weight-q", "--weight-quantizer\n");
   bash_offers("qevo-gpu train --optimizer \"\"", "sgd adam\n");
   bash_offers("qevo-gpu train --optimizer = a", "adam\n");
-  bash_offers("qevo-gpu train -m resnet1", "resnet110\n");
+  bash_offers("qevo-gpu train -m resnet11", "resnet110\n");
   bash_offers("qevo-gpu train --no-fl", "--no-flip\n");
   bash_offers("qevo-gpu bench pop", "population\n");
   bash_offers("qevo-gpu eval --out", "\n"); /* not its option */

@@ -158,7 +158,7 @@ static const struct {
      "model.safetensors is a resnet20 with shortcut A, the run is of mlp with shortcut A: change --model or --init"},
     {"train qat " MLP "--init w4a4.network", "w4a4.network is an integer network; what is needed here is the model"},
     {"train qat " MLP "--out run", "run holds a run already: add --resume to go on with it, or choose another --out"},
-    {"train qat " MLP "--resume --out folder/none", "no checkpoint to resume from; start without --resume"},
+    {"train qat " MLP "--resume --out folder/none", "no checkpoint to resume from, and no run; start without --resume"},
     {"train qat " MLP "--find-rate --float-epochs 0 --out text.txt",
      "text.txt: cannot make the folder: File exists; a file is in the way: choose another path"},
     {"train qat " MLP "--dry-run --dump missing/x", "missing/x: cannot write: No such file or directory"},

@@ -286,3 +286,19 @@ double qe_loader_waited(const qe_loader *loader) {
 int qe_loader_threads(const qe_loader *loader) {
   return loader->threads;
 }
+
+qe_status qe_loader_copy(const qe_dataset *data, bool test, const int32_t *index, int32_t count, uint8_t *pixels) {
+  size_t each = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+  const uint8_t *from = test ? data->test_pixels : data->train_pixels;
+  if (!data->images) {
+    for (int32_t i = 0; i < count; i++) memcpy(pixels + (size_t)i * each, from + (size_t)index[i] * each, each);
+    return QE_OK;
+  }
+  if (count == 0) return QE_OK;
+  qe_loader *loader;
+  QE_TRY(qe_loader_new(data, test, false, count, &loader));
+  qe_status status = qe_loader_take(loader, index, count, 0, 0, &from);
+  if (status == QE_OK) memcpy(pixels, from, each * (size_t)count);
+  qe_loader_free(loader);
+  return status;
+}

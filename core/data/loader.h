@@ -33,6 +33,11 @@ QE_CHECKED qe_status qe_loader_expect(qe_loader *loader, const int32_t *index, i
 QE_CHECKED qe_status qe_loader_take(qe_loader *loader, const int32_t *index, int32_t count, uint64_t seed,
                                     uint64_t position, const uint8_t **pixels);
 
+/* Images index [count] of a part as they are evaluated, to pixels [count, height, width, channels], wherever they are:
+ * for a few. Errors as of qe_loader_take. */
+QE_CHECKED qe_status qe_loader_copy(const qe_dataset *data, bool test, const int32_t *index, int32_t count,
+                                    uint8_t *pixels);
+
 /* Seconds that qe_loader_take has waited so far. */
 double qe_loader_waited(const qe_loader *loader);
 int qe_loader_threads(const qe_loader *loader);

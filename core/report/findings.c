@@ -1,5 +1,6 @@
 /* What an evaluation of a run's network finds: the integer network beside its float twin, and the answers' mistakes. */
 #include "core/base/alloc.h"
+#include "core/data/loader.h"
 #include "core/graph/integer.h"
 #include "core/report/report_parts.h"
 
@@ -57,9 +58,9 @@ static qe_status copy_pixels(qe_findings *found, const qe_dataset *data) {
   found->channels = data->channels;
   found->pixels = qe_alloc(each * (size_t)found->mistakes + 1);
   if (!found->pixels) return QE_NO_MEMORY;
-  for (int i = 0; i < found->mistakes; i++)
-    memcpy(found->pixels + (size_t)i * each, data->test_pixels + (size_t)found->mistake[i].image * each, each);
-  return QE_OK;
+  int32_t index[QE_MOST_MISTAKES];
+  for (int i = 0; i < found->mistakes; i++) index[i] = found->mistake[i].image;
+  return qe_loader_copy(data, true, index, found->mistakes, found->pixels);
 }
 
 static qe_status sort_answers(qe_findings *found, const qe_dataset *data, const qe_answer *answer) {
