@@ -60,21 +60,20 @@ DEVICE int augment_mean(const augment_image *image, GLOBAL const uchar *from, in
 
 /* ---- crop, flip, cutout ---- */
 
-DEVICE augment_image augment_drawn(const qk_params_images p, ulong seed, ulong index) {
-  augment_image image;
+/* Fills in `image`: Oclgrind knows no functions that return structures of this size. */
+DEVICE void augment_draw(augment_image *image, const qk_params_images p, ulong seed, ulong index) {
   uint places = 2 * (uint)p.pad + 1;
   qe_philox draw = qe_philox_draw(seed, QE_STREAM_AUGMENT, index);
-  image.top = (int)qe_below(draw.word[0], places) - p.pad;
-  image.left = (int)qe_below(draw.word[1], places) - p.pad;
-  image.flip = p.flip && (draw.word[2] & 1);
+  image->top = (int)qe_below(draw.word[0], places) - p.pad;
+  image->left = (int)qe_below(draw.word[1], places) - p.pad;
+  image->flip = p.flip && (draw.word[2] & 1);
   if (p.cutout) draw = qe_philox_draw(seed, QE_STREAM_CUTOUT, index);
-  image.hole_top = (int)qe_below(draw.word[0], (uint)p.height) - p.cutout / 2;
-  image.hole_left = (int)qe_below(draw.word[1], (uint)p.width) - p.cutout / 2;
+  image->hole_top = (int)qe_below(draw.word[0], (uint)p.height) - p.cutout / 2;
+  image->hole_left = (int)qe_below(draw.word[1], (uint)p.width) - p.cutout / 2;
   if (p.jittered) draw = qe_philox_draw(seed, QE_STREAM_COLOUR, index);
   for (int k = 0; k < 3; k++)
-    image.factor[k] = 256 - p.jitter[k] + (int)qe_below(draw.word[k], 2 * (uint)p.jitter[k] + 1);
-  image.mean = 0;
-  return image;
+    image->factor[k] = 256 - p.jitter[k] + (int)qe_below(draw.word[k], 2 * (uint)p.jitter[k] + 1);
+  image->mean = 0;
 }
 
 /* Value i of the result, less 128. */
@@ -102,7 +101,8 @@ DEVICE int augment_code(const augment_image *image, const qk_params_images p, GL
     ulong seed = (ulong)counter[1] << 32 | counter[0], position = (ulong)counter[3] << 32 | counter[2];                \
     for (uint n = group_id(0); n < (uint)p.count; n += group_count(0)) {                                               \
       int known = augment_checked(fault, p, n, index[n], p.images);                                                    \
-      augment_image image = augment_drawn(p, seed, position + n);                                                      \
+      augment_image image;                                                                                             \
+      augment_draw(&image, p, seed, position + n);                                                                     \
       GLOBAL const uchar *from = images + (ulong)known * (ulong)p.each;                                                \
       GLOBAL type *to = x + (ulong)n * (ulong)p.each;                                                                  \
       if (p.jitter[1]) image.mean = augment_mean(&image, from, p.height * p.width, p.channels, part);                  \
