@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/report/report.h"
+#include "core/train/run_state.h"
 #include "tools/setup.h"
 
 #include <signal.h>
@@ -113,9 +114,11 @@ static qe_status report_once(qe_options *options, const char *path) {
 
 /* Grows with everything that is written into the runs. */
 static int64_t state_of(const qe_options *options) {
-  static const char *const files[] = {"metrics.jsonl", "best.safetensors", "last.safetensors"};
+  static const char *const files[] = {"metrics.jsonl", "best.safetensors", "last.safetensors", "state.json"};
   int64_t state = 0;
-  for (int i = 0; i < qe_options_positionals(options); i++)
+  for (int i = 0; i < qe_options_positionals(options); i++) {
+    state =
+        state * 31 + (int64_t)qe_run_stand_read(qe_options_positional(options, i)).state; /* killed: no file tells */
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
       struct stat file;
       char *path = qe_path_join(qe_options_positional(options, i), files[k]);
@@ -123,15 +126,16 @@ static int64_t state_of(const qe_options *options) {
         state = state * 31 + file.st_mtim.tv_sec * 1000 + file.st_mtim.tv_nsec / 1000000 + file.st_size;
       qe_free(path);
     }
+  }
   return state;
 }
 
-/* The page as it stands now, without an evaluation, which would take the run's time; *done: every run is finished. */
+/* The page as it stands now, without an evaluation, which would take the run's time; *done: every run has ended. */
 static qe_status report_live(const qe_options *options, const char *path, bool *done) {
   qe_report *report;
   QE_TRY(open_report(options, &report));
   *done = true;
-  for (int i = 0; i < qe_report_runs(report); i++) *done &= qe_report_finished(report, i);
+  for (int i = 0; i < qe_report_runs(report); i++) *done &= qe_report_ended(report, i);
   qe_status status = *done ? QE_OK : qe_report_write(report, path, RELOAD_SECONDS);
   qe_report_free(report);
   return status;
@@ -148,6 +152,7 @@ static qe_status watch(qe_options *options, const char *path) {
   for (bool first = true; !stopped && !done; first = false) {
     int64_t state = state_of(options);
     QE_TRY(report_live(options, path, &done));
+    if (done && first) fputs("no run is under way: the page is written once\n", stderr);
     if (done) break;
     if (first) fprintf(stderr, "watching; %s follows the run until it ends or Ctrl-C\n", path);
     wait_for_change(options, state);

@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 #include "core/methods/method.h"
 #include "core/report/report.h"
+#include "core/train/run_state.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
 #include "tools/recipes.h"
@@ -268,9 +269,10 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   QE_TRY(qe_run_open(&run, &events, &setting.run));
   catch_signals();
   qe_result result;
-  qe_status status = method->run(&setting, &result);
+  qe_status status = qe_run_begin(setting.run);
+  if (status == QE_OK) status = method->run(&setting, &result);
   qe_progress_clear(&w.progress);
-  status = qe_run_explain(setting.run, status);
+  status = qe_run_end(setting.run, qe_run_explain(setting.run, status));
   qe_run_close(setting.run);
   if (status == QE_OK) write_report(run.folder, setup, &setting.options);
   return status == QE_OK ? print_result(options, setup, &result) : status;

@@ -50,6 +50,17 @@ qe_status qe_folder_lock(const char *folder, int *lock) {
   return status;
 }
 
+bool qe_folder_is_locked(const char *folder) {
+  char *path = qe_path_join(folder, ".lock");
+  if (!path) return true;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  bool missing = fd < 0 && errno == ENOENT;
+  bool is_free = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) == 0;
+  if (fd >= 0) close(fd);
+  qe_free(path);
+  return !missing && !is_free;
+}
+
 void qe_folder_unlock(int lock) {
   if (lock >= 0) close(lock);
 }

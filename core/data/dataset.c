@@ -4,8 +4,7 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/base/nearest.h"
-#include "core/data/cifar.h"
-#include "core/data/idx.h"
+#include "core/data/class_names.h"
 #include "core/data/image_set.h"
 
 #include <stdlib.h>
@@ -13,16 +12,13 @@
 
 #define CIFAR10_SUBSET "built-in subset (1,000 training and 500 test images of CIFAR-10)"
 
-static const char *const cifar10_classes[QE_CIFAR10_CLASSES] = {"airplane", "automobile", "bird",  "cat",  "deer",
-                                                                "dog",      "frog",       "horse", "ship", "truck"};
-
 static const qe_dataset_kind kinds[] = {
     {.name = "cifar10",
      .classes = QE_CIFAR10_CLASSES,
      .height = QE_CIFAR_SIDE,
      .width = QE_CIFAR_SIDE,
      .channels = QE_CIFAR_CHANNELS,
-     .class_names = cifar10_classes,
+     .class_names = qe_cifar10_classes,
      .folder = "cifar-10-batches-bin",
      .marker = "data_batch_1.bin",
      .cure = "run 'qevo-gpu data get cifar10'",
@@ -34,7 +30,7 @@ static const qe_dataset_kind kinds[] = {
      .height = QE_CIFAR_SIDE,
      .width = QE_CIFAR_SIDE,
      .channels = QE_CIFAR_CHANNELS,
-     .class_names = cifar10_classes,
+     .class_names = qe_cifar10_classes,
      .read_builtin = qe_cifar10_read_subset,
      .builtin_source = CIFAR10_SUBSET},
     {.name = "cifar100",
@@ -42,6 +38,7 @@ static const qe_dataset_kind kinds[] = {
      .height = QE_CIFAR_SIDE,
      .width = QE_CIFAR_SIDE,
      .channels = QE_CIFAR_CHANNELS,
+     .class_names = qe_cifar100_classes,
      .folder = "cifar-100-binary",
      .marker = "train.bin",
      .cure = "run 'qevo-gpu data get cifar100'",
@@ -51,6 +48,7 @@ static const qe_dataset_kind kinds[] = {
      .height = QE_MNIST_SIDE,
      .width = QE_MNIST_SIDE,
      .channels = 1,
+     .class_names = qe_mnist_classes,
      .folder = "mnist",
      .marker = "train-images-idx3-ubyte",
      .cure = "run 'qevo-gpu data get mnist'",
@@ -60,6 +58,7 @@ static const qe_dataset_kind kinds[] = {
      .height = QE_MNIST_SIDE,
      .width = QE_MNIST_SIDE,
      .channels = 1,
+     .class_names = qe_fashion_mnist_classes,
      .folder = "fashion-mnist",
      .marker = "train-images-idx3-ubyte",
      .cure = "run 'qevo-gpu data get fashion-mnist'",
@@ -232,6 +231,8 @@ qe_status qe_dataset_alloc(qe_dataset *dataset, int train_images, int test_image
 void qe_dataset_free(qe_dataset *dataset) {
   if (!dataset) return;
   qe_image_set_free(dataset->images);
+  for (int i = 0; dataset->own_names && i < dataset->classes; i++) qe_free(dataset->own_names[i]);
+  qe_free(dataset->own_names);
   qe_free(dataset->name);
   qe_free(dataset->source);
   qe_free(dataset->train_pixels);

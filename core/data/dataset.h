@@ -20,6 +20,7 @@ typedef struct qe_dataset {
   bool subset;  /* the small built-in part stands in for the whole */
   int classes;
   const char *const *class_names; /* [classes]; NULL: they have none */
+  char **own_names;               /* what class_names is, where it is to be freed with the data set; else NULL */
   int height, width, channels;
   int train_images, test_images; /* both at least 1 */
   struct qe_image_set *images;   /* not NULL: there are no pixels in memory, a loader decodes them (loader.h) */

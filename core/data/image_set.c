@@ -91,6 +91,7 @@ qe_status qe_image_set_open(const char *path, const qe_image_options *options, q
                    "%s: no such folder; --data " QE_FOLDER_PREFIX "PATH takes one with train and val in it", path);
   for (int part = 0; part < 2; part++) QE_TRY(read_part(path, set, part));
   dataset->classes = set->classes.count;
+  if (!set->classes.numbers) dataset->class_names = (const char *const *)set->classes.name;
   dataset->height = dataset->width = options->side;
   dataset->channels = 3;
   dataset->train_images = (int)set->part[0].count;
@@ -146,6 +147,8 @@ qe_status qe_dataset_hold(qe_dataset *dataset, size_t limit) {
   }
   dataset->train_pixels = train;
   dataset->test_pixels = test;
+  dataset->own_names = dataset->images->classes.name; /* class_names points there */
+  dataset->images->classes.name = NULL;
   qe_image_set_free(dataset->images);
   dataset->images = NULL;
   return QE_OK;

@@ -74,6 +74,14 @@ bool qe_report_finished(const qe_report *report, int run) {
   return qe_report_run_finished(report->run[run]);
 }
 
+bool qe_report_ended(const qe_report *report, int run) {
+  return qe_report_run_finished(report->run[run]) || qe_run_state_ended(report->run[run]->stand.state);
+}
+
+const char *qe_report_stand(const qe_report *report, int run) {
+  return qe_report_run_stand(report->run[run]);
+}
+
 bool qe_report_has_network(const qe_report *report, int run) {
   return report->run[run]->model || report->run[run]->network;
 }
@@ -190,6 +198,7 @@ static void run_json(qe_json *json, const qe_report_run *run) {
   qe_json_text(json, "path", run->path);
   qe_json_text(json, "method", qe_report_method(run));
   qe_json_bool(json, "finished", qe_report_run_finished(run));
+  if (run->folder) qe_json_text(json, "state", qe_run_state_name(run->stand.state));
   qe_json_text(json, "model", run->model ? run->model->spec.name : qe_config_get(&run->config, "model"));
   qe_json_int(json, "metrics_lines", run->history.lines);
   qe_json_int(json, "damaged_lines", run->history.broken);

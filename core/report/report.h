@@ -30,6 +30,10 @@ const char *qe_report_name(const qe_report *report, int run);
 const char *qe_report_config(const qe_report *report, int run, const char *key);
 /* Whether the run came to its end, as far as its folder tells. */
 bool qe_report_finished(const qe_report *report, int run);
+/* Whether it has ended, finished or not: nothing will be added to it unless it is resumed. */
+bool qe_report_ended(const qe_report *report, int run);
+/* How it stands, for people: "finished", "interrupted", …, "not finished" where the folder does not tell more. */
+const char *qe_report_stand(const qe_report *report, int run);
 /* Whether there is a network to evaluate. */
 bool qe_report_has_network(const qe_report *report, int run);
 

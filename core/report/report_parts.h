@@ -7,7 +7,7 @@
 #include "core/page/page.h"
 #include "core/report/history.h"
 #include "core/report/report.h"
-#include "core/train/trainer.h"
+#include "core/train/run_state.h"
 
 /* ---- config.yaml ---- */
 
@@ -80,6 +80,7 @@ typedef struct qe_report_run {
   bool folder;
   char *config_text;
   qe_config config;
+  qe_run_stand stand; /* of a folder */
   qe_history history;
   char *network_file;          /* which of the folder's files is reported on */
   qe_model *model;             /* or */
@@ -104,6 +105,8 @@ void qe_report_run_free(qe_report_run *run);
 /* "qat", "coevolution"; "" when nothing says it. */
 const char *qe_report_method(const qe_report_run *run);
 bool qe_report_run_finished(const qe_report_run *run);
+/* How it stands, for people: "finished", "interrupted", …, "not finished" where the folder does not tell more. */
+const char *qe_report_run_stand(const qe_report_run *run);
 /* The metadata of the network's file; NULL. */
 const char *qe_report_meta(const qe_report_run *run, const char *key);
 

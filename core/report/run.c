@@ -55,13 +55,20 @@ static bool only_float(const qe_report_run *run) {
   return weights && codes && strcmp(weights, "32") == 0 && strcmp(codes, "32") == 0 && (!layers || !*layers);
 }
 
-/* A search ends when each of its stages has; other methods with the last epoch of a phase that no other follows. */
+/* As the folder says, or by its metrics: a search ends when each of its stages has; other methods with the last epoch
+ * of a phase that no other follows. */
 bool qe_report_run_finished(const qe_report_run *run) {
   const qe_history *h = &run->history;
   if (!run->folder) return true;
+  if (run->stand.state != QE_RUN_UNKNOWN) return run->stand.state == QE_RUN_FINISHED;
   if (h->searches) return h->edges > (size_t)stages_of(qe_config_get(&run->config, "stages"));
   if (h->epoch == 0 || h->epoch < h->epochs) return false;
   return strcmp(h->phase, "float") != 0 || only_float(run);
+}
+
+const char *qe_report_run_stand(const qe_report_run *run) {
+  if (run->folder && run->stand.state != QE_RUN_UNKNOWN) return qe_run_state_name(run->stand.state);
+  return qe_report_run_finished(run) ? "finished" : "not finished";
 }
 
 /* ---- reading ---- */
@@ -179,6 +186,7 @@ static qe_status open_run(qe_report_run *run, const char *path) {
   run->name = run->path ? name_of(run->path) : NULL;
   if (!run->name) return QE_NO_MEMORY;
   run->folder = qe_folder_exists(run->path);
+  if (run->folder) run->stand = qe_run_stand_read(run->path);
   if (!run->folder && !qe_file_exists(run->path))
     return qe_fail(QE_NOT_FOUND, "%s: there is no such run, model or integer network", path);
   QE_TRY(run->folder ? read_folder(run) : read_file(run));

@@ -59,10 +59,12 @@ static void write_sentence(qe_page *page, const qe_report_run *run) {
 }
 
 static void write_state(qe_page *page, const qe_report_run *run, bool live) {
-  if (!run->folder) return;
-  if (qe_report_run_finished(run)) return;
-  qe_page_add(page, "<p><span class=\"live%s\">%s</span></p>\n", live ? "" : " stopped",
-              live ? "running" : "not finished");
+  qe_run_state state = run->stand.state;
+  bool running = state == QE_RUN_RUNNING || (state == QE_RUN_UNKNOWN && live);
+  if (!run->folder || qe_report_run_finished(run)) return;
+  qe_page_add(page, "<p><span class=\"live%s\">%s</span></p>\n", running ? "" : " stopped",
+              running ? "running" : qe_report_run_stand(run));
+  if (state == QE_RUN_FAILED) qe_page_words(page, "<p class=\"note bad\">", run->stand.message, "</p>\n");
 }
 
 static void write_remarks(qe_page *page, const qe_report_run *run) {
@@ -201,7 +203,7 @@ static void write_comparison_row(qe_page *page, const qe_report_run *run, bool t
     qe_page_add(page, "<td></td>");
   qe_page_add(page, "<td>%s</td><td class=\"text\">%s</td></tr>\n",
               h->seconds > 0 ? qe_seconds_text(h->seconds, text) : "",
-              qe_report_run_finished(run) ? "" : "not finished");
+              qe_report_run_finished(run) ? "" : qe_report_run_stand(run));
 }
 
 static bool any_twin(const qe_report *report) {

@@ -1,0 +1,42 @@
+/* How a run stands, as its folder's state.json says: a process that was killed could not write it, its lock tells. */
+#ifndef QE_TRAIN_RUN_STATE_H
+#define QE_TRAIN_RUN_STATE_H
+
+#include "core/train/run.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum qe_run_state {
+  QE_RUN_UNKNOWN, /* no state.json, or it cannot be read */
+  QE_RUN_RUNNING,
+  QE_RUN_FINISHED,
+  QE_RUN_INTERRUPTED, /* by Ctrl-C, SIGTERM or SIGHUP, with a checkpoint */
+  QE_RUN_FAILED,
+  QE_RUN_KILLED, /* never written: it says running, and no process has the folder */
+  QE_RUN_STATES
+} qe_run_state;
+
+typedef struct qe_run_stand {
+  qe_run_state state;
+  char message[512]; /* of QE_RUN_FAILED and QE_RUN_INTERRUPTED; else "" */
+} qe_run_stand;
+
+/* "running", as in state.json. */
+const char *qe_run_state_name(qe_run_state state);
+/* Whether the run has ended, in whatever way; false where that is not known. */
+bool qe_run_state_ended(qe_run_state state);
+
+/* The run begins, or goes on. */
+QE_CHECKED qe_status qe_run_begin(const qe_run *run);
+/* The run ends with this status, whose message is kept. That this cannot be written changes nothing. Returns the
+ * status. */
+QE_CHECKED qe_status qe_run_end(const qe_run *run, qe_status status);
+/* What the folder says. */
+qe_run_stand qe_run_stand_read(const char *folder);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
