@@ -194,8 +194,12 @@ static qe_status data_info(const qe_options *options) {
   catch_signals();
   if (qe_options_positionals(options) > 2)
     return qe_fail(QE_USAGE, "one argument too many: %s", qe_options_positional(options, 2));
-  return qe_data_info(qe_options_positional(options, 1), qe_option_text(options, "data-dir"),
-                      qe_option_flag(options, "json"), stopped);
+  const qe_data_info_options info = {.data_dir = qe_option_text(options, "data-dir"),
+                                     .json = qe_option_flag(options, "json"),
+                                     .check = qe_option_flag(options, "check"),
+                                     .threads = (int)qe_option_int(options, "loader-threads"),
+                                     .stop = stopped};
+  return qe_data_info(qe_options_positional(options, 1), &info);
 }
 
 /* ---- list ---- */

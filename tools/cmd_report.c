@@ -32,9 +32,9 @@ static void catch_signals(void) {
 
 /* The data set of the run's config, unless the command line names one; sets *changed when it is another than before. */
 static qe_status choose_data(qe_options *options, const qe_report *report, int run, bool *changed) {
-  static const char *const keys[] = {"data", "data-dir"};
+  static const char *const keys[] = {"data", "data-dir", "image-size", "resize"};
   *changed = false;
-  for (int i = 0; i < 2; i++) {
+  for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
     const char *wanted = qe_report_config(report, run, keys[i]), *now = qe_option_text(options, keys[i]);
     if (!wanted || qe_option_source(options, keys[i]) > QE_FROM_RECIPE || (now && strcmp(now, wanted) == 0)) continue;
     QE_TRY(qe_option_set(options, keys[i], wanted, QE_FROM_RECIPE, keys[i], "the run's config.yaml"));

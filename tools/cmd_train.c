@@ -240,11 +240,26 @@ static void write_report(const char *folder, const qe_setup *setup, const qe_tra
   qe_free(path);
 }
 
+static qe_run_options read_run(const qe_options *options, const char *config) {
+  return (qe_run_options){.folder = qe_option_text(options, "out"),
+                          .config = config,
+                          .resume = qe_option_flag(options, "resume"),
+                          .save_every = (int)qe_option_int(options, "save-every"),
+                          .save_steps = qe_option_int(options, "save-steps"),
+                          .save_minutes = qe_option_real(options, "save-minutes"),
+                          .keep = (int)qe_option_int(options, "keep"),
+                          .log_every = (int)qe_option_int(options, "log-every")};
+}
+
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, setup, &setting));
   if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
-  if (qe_option_flag(options, "dry-run")) return qe_dry_run(options, method, &setting, setup, config);
+  qe_run_options run = read_run(options, config);
+  if (qe_option_flag(options, "dry-run")) {
+    QE_TRY(qe_run_check(&run));
+    return qe_dry_run(options, method, &setting, setup, config);
+  }
   watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
   qe_run_events events = {.context = &w,
                           .progress = on_progress,
@@ -258,14 +273,6 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
     qe_progress_clear(&w.progress);
     return found;
   }
-  qe_run_options run = {.folder = qe_option_text(options, "out"),
-                        .config = config,
-                        .resume = qe_option_flag(options, "resume"),
-                        .save_every = (int)qe_option_int(options, "save-every"),
-                        .save_steps = qe_option_int(options, "save-steps"),
-                        .save_minutes = qe_option_real(options, "save-minutes"),
-                        .keep = (int)qe_option_int(options, "keep"),
-                        .log_every = (int)qe_option_int(options, "log-every")};
   QE_TRY(qe_run_open(&run, &events, &setting.run));
   catch_signals();
   qe_result result;
@@ -284,6 +291,7 @@ qe_status qe_cmd_train(qe_options *options) {
   if (qe_option_flag(options, "list")) return qe_recipes_print(options);
   QE_TRY(qe_train_choose(options, &method));
   QE_TRY(qe_train_find_files(options));
+  QE_TRY(qe_train_fix_paths(options));
   QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
   qe_status status = qe_hold_data(options, method->searches, setup.data);
   if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);

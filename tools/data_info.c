@@ -2,6 +2,7 @@
 #include "tools/data_info.h"
 
 #include "core/base/alloc.h"
+#include "core/data/image_set.h"
 #include "tools/command.h"
 #include "tools/fetch/get.h"
 
@@ -30,8 +31,7 @@ void qe_data_measure(const qe_dataset *data, qe_data_moments *moments) {
   }
 }
 
-/* Images of each class (qe_free). */
-static int64_t *count_classes(const qe_dataset *data, const int32_t *labels, int images) {
+int64_t *qe_data_count(const qe_dataset *data, const int32_t *labels, int images) {
   int64_t *counts = QE_NEW_ARRAY(int64_t, data->classes);
   for (int at = 0; counts && at < images; at++) counts[labels[at]]++;
   return counts;
@@ -62,7 +62,7 @@ typedef struct info {
   const char *check;
 } info;
 
-static void json_counts(qe_json *json, const char *key, const int64_t *counts, int classes) {
+void qe_data_json_counts(qe_json *json, const char *key, const int64_t *counts, int classes) {
   qe_json_open_array(json, key);
   for (int at = 0; at < classes; at++) qe_json_int(json, NULL, counts[at]);
   qe_json_close(json);
@@ -91,8 +91,8 @@ static qe_status print_json(const info *i) {
   qe_json_close(&json);
   json_reals(&json, "mean", i->moments.mean, i->moments.channels);
   json_reals(&json, "deviation", i->moments.deviation, i->moments.channels);
-  json_counts(&json, "train_images_of_class", i->train, data->classes);
-  json_counts(&json, "test_images_of_class", i->test, data->classes);
+  qe_data_json_counts(&json, "train_images_of_class", i->train, data->classes);
+  qe_data_json_counts(&json, "test_images_of_class", i->test, data->classes);
   qe_json_text(&json, "check", i->check);
   qe_json_close(&json);
   return qe_print_json(&json);
@@ -135,19 +135,20 @@ static void print_text(const info *i) {
   printf("%-16s%s\n", "files", i->check);
 }
 
-qe_status qe_data_info(const char *name, const char *data_dir, bool json, bool (*stop)(void)) {
+qe_status qe_data_info(const char *name, const qe_data_info_options *options) {
   qe_dataset *data;
-  QE_TRY(qe_dataset_open(name, data_dir, &data));
+  if (strncmp(name, QE_FOLDER_PREFIX, strlen(QE_FOLDER_PREFIX)) == 0) return qe_data_info_folder(name, options);
+  QE_TRY(qe_dataset_open(name, options->data_dir, &data));
   info i = {.data = data};
-  int64_t *train = count_classes(data, data->train_labels, data->train_images);
-  int64_t *test = count_classes(data, data->test_labels, data->test_images);
+  int64_t *train = qe_data_count(data, data->train_labels, data->train_images);
+  int64_t *test = qe_data_count(data, data->test_labels, data->test_images);
   qe_status status = train && test ? QE_OK : QE_NO_MEMORY;
   i.train = train;
   i.test = test;
-  if (status == QE_OK) status = check_files(data, stop, &i.check);
+  if (status == QE_OK) status = check_files(data, options->stop, &i.check);
   if (status == QE_OK) {
     qe_data_measure(data, &i.moments);
-    if (json)
+    if (options->json)
       status = print_json(&i);
     else
       print_text(&i);

@@ -5,6 +5,7 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/base/nearest.h"
+#include "core/data/image_set.h"
 #include "tools/recipes.h"
 
 #include <limits.h>
@@ -169,4 +170,27 @@ qe_status qe_train_find_files(qe_options *options) {
   }
   qe_free(own);
   return status;
+}
+
+/* ---- where the data lie ---- */
+
+/* The option's value is `prefix` and a path; a relative one becomes absolute, if it is there. */
+static qe_status fix_path(qe_options *options, const char *name, const char *prefix) {
+  const char *value = qe_option_text(options, name);
+  char real[PATH_MAX];
+  if (!value || strncmp(value, prefix, strlen(prefix)) != 0) return QE_OK;
+  const char *path = value + strlen(prefix);
+  if (!*path || *path == '/' || !realpath(path, real)) return QE_OK;
+  char *whole = qe_format("%s%s", prefix, real), *origin = qe_strdup(qe_option_origin(options, name));
+  qe_status status = whole && origin
+                         ? qe_option_set(options, name, whole, qe_option_source(options, name), name, origin)
+                         : QE_NO_MEMORY;
+  qe_free(origin);
+  qe_free(whole);
+  return status;
+}
+
+qe_status qe_train_fix_paths(qe_options *options) {
+  QE_TRY(fix_path(options, "data", QE_FOLDER_PREFIX));
+  return fix_path(options, "data-dir", "");
 }

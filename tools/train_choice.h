@@ -14,4 +14,7 @@ QE_CHECKED qe_status qe_train_choose(qe_options *options, const qe_method **meth
  * says so. QE_NOT_FOUND with these places. */
 QE_CHECKED qe_status qe_train_find_files(qe_options *options);
 
+/* Makes where the data lie an absolute path, as config.yaml shall have it: it is read from other folders, too. */
+QE_CHECKED qe_status qe_train_fix_paths(qe_options *options);
+
 #endif

@@ -64,8 +64,11 @@ static const names of_options[] = {{"method", each_method},
                                    {"data", each_data_set},
                                    {"backend", each_backend},
                                    {"stages", each_stage}};
-static const names of_arguments[] = {
-    {"train", each_method_and_recipe}, {"bench", each_bench}, {"completion", each_shell}, {"man", each_command}};
+static const names of_arguments[] = {{"train", each_method_and_recipe},
+                                     {"data", each_data_set},
+                                     {"bench", each_bench},
+                                     {"completion", each_shell},
+                                     {"man", each_command}};
 
 static bool visit_names(const names *list, size_t count, const char *of, qe_value_visit visit, void *context) {
   for (size_t i = 0; i < count; i++) {
@@ -102,8 +105,8 @@ static bool visit_words(const char *arguments, qe_value_visit visit, void *conte
 
 bool qe_values_of_argument(const char *command, qe_value_visit visit, void *context) {
   const qe_command *found = qe_command_find(command);
-  if (visit_names(of_arguments, sizeof of_arguments / sizeof *of_arguments, command, visit, context)) return true;
-  return found && visit_words(found->arguments, visit, context);
+  bool has_words = found && visit_words(found->arguments, visit, context);
+  return visit_names(of_arguments, sizeof of_arguments / sizeof *of_arguments, command, visit, context) || has_words;
 }
 
 bool qe_argument_is_file(const char *command) {

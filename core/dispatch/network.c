@@ -199,6 +199,8 @@ qe_status qe_network_takes(const qe_network *network, const char *who, int heigh
   const int32_t *image = network->layer[0].output.dim;
   int32_t own = network->layer[network->layers - 1].output.dim[QE_C];
   if (image[QE_H] == height && image[QE_W] == width && image[QE_C] == channels && own == classes) return QE_OK;
-  return qe_fail(QE_SHAPE, "%s takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d", who, image[QE_H],
-                 image[QE_W], image[QE_C], own, height, width, channels, classes);
+  return qe_fail(QE_SHAPE,
+                 "%s takes %dx%dx%d images of %d classes, the data are %dx%dx%d of %d: choose other --data (of a "
+                 "folder: another --image-size)",
+                 who, image[QE_H], image[QE_W], image[QE_C], own, height, width, channels, classes);
 }

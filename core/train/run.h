@@ -65,6 +65,8 @@ typedef struct qe_run qe_run;
  * again; QE_NOT_FOUND where there is no run. What was logged after the checkpoint is cut off. The options' texts must
  * outlive the run. */
 QE_CHECKED qe_status qe_run_open(const qe_run_options *options, const qe_run_events *events, qe_run **run);
+/* Whether qe_run_open would refuse the folder, as far as can be seen without writing. */
+QE_CHECKED qe_status qe_run_check(const qe_run_options *options);
 void qe_run_close(qe_run *run); /* NULL is fine */
 
 /* The phase that the checkpoint to resume from was in; NULL when the run starts anew. */

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- what a killed process left ---- */
 
@@ -69,15 +70,21 @@ static qe_status rewind_logs(qe_run *run) {
   return qe_board_open(run->options.folder, &place, &run->board);
 }
 
-/* A run that was stopped before its first checkpoint begins again. */
-static qe_status begin_again(qe_run *run) {
-  const char *folder = run->options.folder;
+/* There is nothing to resume. */
+static qe_status refuse_missing(const qe_run *run) {
   char *config;
   QE_TRY(qe_run_path(run, "config.yaml", &config));
   bool has_run = qe_file_exists(config) || qe_file_exists(run->metrics);
   qe_free(config);
-  if (!has_run)
-    return qe_fail(QE_NOT_FOUND, "%s has no checkpoint to resume from, and no run; start without --resume", folder);
+  if (has_run) return QE_OK;
+  return qe_fail(QE_NOT_FOUND, "%s has no checkpoint to resume from, and no run; start without --resume",
+                 run->options.folder);
+}
+
+/* A run that was stopped before its first checkpoint begins again. */
+static qe_status begin_again(qe_run *run) {
+  const char *folder = run->options.folder;
+  QE_TRY(refuse_missing(run));
   QE_TRY(qe_file_remove(run->metrics));
   QE_TRY(qe_board_open(folder, NULL, &run->board));
   qe_run_note(run, "%s has no checkpoint yet: the run begins again", folder);
@@ -90,12 +97,16 @@ static qe_status resume(qe_run *run) {
   return status == QE_OK ? rewind_logs(run) : status;
 }
 
-static qe_status start(qe_run *run) {
+static qe_status refuse_run(const qe_run *run) {
   bool has = false;
   QE_TRY(qe_run_has_checkpoint(run, &has));
-  if (has || qe_file_exists(run->metrics))
-    return qe_fail(QE_USAGE, "%s holds a run already: add --resume to go on with it, or choose another --out",
-                   run->options.folder);
+  if (!has && !qe_file_exists(run->metrics)) return QE_OK;
+  return qe_fail(QE_USAGE, "%s holds a run already: add --resume to go on with it, or choose another --out",
+                 run->options.folder);
+}
+
+static qe_status start(qe_run *run) {
+  QE_TRY(refuse_run(run));
   QE_TRY(qe_board_open(run->options.folder, NULL, &run->board));
   return keep_config(run);
 }
@@ -110,6 +121,31 @@ static qe_status open_folder(qe_run *run) {
   QE_TRY(qe_folder_lock(folder, &run->lock));
   QE_TRY(remove_parts(folder));
   return run->options.resume ? resume(run) : start(run);
+}
+
+static qe_status check_folder(qe_run *run) {
+  const char *folder = run->options.folder;
+  bool has = false;
+  if (qe_folder_exists(folder)) {
+    if (access(folder, W_OK | X_OK) != 0) return qe_file_fail(folder, "write into the folder", errno);
+    if (qe_folder_is_locked(folder))
+      return qe_fail(QE_USAGE, "%s is in use by another process: wait until that ends, or choose another folder",
+                     folder);
+  }
+  QE_TRY(qe_run_path(run, "metrics.jsonl", &run->metrics));
+  QE_TRY(qe_run_path(run, "checkpoint.safetensors", &run->checkpoint));
+  if (!run->options.resume) return refuse_run(run);
+  QE_TRY(qe_run_has_checkpoint(run, &has));
+  return has ? QE_OK : refuse_missing(run);
+}
+
+qe_status qe_run_check(const qe_run_options *options) {
+  qe_run run = {.options = *options};
+  if (options->resume && !options->folder) return qe_fail(QE_USAGE, "--resume needs the run's folder: add --out");
+  qe_status status = options->folder ? check_folder(&run) : QE_OK;
+  qe_free(run.metrics);
+  qe_free(run.checkpoint);
+  return status;
 }
 
 qe_status qe_run_open(const qe_run_options *options, const qe_run_events *events, qe_run **out) {
