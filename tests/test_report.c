@@ -1,4 +1,5 @@
 /* Tests of reports: metrics of every shape, configs, runs that are whole, broken or none, evaluations, the page. */
+#include "core/base/lock.h"
 #include "core/report/report_parts.h"
 #include "tests/saved.h"
 
@@ -174,6 +175,44 @@ static void test_broken_run(void **state) {
   assert_has(page, "&lt;mlp&gt;");
   assert_null(strstr(page, "<mlp>"));
   qe_free(page);
+  qe_report_free(report);
+}
+
+/* What state.json says wins over what the metrics look like. */
+static void test_state(void **state) {
+  (void)state;
+  static const struct {
+    const char *json, *stand;
+    bool finished, ended;
+  } row[] = {{"{\"state\":\"finished\"}", "finished", true, true},
+             {"{\"state\":\"interrupted\"}", "interrupted", false, true},
+             {"{\"state\":\"failed\",\"message\":\"<disk> full\"}", "failed", false, true},
+             {"{\"state\":\"running\"}", "killed", false, true}, /* nobody has the folder */
+             {"{\"state\":\"killed\"}", "not finished", false, false},
+             {"{\"state\":3}", "not finished", false, false},
+             {"{\"state", "not finished", false, false}};
+  clear_folder();
+  put("metrics.jsonl", "{\"phase\":\"qat\",\"epoch\":1,\"epochs\":9,\"test_loss\":1,\"train_loss\":1}\n");
+  for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+    put("state.json", row[i].json);
+    qe_report *report = report_of((const char *const[]){folder, NULL});
+    assert_string_equal(qe_report_stand(report, 0), row[i].stand);
+    assert_int_equal(qe_report_finished(report, 0), row[i].finished);
+    assert_int_equal(qe_report_ended(report, 0), row[i].ended);
+    OK(qe_report_write(report, path_of("report.html"), 0));
+    qe_report_free(report);
+    char *page = page_of("report.html");
+    if (!row[i].finished) assert_has(page, row[i].stand);
+    if (strcmp(row[i].stand, "failed") == 0) assert_has(page, "&lt;disk&gt; full");
+    qe_free(page);
+  }
+  int lock;
+  put("state.json", row[3].json);
+  OK(qe_folder_lock(folder, &lock));
+  qe_report *report = report_of((const char *const[]){folder, NULL});
+  qe_folder_unlock(lock);
+  assert_string_equal(qe_report_stand(report, 0), "running");
+  assert_false(qe_report_ended(report, 0));
   qe_report_free(report);
 }
 
@@ -375,9 +414,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_epochs),          cmocka_unit_test(test_epochs_again), cmocka_unit_test(test_search),
       cmocka_unit_test(test_damaged_metrics), cmocka_unit_test(test_many_keys),    cmocka_unit_test(test_config),
-      cmocka_unit_test(test_no_run),          cmocka_unit_test(test_broken_run),   cmocka_unit_test(test_empty_metrics),
-      cmocka_unit_test(test_model),           cmocka_unit_test(test_float_model),  cmocka_unit_test(test_other_data),
-      cmocka_unit_test(test_several),         cmocka_unit_test(test_no_memory),
+      cmocka_unit_test(test_no_run),          cmocka_unit_test(test_broken_run),   cmocka_unit_test(test_state),
+      cmocka_unit_test(test_empty_metrics),   cmocka_unit_test(test_model),        cmocka_unit_test(test_float_model),
+      cmocka_unit_test(test_other_data),      cmocka_unit_test(test_several),      cmocka_unit_test(test_no_memory),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -156,6 +156,7 @@ static qe_status eval_network(qe_options *options, const qe_tensors *tensors) {
 
 qe_status qe_cmd_eval(qe_options *options) {
   qe_tensors *tensors;
+  QE_TRY(qe_refuse_folder(qe_options_positional(options, 0)));
   QE_TRY(qe_tensors_read(qe_options_positional(options, 0), &tensors));
   bool network = qe_network_is_file(tensors);
   qe_status status = network ? eval_network(options, tensors) : QE_OK;

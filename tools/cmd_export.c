@@ -3,7 +3,7 @@
 #include "core/graph/cost_table.h"
 #include "core/graph/integer.h"
 #include "core/models/model.h"
-#include "tools/command.h"
+#include "tools/setup.h"
 
 static qe_status report(const qe_options *options, const qe_network *network, const char *path) {
   qe_cost_table cost;
@@ -29,6 +29,7 @@ qe_status qe_cmd_export(qe_options *options) {
   if (!path || !*path) return qe_fail(QE_USAGE, "needs --out FILE: where to write the integer network");
   qe_model *model;
   qe_network *network = NULL;
+  QE_TRY(qe_refuse_folder(file));
   QE_TRY(qe_model_read(file, &model, NULL));
   qe_status status = qe_network_from_graph(model->graph, model->values, &network);
   if (status != QE_OK) (void)qe_fail_within(status, "%s", file);

@@ -3,6 +3,7 @@
 #include "core/dispatch/network_file.h"
 #include "tools/command.h"
 #include "tools/inspect.h"
+#include "tools/setup.h"
 
 #include <math.h>
 #include <string.h>
@@ -167,6 +168,7 @@ qe_status qe_cmd_inspect(qe_options *options) {
   subject of = {.file = qe_options_positional(options, 0)};
   struct stat file;
   qe_tensors *tensors;
+  QE_TRY(qe_refuse_folder(of.file));
   QE_TRY(qe_tensors_read(of.file, &tensors));
   of.tensors = tensors;
   of.file_bytes = stat(of.file, &file) == 0 ? (int64_t)file.st_size : 0;

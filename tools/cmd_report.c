@@ -117,8 +117,9 @@ static int64_t state_of(const qe_options *options) {
   static const char *const files[] = {"metrics.jsonl", "best.safetensors", "last.safetensors", "state.json"};
   int64_t state = 0;
   for (int i = 0; i < qe_options_positionals(options); i++) {
-    state =
-        state * 31 + (int64_t)qe_run_stand_read(qe_options_positional(options, i)).state; /* killed: no file tells */
+    qe_run_stand stand;
+    if (qe_run_stand_read(qe_options_positional(options, i), &stand) == QE_OK)
+      state = state * 31 + (int64_t)stand.state; /* no file tells that a run was killed */
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
       struct stat file;
       char *path = qe_path_join(qe_options_positional(options, i), files[k]);

@@ -76,6 +76,16 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
   return QE_OK;
 }
 
+qe_status qe_refuse_folder(const char *file) {
+  if (!qe_folder_exists(file)) return QE_OK;
+  char *best = qe_path_join(file, "best.safetensors");
+  if (!best) return QE_NO_MEMORY;
+  qe_status status = qe_file_exists(best) ? qe_fail(QE_USAGE, "%s is a run folder: name its model, %s", file, best)
+                                          : qe_fail(QE_USAGE, "%s is a folder: name a file", file);
+  qe_free(best);
+  return status;
+}
+
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {
   if (!path) return QE_OK;
   FILE *file = fopen(path, "w");

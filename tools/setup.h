@@ -30,6 +30,9 @@ void qe_read_augmentation(const qe_options *options, qe_train_options *train);
  * when bits were given that the file does not leave open. */
 QE_CHECKED qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec *spec);
 
+/* QE_USAGE when FILE is a folder; of a run's folder the message names the file that was meant. */
+QE_CHECKED qe_status qe_refuse_folder(const char *file);
+
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);
 

@@ -9,8 +9,8 @@ static qe_status run_phase(const qe_setting *setting, qe_model *model, const qe_
                            const char *phase, qe_score *final) {
   qe_trainer *trainer = NULL;
   QE_TRY(qe_trainer_new(setting->device, model, setting->data, options, &trainer));
-  qe_run_note(setting->run, "%s: %d epochs, %zu MiB of device memory", phase, options->epochs,
-              qe_trainer_bytes(trainer) >> 20);
+  qe_run_note(setting->run, "%s: %d epoch%s, %zu MiB of device memory", phase, options->epochs,
+              options->epochs == 1 ? "" : "s", qe_trainer_bytes(trainer) >> 20);
   qe_status status = qe_run_phase(setting->run, trainer, model, options, phase, final);
   qe_trainer_free(trainer);
   return status;

@@ -186,7 +186,7 @@ static qe_status open_run(qe_report_run *run, const char *path) {
   run->name = run->path ? name_of(run->path) : NULL;
   if (!run->name) return QE_NO_MEMORY;
   run->folder = qe_folder_exists(run->path);
-  if (run->folder) run->stand = qe_run_stand_read(run->path);
+  if (run->folder) QE_TRY(qe_run_stand_read(run->path, &run->stand));
   if (!run->folder && !qe_file_exists(run->path))
     return qe_fail(QE_NOT_FOUND, "%s: there is no such run, model or integer network", path);
   QE_TRY(run->folder ? read_folder(run) : read_file(run));

@@ -200,7 +200,8 @@ qe_status qe_run_drop_resumed(qe_run *run) {
   if (!run->resumed) return QE_OK;
   qe_tensors_free(run->resumed);
   run->resumed = NULL;
-  return keep_config(run);
+  QE_TRY(keep_config(run));
+  return qe_run_state_running(run);
 }
 
 void qe_run_note(qe_run *run, const char *format, ...) {

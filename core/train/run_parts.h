@@ -15,6 +15,7 @@ struct qe_run {
   char *resumed_from;         /* its file */
   bool interim;               /* the newest checkpoint is the next one's to replace, see qe_run_save_state */
   double saved_at;            /* when it was written, or the run opened; qe_run_clock */
+  bool stated;                /* state.json is kept, see qe_run_begin */
   const char *phase;          /* running */
   qe_trainer *trainer;        /* of the phase */
   int64_t steps_before;       /* batches of the phases before this one */
@@ -34,6 +35,11 @@ QE_CHECKED qe_status qe_run_find_checkpoint(qe_run *run);
 QE_CHECKED qe_status qe_run_has_checkpoint(const qe_run *run, bool *has);
 /* A number of the metadata of run->resumed, or `missing`. */
 int64_t qe_run_resumed_number(const qe_run *run, const char *key, int64_t missing);
+
+/* ---- run_state.c ---- */
+
+/* The run goes on. */
+QE_CHECKED qe_status qe_run_state_running(const qe_run *run);
 
 /* ---- run_metrics.c ---- */
 

@@ -1,6 +1,8 @@
 /* state.json of a run folder: how the run stands. */
 #include "core/train/run_state.h"
 
+#include "core/train/run_parts.h"
+
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -42,8 +44,13 @@ static qe_status write_state(const qe_run *run, qe_run_state state, const char *
   return status;
 }
 
-qe_status qe_run_begin(const qe_run *run) {
-  return write_state(run, QE_RUN_RUNNING, NULL);
+qe_status qe_run_begin(qe_run *run) {
+  run->stated = true;
+  return run->resumed ? QE_OK : qe_run_state_running(run);
+}
+
+qe_status qe_run_state_running(const qe_run *run) {
+  return run->stated ? write_state(run, QE_RUN_RUNNING, NULL) : QE_OK;
 }
 
 qe_status qe_run_end(const qe_run *run, qe_status status) {
@@ -51,6 +58,7 @@ qe_status qe_run_end(const qe_run *run, qe_status status) {
     if (write_state(run, QE_RUN_FINISHED, NULL) != QE_OK) qe_message_clear();
     return QE_OK;
   }
+  if (run->resumed) return status;
   char message[sizeof((qe_run_stand *)0)->message];
   snprintf(message, sizeof message, "%s", qe_message());
   char *whole = qe_strdup(qe_message());
@@ -71,27 +79,29 @@ static void take_state(const cJSON *root, qe_run_stand *stand) {
   if (message) snprintf(stand->message, sizeof stand->message, "%s", message);
 }
 
-static qe_run_stand read_state(const char *folder) {
-  qe_run_stand stand = {.state = QE_RUN_UNKNOWN};
+static qe_status read_state(const char *folder, qe_run_stand *stand) {
   char *path = qe_path_join(folder, STATE_FILE), *text = NULL;
   size_t bytes = 0;
-  if (path && qe_file_read(path, STATE_LIMIT, &text, &bytes) == QE_OK) {
+  *stand = (qe_run_stand){.state = QE_RUN_UNKNOWN};
+  qe_status status = path ? qe_file_read(path, STATE_LIMIT, &text, &bytes) : QE_NO_MEMORY;
+  if (status == QE_OK) {
     cJSON *root = qe_json_parse(text, bytes);
-    take_state(root, &stand);
+    take_state(root, stand);
     cJSON_Delete(root);
-  } else {
+  } else if (status != QE_NO_MEMORY) {
     qe_message_clear();
+    status = QE_OK;
   }
   qe_free(text);
   qe_free(path);
-  return stand;
+  return status;
 }
 
 /* A run that ends between the first look and that at the lock has written its state by then: hence the second look. */
-qe_run_stand qe_run_stand_read(const char *folder) {
-  qe_run_stand stand = read_state(folder);
-  if (stand.state != QE_RUN_RUNNING || qe_folder_is_locked(folder)) return stand;
-  stand = read_state(folder);
-  if (stand.state == QE_RUN_RUNNING) stand.state = QE_RUN_KILLED;
-  return stand;
+qe_status qe_run_stand_read(const char *folder, qe_run_stand *stand) {
+  QE_TRY(read_state(folder, stand));
+  if (stand->state != QE_RUN_RUNNING || qe_folder_is_locked(folder)) return QE_OK;
+  QE_TRY(read_state(folder, stand));
+  if (stand->state == QE_RUN_RUNNING) stand->state = QE_RUN_KILLED;
+  return QE_OK;
 }

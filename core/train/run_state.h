@@ -28,13 +28,13 @@ const char *qe_run_state_name(qe_run_state state);
 /* Whether the run has ended, in whatever way; false where that is not known. */
 bool qe_run_state_ended(qe_run_state state);
 
-/* The run begins, or goes on. */
-QE_CHECKED qe_status qe_run_begin(const qe_run *run);
-/* The run ends with this status, whose message is kept. That this cannot be written changes nothing. Returns the
- * status. */
+/* From here on state.json is kept: the run begins, or will go on once its checkpoint has been accepted. */
+QE_CHECKED qe_status qe_run_begin(qe_run *run);
+/* The run ends with this status, whose message is kept. That this cannot be written changes nothing, nor does it when
+ * the checkpoint was refused. Returns the status. */
 QE_CHECKED qe_status qe_run_end(const qe_run *run, qe_status status);
-/* What the folder says. */
-qe_run_stand qe_run_stand_read(const char *folder);
+/* What the folder says. Fails only without memory: what cannot be read is QE_RUN_UNKNOWN. */
+QE_CHECKED qe_status qe_run_stand_read(const char *folder, qe_run_stand *stand);
 
 #ifdef __cplusplus
 }
