@@ -4,7 +4,9 @@
 #include "tests/images.h"
 
 #include <cjson/cJSON.h>
+#include <limits.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { OUTPUT = 1 << 16 };
 static char out[OUTPUT];
@@ -49,9 +51,49 @@ static void test_train_and_eval(void **state) {
   assert_run("eval @/run/last.safetensors --image-size 20" SET, 2, "takes 16x16x3 images");
 }
 
+/* Images that are decoded when they are needed, from another folder than the one in which the path was typed. */
+static void test_report(void **state) {
+  (void)state;
+  char here[PATH_MAX];
+  assert_non_null(getcwd(here, sizeof here));
+  assert_int_equal(chdir(images_root), 0);
+  assert_run(
+      "train qat --model mlp --image-size 16 --batch 8 --float-epochs 0 --epochs 1 --threads 1 --data folder:set "
+      "--out run",
+      0, "8 images (");
+  assert_int_equal(chdir(here), 0);
+  assert_run("report @/run --threads 1 --json", 0, "\"float_twin\":");
+  char *page;
+  OK(qe_file_read(below("run/report.html"), 1 << 26, &page, NULL));
+  assert_non_null(strstr(page, "class1</th>"));
+  qe_free(page);
+  assert_run("train qat --model mlp --dry-run --out @/run" SET, 2, "run holds a run already");
+  assert_run("eval @/run", 2, "name its model");
+}
+
+static void test_info(void **state) {
+  (void)state;
+  assert_run("data info folder:@/set", 0, "\nclass1 ");
+  assert_run("data info folder:@/set --check", 0, "every image can be decoded");
+  put_text("set/train/class1/003.jpg", "\xff\xd8\xff\xe0\x01");
+  put_text("set/val/class0/000.jpg", "GIF89a");
+  assert_run("data info folder:@/set", 0, "--check");
+  assert_run("data info folder:@/set --check", 2, "2 cannot be read:\n");
+  assert_non_null(strstr(out, "/train/class1/003.jpg: "));
+  assert_non_null(strstr(out, "/val/class0/000.jpg: neither JPEG nor PNG"));
+  assert_true(strstr(out, "003.jpg") < strstr(out, "000.jpg"));
+  assert_run("data info folder:@/set --check --json --loader-threads 3", 2, "\"bad\":[{\"file\":");
+}
+
 static void test_search(void **state) {
   (void)state;
   assert_run("train coevolution --model mlp --image-size 300 --data-memory 1" SET, 2, "make --image-size smaller");
+  assert_run(
+      "train coevolution --model mlp --image-size 16 --batch 8 --float-epochs 1 --float-rate 0.01 --budget 20000 "
+      "--out @/run" SET,
+      0, "8 images (");
+  assert_run("report @/run --threads 1 --json", 0, "\"state\":\"finished\"");
+  assert_run("eval @/run/best.safetensors" SET, 0, "8 test images");
 }
 
 static void test_bench(void **state) {
@@ -77,7 +119,7 @@ static void test_wrong_turns(void **state) {
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, images_tear_down)
-  const struct CMUnitTest tests[] = {TEST(test_train_and_eval), TEST(test_search), TEST(test_bench),
-                                     TEST(test_wrong_turns)};
+  const struct CMUnitTest tests[] = {TEST(test_train_and_eval), TEST(test_report), TEST(test_info),
+                                     TEST(test_search),         TEST(test_bench),  TEST(test_wrong_turns)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

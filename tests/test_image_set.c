@@ -271,12 +271,31 @@ static void test_hold(void **state) {
   OK(qe_dataset_hold(data, 66048));
   assert_null(data->images);
   assert_int_equal(data->train_images, 80);
+  assert_string_equal(data->class_names[1], "class1");
   /* A picture has a colour of its own; the middle is near it. */
   for (int i = 0; i < 80; i++) {
     int number = i / 40 * 100 + i % 40, got = data->train_pixels[(i * 256 + 8 * 16 + 8) * 3];
     assert_true(abs(got - (60 + number * 23 % 120)) < 50);
   }
   qe_dataset_free(data);
+}
+
+/* Single images are the same whether they are in memory or not. */
+static void test_read(void **state) {
+  (void)state;
+  enum { IMAGES = 70, EACH = 16 * 16 * 3 }; /* more than a batch of the loader */
+  int32_t index[IMAGES];
+  uint8_t *pixels = qe_alloc(2 * IMAGES * EACH);
+  put_tree("set", 2, 40, 3);
+  qe_dataset *data = open_set("set", 16, 0.08);
+  for (int i = 0; i < IMAGES; i++) index[i] = i * 37 % 80;
+  OK(qe_dataset_read(data, false, index, IMAGES, pixels));
+  OK(qe_dataset_hold(data, 66048));
+  OK(qe_dataset_read(data, false, index, IMAGES, pixels + IMAGES * EACH));
+  assert_memory_equal(pixels, pixels + IMAGES * EACH, IMAGES * EACH);
+  OK(qe_dataset_read(data, true, index, 0, NULL));
+  qe_dataset_free(data);
+  qe_free(pixels);
 }
 
 /* A file that goes bad after it was listed is named. */
@@ -331,9 +350,19 @@ static void test_shard_out_of_memory(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, images_set_up, images_tear_down)
   const struct CMUnitTest tests[] = {
-      TEST(test_folders), TEST(test_classes_go_by_name),  TEST(test_bad_folders),   TEST(test_options),
-      TEST(test_shards),  TEST(test_shards_with_folders), TEST(test_bad_shards),    TEST(test_any_bytes),
-      TEST(test_hold),    TEST(test_hold_refuses),        TEST(test_out_of_memory), TEST(test_shard_out_of_memory),
+      TEST(test_folders),
+      TEST(test_classes_go_by_name),
+      TEST(test_bad_folders),
+      TEST(test_options),
+      TEST(test_shards),
+      TEST(test_shards_with_folders),
+      TEST(test_bad_shards),
+      TEST(test_any_bytes),
+      TEST(test_hold),
+      TEST(test_read),
+      TEST(test_hold_refuses),
+      TEST(test_out_of_memory),
+      TEST(test_shard_out_of_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,6 +167,8 @@ static void test_bash(void **state) {
   bash_offers("qevo-gpu train -m resnet11", "resnet110\n");
   bash_offers("qevo-gpu train --no-fl", "--no-flip\n");
   bash_offers("qevo-gpu bench pop", "population\n");
+  bash_offers("qevo-gpu data g", "get\n");
+  bash_offers("qevo-gpu data info fash", "fashion-mnist\n");
   bash_offers("qevo-gpu eval --out", "\n"); /* not its option */
   bash_offers("qevo-gpu inspect deep/mod", "deep/models\n");
 }
