@@ -1,6 +1,7 @@
 /* Data sets in folders and tar shards: what is found and in which order, and what is refused. */
 #define _GNU_SOURCE /* nftw */
 #include "core/data/image_set.h"
+#include "core/data/loader.h"
 
 #include "tests/images.h"
 
@@ -289,11 +290,11 @@ static void test_read(void **state) {
   put_tree("set", 2, 40, 3);
   qe_dataset *data = open_set("set", 16, 0.08);
   for (int i = 0; i < IMAGES; i++) index[i] = i * 37 % 80;
-  OK(qe_dataset_read(data, false, index, IMAGES, pixels));
+  OK(qe_loader_copy(data, false, index, IMAGES, pixels));
   OK(qe_dataset_hold(data, 66048));
-  OK(qe_dataset_read(data, false, index, IMAGES, pixels + IMAGES * EACH));
+  OK(qe_loader_copy(data, false, index, IMAGES, pixels + IMAGES * EACH));
   assert_memory_equal(pixels, pixels + IMAGES * EACH, IMAGES * EACH);
-  OK(qe_dataset_read(data, true, index, 0, NULL));
+  OK(qe_loader_copy(data, true, index, 0, NULL));
   qe_dataset_free(data);
   qe_free(pixels);
 }
