@@ -163,7 +163,7 @@ static const struct {
      "text.txt: cannot make the folder: File exists; a file is in the way: choose another path"},
     {"train qat " MLP "--dry-run --dump missing/x", "missing/x: cannot write: No such file or directory"},
     {"train qat " MLP "--dry-run --dump folder", "folder: cannot write: Is a directory; name a file"},
-    {"eval folder", "folder: cannot read: Is a directory; name a file"},
+    {"eval folder", "folder is a folder: name a file"},
     {"eval empty", "empty: not a safetensors file: shorter than 8 bytes"},
     {"eval model.safetensors other", "one argument too many: other"},
     {"eval w4a4.network --agreement " SUBSET, "--agreement compares with a float network"},

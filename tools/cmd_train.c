@@ -251,6 +251,16 @@ static qe_run_options read_run(const qe_options *options, const char *config) {
                           .log_every = (int)qe_option_int(options, "log-every")};
 }
 
+/* A copy of the description that --model names, so that the folder alone can be resumed. */
+static qe_status keep_net(const qe_options *options, const qe_setup *setup, const char *folder) {
+  if (!setup->net || !folder) return QE_OK;
+  char *path = qe_path_join(folder, qe_path_name(qe_option_text(options, "model")));
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_file_exists(path) ? QE_OK : qe_file_write(path, setup->net, strlen(setup->net));
+  qe_free(path);
+  return status;
+}
+
 static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
   qe_setting setting = {.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, setup, &setting));
@@ -277,6 +287,7 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   catch_signals();
   qe_result result;
   qe_status status = qe_run_begin(setting.run);
+  if (status == QE_OK) status = keep_net(options, setup, run.folder);
   if (status == QE_OK) status = method->run(&setting, &result);
   qe_progress_clear(&w.progress);
   status = qe_run_end(setting.run, qe_run_explain(setting.run, status));

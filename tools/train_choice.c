@@ -154,8 +154,11 @@ static qe_status find_file(qe_options *options, const qe_option *row, const char
 
 /* The path of a row that is to be looked for; NULL where it was typed, is absolute, or is there. */
 static const char *missing_path(const qe_options *options, const qe_option *row) {
-  if (row->type != QE_OPTION_PATH || row->transient || !row->commands || !strstr(row->commands, "train")) return NULL;
+  bool is_model = strcmp(row->name, "model") == 0;
+  if (!is_model && row->type != QE_OPTION_PATH) return NULL;
+  if (row->transient || !row->commands || !strstr(row->commands, "train")) return NULL;
   const char *path = qe_option_text(options, row->name);
+  if (is_model && !qe_model_is_file(path)) return NULL;
   qe_source source = qe_option_source(options, row->name);
   bool named = source == QE_FROM_RECIPE || source == QE_FROM_CONFIG;
   return path && *path && named && *path != '/' && !qe_file_exists(path) ? path : NULL;

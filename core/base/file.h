@@ -48,8 +48,6 @@ QE_CHECKED qe_status qe_folder_sync(const char *folder);
 
 /* Make the folder and those above it that are missing. */
 QE_CHECKED qe_status qe_make_folders(const char *path);
-/* Make a rename or a new file in the folder durable. File systems that cannot sync a folder are left be. */
-QE_CHECKED qe_status qe_folder_sync(const char *folder);
 
 /* Whether something that may be looked at is there, of whatever kind; whether it is a folder. */
 bool qe_file_exists(const char *path);

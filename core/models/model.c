@@ -203,12 +203,18 @@ static qe_status give_spec(const qe_model_spec *spec, qe_tensors *tensors) {
   return qe_tensors_set_meta(tensors, "layer_bits", spec->bits.layers ? spec->bits.layers : "");
 }
 
+/* Of a description in a file the text counts, not the path. */
 qe_status qe_model_check_spec(const qe_model *model, const qe_tensors *tensors, const char *file) {
   qe_tensors *own = qe_tensors_new();
   qe_status status = own ? give_spec(&model->spec, own) : QE_NO_MEMORY;
   for (size_t i = 0; status == QE_OK && i < own->meta_count; i++) {
     const char *key = own->meta[i].key, *is = own->meta[i].value, *was = qe_tensors_get_meta(tensors, key);
-    if (!was || strcmp(is, was) != 0)
+    if (model->spec.net && strcmp(key, "model") == 0) continue;
+    if (was && strcmp(is, was) == 0) continue;
+    if (strcmp(key, "network") == 0)
+      status = qe_fail(QE_USAGE, "%s was made with another network than %s describes: resume with the run's own", file,
+                       model->spec.name);
+    else
       status =
           qe_fail(QE_USAGE, "%s was made with %s '%.80s', this run has '%.80s': resume with the options of the run",
                   file, key, was ? was : "", is);
