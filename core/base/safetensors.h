@@ -48,6 +48,8 @@ const char *qe_tensors_get_meta(const qe_tensors *list, const char *key);
 /* A new list from a file, in the order of its header. Anything the format does not allow is QE_FORMAT with file, tensor
  * and reason; memory use is bounded by a small multiple of the file's size. */
 QE_CHECKED qe_status qe_tensors_read(const char *path, qe_tensors **list);
+/* The same of a file's bytes; `name` stands for it in messages. */
+QE_CHECKED qe_status qe_tensors_parse(const char *name, const void *bytes, size_t count, qe_tensors **list);
 /* Replace `path` atomically. The same list gives the same bytes; every tensor starts at a multiple of its element. */
 QE_CHECKED qe_status qe_tensors_write(const qe_tensors *list, const char *path);
 

@@ -221,21 +221,27 @@ static qe_status read_list(reader *r, const char *file, size_t bytes, qe_tensors
   return status;
 }
 
-qe_status qe_tensors_read(const char *path, qe_tensors **list) {
-  reader r = {.path = path};
-  char *file = NULL;
-  size_t bytes = 0;
+qe_status qe_tensors_parse(const char *name, const void *bytes, size_t count, qe_tensors **list) {
+  reader r = {.path = name};
   *list = NULL;
-  QE_TRY(qe_file_read(path, file_limit, &file, &bytes));
   qe_tensors *made = qe_tensors_new();
-  qe_status status = made ? read_list(&r, file, bytes, made) : QE_NO_MEMORY;
-  if (status == QE_NO_MEMORY) status = qe_fail_within(status, "%s", path);
+  qe_status status = made ? read_list(&r, bytes, count, made) : QE_NO_MEMORY;
+  if (status == QE_NO_MEMORY) status = qe_fail_within(status, "%s", name);
   if (status == QE_OK)
     *list = made;
   else
     qe_tensors_free(made);
   qe_free(r.entries);
   qe_free(r.order);
+  return status;
+}
+
+qe_status qe_tensors_read(const char *path, qe_tensors **list) {
+  char *file = NULL;
+  size_t bytes = 0;
+  *list = NULL;
+  QE_TRY(qe_file_read(path, file_limit, &file, &bytes));
+  qe_status status = qe_tensors_parse(path, file, bytes, list);
   qe_free(file);
   return status;
 }

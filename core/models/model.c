@@ -83,18 +83,31 @@ void qe_model_free(qe_model *model) {
   qe_free(model);
 }
 
-qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out) {
+/* A model without values. */
+static qe_status build(const qe_model_spec *spec, qe_model **out) {
   qe_model *model = QE_NEW(qe_model);
   if (!model) return QE_NO_MEMORY;
   qe_status status = copy_spec(spec, &model->spec);
   if (status == QE_OK) status = qe_model_build(&model->spec, &model->graph);
-  if (status == QE_OK) {
-    model->values = qe_calloc(qe_graph_param_bytes(model->graph), 1);
-    if (!model->values) status = QE_NO_MEMORY;
-  }
   if (status != QE_OK) {
     qe_model_free(model);
     return status;
+  }
+  *out = model;
+  return QE_OK;
+}
+
+static qe_status make_values(qe_model *model) {
+  model->values = qe_calloc(qe_graph_param_bytes(model->graph), 1);
+  return model->values ? QE_OK : QE_NO_MEMORY;
+}
+
+qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out) {
+  qe_model *model = NULL;
+  QE_TRY(build(spec, &model));
+  if (make_values(model) != QE_OK) {
+    qe_model_free(model);
+    return QE_NO_MEMORY;
   }
   qe_model_init(model, seed);
   *out = model;
@@ -156,21 +169,31 @@ static bool is_step(const qe_param *param) {
   return ends_with(param->name, "step");
 }
 
+/* The tensor with a parameter's values. NULL: steps that the file lacks, or has per tensor where they are per channel
+ * or the other way round; they are to be fitted anew. */
+static qe_status find_values(const qe_model *model, const qe_param *param, const qe_tensors *tensors, const char *file,
+                             const qe_named_tensor **found) {
+  const qe_named_tensor *tensor = qe_tensors_find(tensors, param->name);
+  *found = NULL;
+  if (is_step(param) && (!tensor || tensor->bytes != qe_bytes(&param->desc))) return QE_OK;
+  if (!tensor)
+    return qe_fail(QE_FORMAT, "%s has no tensor %s, which %s needs: is it a file of another model?", file, param->name,
+                   model->spec.name);
+  if (!same_shape(model->graph, param, tensor)) return say_shape(model, param, tensor, file);
+  *found = tensor;
+  return QE_OK;
+}
+
 qe_status qe_model_take(qe_model *model, const qe_tensors *tensors, const char *file) {
   for (size_t i = 0; i < model->graph->params; i++) {
     qe_param *param = &model->graph->param[i];
-    const qe_named_tensor *tensor = qe_tensors_find(tensors, param->name);
-    if (!tensor && is_step(param)) continue;
-    if (!tensor)
-      return qe_fail(QE_FORMAT, "%s has no tensor %s, which %s needs: is it a file of another model?", file,
-                     param->name, model->spec.name);
-    size_t bytes = qe_bytes(&param->desc);
-    if (is_step(param) && tensor->bytes != bytes) continue; /* per tensor <-> per channel: to be fitted anew */
-    if (!same_shape(model->graph, param, tensor)) return say_shape(model, param, tensor, file);
-    memcpy(qe_model_values(model, (int)i), tensor->data, bytes);
-    param->initialised = true;
+    const qe_named_tensor *tensor;
+    QE_TRY(find_values(model, param, tensors, file, &tensor));
+    if (!tensor) continue;
     const float *values = tensor->data;
-    for (size_t k = 0; k < bytes / sizeof *values; k++)
+    memcpy(qe_model_values(model, (int)i), values, tensor->bytes);
+    param->initialised = true;
+    for (size_t k = 0; k < tensor->bytes / sizeof *values; k++)
       if (!isfinite(values[k]) || (is_step(param) && values[k] <= 0))
         return qe_fail(QE_FORMAT, "%s: tensor %s holds %g at %zu", file, param->name, (double)values[k], k);
   }
@@ -293,32 +316,42 @@ qe_status qe_model_read_spec(const qe_tensors *tensors, const char *file, qe_mod
   return QE_OK;
 }
 
-static qe_status check_steps(const qe_model *model, const char *file) {
-  for (size_t i = 0; i < model->graph->params; i++)
-    if (!model->graph->param[i].initialised)
+/* Every parameter has its values in the file. */
+static qe_status check_whole(const qe_model *model, const qe_tensors *tensors, const char *file) {
+  for (size_t i = 0; i < model->graph->params; i++) {
+    const qe_param *param = &model->graph->param[i];
+    const qe_named_tensor *tensor;
+    QE_TRY(find_values(model, param, tensors, file, &tensor));
+    if (!tensor)
       return qe_fail(QE_FORMAT,
                      "%s has no tensor %s: it was saved before its quantisers had steps; train it further, "
                      "with --init",
-                     file, model->graph->param[i].name);
+                     file, param->name);
+  }
   return QE_OK;
 }
 
-qe_status qe_model_read(const char *path, qe_model **out, qe_tensors **keep) {
-  qe_tensors *tensors = NULL;
+qe_status qe_model_of_tensors(const qe_tensors *tensors, const char *file, qe_model **out) {
   qe_model *model = NULL;
   qe_model_spec spec;
-  qe_status status = qe_tensors_read(path, &tensors);
-  if (status == QE_OK) status = qe_model_read_spec(tensors, path, &spec);
-  if (status == QE_OK) {
-    status = qe_model_new(&spec, 1, &model);
-    if (status != QE_OK) (void)qe_fail_within(status, "%s", path);
-  }
-  if (status == QE_OK) status = qe_model_take(model, tensors, path);
-  if (status == QE_OK) status = check_steps(model, path);
+  QE_TRY(qe_model_read_spec(tensors, file, &spec));
+  qe_status status = build(&spec, &model);
+  if (status != QE_OK) return qe_fail_within(status, "%s", file);
+  status =
+      check_whole(model, tensors, file); /* a few words can ask for any size: no memory before the values are seen */
+  if (status == QE_OK) status = make_values(model);
+  if (status == QE_OK) status = qe_model_take(model, tensors, file);
   if (status == QE_OK)
     *out = model;
   else
     qe_model_free(model);
+  return status;
+}
+
+qe_status qe_model_read(const char *path, qe_model **model, qe_tensors **keep) {
+  qe_tensors *tensors = NULL;
+  QE_TRY(qe_tensors_read(path, &tensors));
+  qe_status status = qe_model_of_tensors(tensors, path, model);
   if (status == QE_OK && keep)
     *keep = tensors;
   else

@@ -49,6 +49,9 @@ QE_CHECKED qe_status qe_model_read_spec(const qe_tensors *tensors, const char *f
  * file's tensors and metadata, to be freed. */
 QE_CHECKED qe_status qe_model_read(const char *path, qe_model **model, qe_tensors **tensors);
 
+/* The same of the tensors of a file; no more memory than they take. */
+QE_CHECKED qe_status qe_model_of_tensors(const qe_tensors *tensors, const char *file, qe_model **model);
+
 #ifdef __cplusplus
 }
 #endif

@@ -93,7 +93,7 @@ static void write_percent(qe_page *page, const char *name, double percent, const
 
 /* From the metrics, while there is no evaluation. */
 static void write_last(qe_page *page, const qe_history *h) {
-  double test = qe_history_last(h, "test_top1", INFINITY), held = qe_history_last(h, "held_out_top1", INFINITY);
+  double test = qe_history_last(h, "test_top1", HUGE_VAL), held = qe_history_last(h, "held_out_top1", HUGE_VAL);
   if (isfinite(test)) write_percent(page, "test top-1", test, "last epoch");
   if (isfinite(held)) write_percent(page, "held-out top-1", held, h->searches ? "last stage" : "last epoch");
 }
@@ -181,8 +181,8 @@ static void write_number_cell(qe_page *page, bool is, double value, int places, 
 static void write_comparison_row(qe_page *page, const qe_report_run *run, bool twins) {
   const qe_history *h = &run->history;
   qe_score score = qe_report_score(run);
-  double test = score.images > 0 ? score.top1 : qe_history_last(h, "test_top1", INFINITY),
-         loss = score.images > 0 ? score.loss : qe_history_last(h, "test_loss", INFINITY);
+  double test = score.images > 0 ? score.top1 : qe_history_last(h, "test_top1", HUGE_VAL),
+         loss = score.images > 0 ? score.loss : qe_history_last(h, "test_loss", HUGE_VAL);
   char text[QE_NUMBER_TEXT];
   int weights = bits_of(run, true), codes = bits_of(run, false);
   qe_page_words(page, "<tr><th scope=\"row\">", run->name, "</th>");
