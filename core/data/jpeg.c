@@ -159,6 +159,7 @@ static qe_status read_image(const call *c) {
   info->out_color_space = ink ? JCS_CMYK : JCS_RGB;
   info->scale_num = 1;
   info->scale_denom = (unsigned)c->reduce;
+  info->do_block_smoothing = FALSE; /* guesses what a progressive file lacks, and for a part other than for the whole */
   jpeg_start_decompress(info);
   qe_region all = {0, 0, (int)info->output_width, (int)info->output_height};
   const qe_region *region = c->region ? c->region : &all;

@@ -75,6 +75,8 @@ qe_status qe_png_read(qe_decoder *decoder, const uint8_t *bytes, size_t count, c
   if (info) {
     png_set_read_fn(png, &source, give_png_bytes);
     png_set_user_limits(png, QE_MAX_IMAGE_SIDE, QE_MAX_IMAGE_SIDE);
+    png_set_chunk_malloc_max(png, count);
+    png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1); /* all but pixels, palette, transparency */
     status = catch_png(decoder, png, info, &source, name, size, picture);
   } else {
     status = qe_fail(QE_NO_MEMORY, "%s: libpng has no memory", name);

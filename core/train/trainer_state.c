@@ -117,11 +117,12 @@ static qe_status take_number(const qe_tensors *tensors, const char *file, const 
 static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
   int64_t epoch, step, updates, hits, epoch_steps;
   char own_seed[32];
-  QE_TRY(take_number(tensors, file, "position.epoch", INT32_MAX, &epoch));
+  const int64_t most = INT64_C(1) << 53; /* more than can be counted to, and far from an overflow */
+  QE_TRY(take_number(tensors, file, "position.epoch", INT32_MAX - 1, &epoch));
   QE_TRY(take_number(tensors, file, "position.step", trainer->epoch_steps, &step));
-  QE_TRY(take_number(tensors, file, "position.updates", INT64_MAX, &updates));
-  QE_TRY(take_number(tensors, file, "position.hits", INT64_MAX, &hits));
-  QE_TRY(take_number(tensors, file, "position.epoch_steps", INT64_MAX, &epoch_steps));
+  QE_TRY(take_number(tensors, file, "position.updates", most, &updates));
+  QE_TRY(take_number(tensors, file, "position.hits", most, &hits));
+  QE_TRY(take_number(tensors, file, "position.epoch_steps", most, &epoch_steps));
   const char *seed = qe_tensors_get_meta(tensors, "position.seed");
   snprintf(own_seed, sizeof own_seed, "%llu", (unsigned long long)trainer->options.seed);
   if (!seed || strcmp(seed, own_seed) != 0 || epoch_steps != trainer->epoch_steps)

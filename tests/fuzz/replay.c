@@ -1,4 +1,5 @@
-/* Runs a target on files, where libFuzzer is not linked: each file, and each file of a folder, once. */
+/* Runs a target on files, where libFuzzer is not linked: each file, and each file of a folder, once. Of a single file
+ * it says what the reader's last message was. */
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "tests/fuzz/fuzz.h"
@@ -51,6 +52,6 @@ int main(int argc, char **argv) {
       cases++;
     }
   }
-  printf("%d cases\n", cases);
+  printf("%d cases%s%s\n", cases, cases == 1 ? ": " : "", cases == 1 ? qe_message() : "");
   return failed || cases == 0;
 }
