@@ -7,7 +7,7 @@
 typedef struct qe_jpeg qe_jpeg;
 
 struct qe_decoder {
-  qe_jpeg *jpeg; /* libjpeg's state; NULL: not needed yet, or given up after a failure */
+  qe_jpeg *jpeg; /* libjpeg's state during a call, else NULL */
   uint8_t *pixels;
   size_t capacity;
 };

@@ -52,7 +52,6 @@ void qe_jpeg_free(qe_jpeg *jpeg) {
 }
 
 static qe_status make_jpeg(qe_decoder *decoder) {
-  if (decoder->jpeg) return QE_OK;
   qe_jpeg *jpeg = QE_NEW(qe_jpeg);
   if (!jpeg) return QE_NO_MEMORY;
   jpeg->info.err = jpeg_std_error(&jpeg->error);
@@ -96,7 +95,6 @@ static qe_status read_size(const call *c) {
   struct jpeg_decompress_struct *info = &c->decoder->jpeg->info;
   QE_TRY(read_header(c));
   *c->size = (qe_image_info){(int)info->image_width, (int)info->image_height, true};
-  jpeg_abort_decompress(info);
   return QE_OK;
 }
 
@@ -168,9 +166,7 @@ static qe_status read_image(const call *c) {
     return qe_fail(QE_SHAPE, "%s: a part asked for lies outside the image", c->name);
   *c->picture = (qe_picture){0};
   choose_columns(info, region, c->picture);
-  QE_TRY(read_rows(c, region, ink));
-  jpeg_abort_decompress(info);
-  return QE_OK;
+  return read_rows(c, region, ink);
 }
 
 /* ---- what does not ---- */
@@ -185,11 +181,10 @@ static qe_status catch_failure(const call *c, qe_status (*run)(const call *c)) {
                  c->count - jpeg->info.src->bytes_in_buffer, c->count, jpeg->why);
 }
 
-/* After a failure libjpeg starts anew. */
+/* libjpeg starts anew each time: it keeps tables, and a file that lacks some would be decoded with another file's. */
 static qe_status run_call(const call *c, qe_status (*run)(const call *c)) {
   QE_TRY(make_jpeg(c->decoder));
   qe_status status = catch_failure(c, run);
-  if (status == QE_OK) return QE_OK;
   qe_jpeg_free(c->decoder->jpeg);
   c->decoder->jpeg = NULL;
   return status;
