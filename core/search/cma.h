@@ -5,7 +5,8 @@
  * Auger and Hansen, "A Restart CMA Evolution Strategy with Increasing Population Size", CEC 2005 (IPOP); Hansen,
  * "Benchmarking a BI-Population CMA-ES on the BBOB-2009 Function Testbed", GECCO 2009 (BIPOP); Hamano, Saito, Nomura,
  * Shirakawa, "CMA-ES with Margin", GECCO 2022, arXiv 2205.13482, and "Marginal Probability-Based Integer Handling for
- * CMA-ES", arXiv 2212.09260 (integers).
+ * CMA-ES", arXiv 2212.09260 (integers); Hamano and others, "CatCMA with Margin", arXiv 2504.07884 (margin beside
+ * reals).
  *
  *   while (qe_cma_stopped(cma) == QE_CMA_RUNNING && calls are left) {
  *     QE_TRY(qe_cma_ask(cma, &candidates, &count));
@@ -55,7 +56,7 @@ typedef struct qe_cma_options {
   bool diagonal;      /* variances only: time and memory linear in n */
   bool passive;       /* no negative weights */
   qe_cma_integers integers;
-  double margin; /* its floor, below 1/2; 0: 1 / (n * population), as arXiv 2205.13482 recommends */
+  double margin; /* its floor, below 1/2; 0: 1 / (n population), beside reals 1 - 0.73^(1 / integers) */
   qe_cma_restarts restarts;
   int32_t runs; /* of a search with restarts, at most; 0: 9 more than the first */
   uint64_t seed;

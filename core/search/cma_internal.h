@@ -69,8 +69,9 @@ struct qe_cma {
 
 /* 4 + floor(3 ln n). */
 int32_t qe_cma_default_population(int32_t n);
-/* Constants and weights [population] of a run. */
-void qe_cma_set(int32_t n, int32_t population, const qe_cma_options *options, cma_settings *set, double *weight);
+/* Constants and weights [population] of a run; `integers` of the n variables are such. */
+void qe_cma_set(int32_t n, int32_t integers, int32_t population, const qe_cma_options *options, cma_settings *set,
+                double *weight);
 
 /* Memory of a run with this population, constants and weights for it. QE_NO_MEMORY changes nothing. */
 QE_CHECKED qe_status qe_cma_fit(qe_cma *cma, int32_t population);

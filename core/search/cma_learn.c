@@ -1,6 +1,8 @@
 /* CMA-ES: what a generation teaches: mean, paths, covariance, step size; and the roots of the covariance. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "core/search/cma_internal.h"
 
+#include <dlfcn.h>
 #include <lapacke.h>
 #include <math.h>
 #include <string.h>
@@ -146,6 +148,23 @@ static void make_roots(qe_cma *cma) {
   mirror_lower(cma->inverse, cma->n);
 }
 
+/* OpenBLAS's threads spin while they wait for each other, which on a busy machine takes seconds for a small matrix; and
+ * one thread gives the same bits whatever the machine. Other LAPACKs lack these functions. */
+static lapack_int eigen(qe_cma *cma) {
+  int (*get_threads)(void) = NULL;
+  void (*set_threads)(int) = NULL;
+  void *get = dlsym(RTLD_DEFAULT, "openblas_get_num_threads"), *set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
+  memcpy(&get_threads, &get, sizeof get); /* ISO C has no cast of these */
+  memcpy(&set_threads, &set, sizeof set);
+  int threads = get && set ? get_threads() : 1;
+  lapack_int n = cma->n, work = 1 + 6 * n + 2 * n * n, whole = 3 + 5 * n;
+  if (threads > 1) set_threads(1);
+  lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, cma->vectors, n, cma->values, cma->work, work,
+                                        cma->whole_work, whole);
+  if (threads > 1) set_threads(threads);
+  return info;
+}
+
 bool qe_cma_decompose(qe_cma *cma) {
   int32_t n = cma->n;
   if (cma->generation - cma->decomposed < cma->set.gap) return true;
@@ -155,10 +174,7 @@ bool qe_cma_decompose(qe_cma *cma) {
   for (int64_t i = 0; i < count; i++)
     if (!isfinite(cma->covariance[i])) return false;
   memcpy(cma->vectors, cma->covariance, (size_t)count * sizeof *cma->vectors);
-  lapack_int work = 1 + 6 * n + 2 * n * n, whole = 3 + 5 * n;
-  lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, cma->vectors, n, cma->values, cma->work, work,
-                                        cma->whole_work, whole);
-  if (info != 0 || !well_conditioned(cma->values[0], cma->values[n - 1])) return false;
+  if (eigen(cma) != 0 || !well_conditioned(cma->values[0], cma->values[n - 1])) return false;
   make_roots(cma);
   return true;
 }

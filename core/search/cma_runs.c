@@ -50,16 +50,16 @@ static bool flat(const qe_cma *cma) {
   return !(least < HUGE_VAL) || most - least <= 1e-12;
 }
 
-/* A variable that is an integer with margin never gets narrow, and a search over such alone may have the same best
- * value for long: it ends by stagnation. */
+/* A variable that is an integer with margin never gets narrow. */
 static bool has_floor(const qe_cma *cma, int32_t i) {
   return cma->variable[i].integer && cma->options.integers == QE_CMA_MARGIN;
 }
 
-static bool all_floored(const qe_cma *cma) {
+/* Where there are such ones, the best value may be the same for long before one changes: only stagnation ends a run. */
+static bool any_floor(const qe_cma *cma) {
   for (int32_t i = 0; i < cma->n; i++)
-    if (!has_floor(cma, i)) return false;
-  return true;
+    if (has_floor(cma, i)) return true;
+  return false;
 }
 
 static bool narrow(const qe_cma *cma) {
@@ -89,12 +89,18 @@ qe_cma_stop qe_cma_judge(qe_cma *cma, double best, double median) {
   if (cma->small && cma->run > 0 && 2 * cma->run_evaluations >= cma->large_run && cma->large_run > 0)
     return QE_CMA_BUDGET;
   bool valued = best < HUGE_VAL;
-  if (flat(cma) && !(valued && all_floored(cma))) return QE_CMA_FLAT;
+  if (flat(cma) && !(valued && any_floor(cma))) return QE_CMA_FLAT;
   if (narrow(cma)) return QE_CMA_NARROW;
   return stagnant(cma) ? QE_CMA_STAGNATION : QE_CMA_RUNNING;
 }
 
 /* ---- the start of a run ---- */
+
+static int32_t integers_of(const qe_cma *cma) {
+  int32_t count = 0;
+  for (int32_t i = 0; i < cma->n; i++) count += cma->variable[i].integer;
+  return count;
+}
 
 qe_status qe_cma_fit(qe_cma *cma, int32_t population) {
   cma_settings set;
@@ -105,7 +111,7 @@ qe_status qe_cma_fit(qe_cma *cma, int32_t population) {
   int64_t *key = QE_NEW_ARRAY(int64_t, population);
   bool there = weight && step && candidate && order && key;
   if (there) {
-    qe_cma_set(cma->n, population, &cma->options, &set, weight);
+    qe_cma_set(cma->n, integers_of(cma), population, &cma->options, &set, weight);
     best = QE_NEW_ARRAY(double, set.stagnation_span);
     median = QE_NEW_ARRAY(double, 2 * set.stagnation_span); /* its second half: room to sort */
     there = best && median;
