@@ -2,6 +2,7 @@
 """CMA-ES of core/search beside pycma: evaluations until a function's value falls below a target.
 
 usage: bench/compare_cma.py [--library build/release/libqevo.so] [--seeds 21] [--functions sphere,...] [--out FOLDER]
+                            [--peer-from FILE.json]   take pycma's part of a row from an earlier result where it has it
 
 Needs numpy and cma (pycma). Both search the same Python function from the same start and step size, with the same
 population; a run that stops by itself or uses up its evaluations has missed. Writes FOLDER/cma-DATE-MACHINE.md and .json.
@@ -148,6 +149,14 @@ def ratio(a, b):
     return f"{a['median'] / b['median']:.2f}" if a["hits"] and b["hits"] else "-"
 
 
+def known(arguments, name, n, key, measure):
+    """What an earlier result has for pycma, or the measurement."""
+    for row in arguments.earlier:
+        if (row["name"], row["n"]) == (name, n) and row[key]["of"] == arguments.seeds:
+            return row[key]
+    return summary(measure())
+
+
 def real_rows(library, arguments, wanted):
     for diagonal in (False, True):
         for name, (function, span, sigma, target, limit, population) in REAL.items():
@@ -156,10 +165,11 @@ def real_rows(library, arguments, wanted):
                     continue
                 problems = [(function, start_of(n, span, s), sigma, target, limit(n), population(n), 0)
                             for s in range(arguments.seeds)]
+                title = name + (", diagonal" if diagonal else "")
                 a = summary([ours(library, p, s, diagonal=diagonal) for s, p in enumerate(problems)])
-                b = summary([peer(p, s, diagonal=diagonal) for s, p in enumerate(problems)])
-                yield {"name": name + (", diagonal" if diagonal else ""), "n": n, "population": population(n),
-                       "ours": a, "pycma": b}
+                b = known(arguments, title, n, "pycma",
+                          lambda: [peer(p, s, diagonal=diagonal) for s, p in enumerate(problems)])
+                yield {"name": title, "n": n, "population": population(n), "ours": a, "pycma": b}
 
 
 def integer_rows(library, arguments, wanted):
@@ -173,10 +183,13 @@ def integer_rows(library, arguments, wanted):
             limit = 2000 * n if function is not rastrigin else 10000 * n
             problems = [(function, start_of(n, span, s, whole), sigma, target, limit, population, whole)
                         for s in range(arguments.seeds)]
-            rows = {"ours": lambda p, s: ours(library, p, s), "ours_rounded": lambda p, s: ours(library, p, s, ROUND),
-                    "pycma": peer, "pycma_rounded": lambda p, s: peer(p, s, rounded=True)}
+            seeds = list(enumerate(problems))
             yield {"name": name, "n": n, "population": population,
-                   **{k: summary([f(p, s) for s, p in enumerate(problems)]) for k, f in rows.items()}}
+                   "ours": summary([ours(library, p, s) for s, p in seeds]),
+                   "ours_rounded": summary([ours(library, p, s, ROUND) for s, p in seeds]),
+                   "pycma": known(arguments, name, n, "pycma", lambda: [peer(p, s) for s, p in seeds]),
+                   "pycma_rounded": known(arguments, name, n, "pycma_rounded",
+                                          lambda: [peer(p, s, rounded=True) for s, p in seeds])}
 
 
 def write(arguments, rows, seconds):
@@ -207,7 +220,6 @@ def write(arguments, rows, seconds):
     with open(base + ".json", "w", encoding="utf-8") as file:
         json.dump({"command": command, "machine": model, "rows": rows}, file, separators=(",", ":"))
         file.write("\n")
-    print(base + ".md")
 
 
 def main():
@@ -216,9 +228,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=21)
     parser.add_argument("--sizes", default="5,10,20,40")
     parser.add_argument("--functions", default=",".join(REAL))
+    parser.add_argument("--peer-from")
     parser.add_argument("--kinds", default="real,integer")
     parser.add_argument("--out", default=os.path.join(TOP, "bench/results"))
     arguments = parser.parse_args()
+    arguments.earlier = []
+    if arguments.peer_from:
+        with open(arguments.peer_from, encoding="utf-8") as file:
+            arguments.earlier = json.load(file)["rows"]
     arguments.sizes = [int(n) for n in arguments.sizes.split(",")]
     library = ctypes.CDLL(os.path.abspath(arguments.library))
     library.qe_message.restype = ctypes.c_char_p
@@ -230,7 +247,7 @@ def main():
             rows.append(row)
             parts = {k: show(v) for k, v in row.items() if isinstance(v, dict)}
             print(row["name"], row["n"], parts, ratio(row["ours"], row["pycma"]), flush=True)
-    write(arguments, rows, time.monotonic() - begin)
+            write(arguments, rows, time.monotonic() - begin)  # a run that is cut short leaves what it has
 
 
 if __name__ == "__main__":
