@@ -144,9 +144,22 @@ static qe_value find_view(parity_draws *draws, parity_script *to, const qe_desc 
   return id;
 }
 
+/* In a chain the vector that the call before has just written as the same operand, as bn_running takes what bn_stats
+ * gives; -1: none. */
+static qe_value written_before(const parity_script *to, const qe_desc *desc, const qe_operand_info *info, int operand) {
+  if (!to->chained || to->calls == 0 || info->role != QE_READ || is_map(info->kind)) return -1;
+  const script_call *before = &to->call[to->calls - 1];
+  const qe_op_info *op = qe_op_get_info(before->op);
+  if (operand >= op->operands || op->operand[operand].role != QE_WRITE) return -1;
+  const script_value *value = &to->value[before->value[operand]];
+  return qe_same_desc(&value->desc, desc) && fits(value->kind, info->kind) ? before->value[operand] : -1;
+}
+
 static qe_value choose(parity_draws *draws, parity_script *to, const script_call *call, const qe_desc *desc,
                        int operand, qe_value link) {
   const qe_operand_info *info = &qe_op_get_info(call->op)->operand[operand];
+  qe_value written = written_before(to, desc, info, operand);
+  if (written >= 0) return written;
   if (info->role == QE_UPDATE) return find_updated(draws, to, call, desc, info->kind, operand);
   if (info->role == QE_WRITE) {
     qe_value old = parity_range(draws, 0, to->values - 1);
@@ -209,7 +222,9 @@ static qe_status append_chain(parity_draws *draws, parity_script *to, const char
     qe_op op = qe_op_find(name);
     if (op == QE_OPS) return qe_fail(QE_USAGE, "script.c: there is no op %s", name);
     QE_TRY(append(draws, to, op, &link));
+    to->chained = true;
   }
+  to->chained = false;
   return QE_OK;
 }
 

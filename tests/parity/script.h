@@ -35,6 +35,7 @@ typedef struct parity_script {
   qe_window window[2]; /* of its convolutions; no channels: it has none */
   int32_t outputs;     /* of its linear layers; 0: it has none */
   int values, calls;
+  bool chained; /* while drawing: the next call belongs to a chain, and is not its first */
   script_value value[SCRIPT_VALUES];
   script_call call[SCRIPT_CALLS];
   size_t bytes; /* of the image of bound values */
