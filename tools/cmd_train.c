@@ -285,7 +285,7 @@ static qe_status train(const qe_options *options, const qe_method *method, qe_se
   }
   QE_TRY(qe_run_open(&run, &events, &setting.run));
   catch_signals();
-  qe_result result;
+  qe_result result = {0};
   qe_status status = qe_run_begin(setting.run);
   if (status == QE_OK) status = keep_net(options, setup, run.folder);
   if (status == QE_OK) status = method->run(&setting, &result);
