@@ -171,6 +171,7 @@ qe_status qe_channels_choose(qe_channels *channels, qe_guided *walk, int32_t at,
   for (int32_t c = 0; status == QE_OK && c < h.channels; c++) ratio[c] = power(best_of(&h, c) * strength / 8);
   qe_free(h.count);
   if (status == QE_OK) status = scale(network, at, ratio);
+  qe_free(channels->ratio[at]); /* a coarser grid is chosen for once more, by its own values: weights start from that */
   channels->ratio[at] = ratio;
   return status == QE_OK ? tell_readers(channels, network, at) : status;
 }
