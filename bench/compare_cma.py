@@ -224,7 +224,7 @@ def write(arguments, rows, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--library", default=os.path.join(TOP, "build/release/libqevo.so"))
+    parser.add_argument("--library", dest="binary", default=os.path.join(TOP, "build/release/libqevo.so"))
     parser.add_argument("--seeds", type=int, default=21)
     parser.add_argument("--sizes", default="5,10,20,40")
     parser.add_argument("--functions", default=",".join(REAL))
@@ -237,7 +237,7 @@ def main():
         with open(arguments.peer_from, encoding="utf-8") as file:
             arguments.earlier = json.load(file)["rows"]
     arguments.sizes = [int(n) for n in arguments.sizes.split(",")]
-    library = ctypes.CDLL(os.path.abspath(arguments.library))
+    library = ctypes.CDLL(os.path.abspath(arguments.binary))
     library.qe_message.restype = ctypes.c_char_p
     rows, begin, wanted = [], time.monotonic(), arguments.functions.split(",")
     for kind, make in (("real", real_rows), ("integer", integer_rows)):

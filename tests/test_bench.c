@@ -1,4 +1,6 @@
 /* Tests of `qevo-gpu bench`: its rows as scripts read them, its notes, its refusals. */
+#include "tests/shell.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,18 +23,11 @@ static char out[OUTPUT];
 static int run(const char *arguments) {
   char command[1024];
   snprintf(command, sizeof command, QE_BINARY_DIR "/qevo-gpu bench %s", arguments);
-  FILE *pipe = popen(command, "r");
-  assert_non_null(pipe);
-  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
-  int status = pclose(pipe);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
+  return shell_run(command, out, OUTPUT);
 }
 
 static void assert_run(const char *arguments, int code, const char *expected) {
-  int got = run(arguments);
-  if (got != code || !strstr(out, expected))
-    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", arguments, got, code, expected, out);
+  shell_expect(arguments, run(arguments), code, out, expected);
 }
 
 static void assert_text(const cJSON *row, const char *key, const char *expected) {

@@ -1,5 +1,7 @@
 /* Tests of the qevo-gpu program itself: help, exit codes, what goes to stdout and what to stderr; its option table,
  * which is no part of the library and is compiled in here. */
+#include "tests/shell.h"
+
 #include "core/base/alloc.h"
 #include "tools/option_table.c"
 
@@ -24,18 +26,11 @@ static char out[OUTPUT];
 static int run(const char *arguments) {
   char command[1024];
   snprintf(command, sizeof command, QE_BINARY_DIR "/qevo-gpu %s", arguments);
-  FILE *pipe = popen(command, "r");
-  assert_non_null(pipe);
-  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
-  int status = pclose(pipe);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
+  return shell_run(command, out, OUTPUT);
 }
 
 static void assert_run(const char *arguments, int code, const char *expected) {
-  int got = run(arguments);
-  if (got != code || !strstr(out, expected))
-    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", arguments, got, code, expected, out);
+  shell_expect(arguments, run(arguments), code, out, expected);
 }
 
 static void test_help_and_version(void **state) {

@@ -2,6 +2,7 @@
  */
 #define _GNU_SOURCE /* nftw */
 #include "tests/images.h"
+#include "tests/shell.h"
 
 #include <cjson/cJSON.h>
 #include <limits.h>
@@ -25,18 +26,11 @@ static int run(const char *arguments) {
     used += (size_t)(*at == '@' ? snprintf(command + used, sizeof command - used, "%s", images_root)
                                 : snprintf(command + used, sizeof command - used, "%c", *at));
   snprintf(command + used, sizeof command - used, " 2>&1");
-  FILE *pipe = popen(command, "r");
-  assert_non_null(pipe);
-  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
-  int status = pclose(pipe);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
+  return shell_run(command, out, OUTPUT);
 }
 
 static void assert_run(const char *arguments, int code, const char *expected) {
-  int got = run(arguments);
-  if (got != code || !strstr(out, expected))
-    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", arguments, got, code, expected, out);
+  shell_expect(arguments, run(arguments), code, out, expected);
 }
 
 #define SET " --data folder:@/set --threads 1 --loader-threads 2 "

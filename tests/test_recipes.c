@@ -1,4 +1,6 @@
 /* Tests of the built-in recipes and of what is printed from the tables: lists, completions, manual pages, examples. */
+#include "tests/shell.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,18 +22,11 @@ static int shell(const char *text) {
   char command[4096];
   snprintf(command, sizeof command, "cd %s && export OMP_WAIT_POLICY=passive PATH=" QE_BINARY_DIR ":$PATH; %s", folder,
            text);
-  FILE *pipe = popen(command, "r");
-  assert_non_null(pipe);
-  out[fread(out, 1, OUTPUT - 1, pipe)] = 0;
-  int status = pclose(pipe);
-  assert_true(WIFEXITED(status));
-  return WEXITSTATUS(status);
+  return shell_run(command, out, OUTPUT);
 }
 
 static void assert_shell(const char *command, int code, const char *expected) {
-  int got = shell(command);
-  if (got != code || !strstr(out, expected))
-    fail_msg("%s: exit code %d (expected %d), output lacks \"%s\":\n%s", command, got, code, expected, out);
+  shell_expect(command, shell(command), code, out, expected);
 }
 
 static const char *text_of(const cJSON *object, const char *key) {
