@@ -76,7 +76,7 @@ static void test_memory(void **state) {
   compare("qat --model mlp --float-epochs 1 --epochs 1 --out mlp " COMMON);
   compare("qat --model resnet8 --float-epochs 1 --epochs 1 --batch 256 --out big " COMMON);
   compare("qat --model resnet8 --float-epochs 0 --epochs 1 --batch 32 --optimizer adam --ema 0.9 --out adam " COMMON);
-  compare("coevolution --model mlp --stages eda --budget 20000 --out eda " COMMON);
+  compare("coevolution --model mlp --stages eda --budget 200000 --out eda " COMMON);
 }
 
 /* The parts are what they are made of; a larger batch takes more for activations and nothing else. */
