@@ -226,6 +226,36 @@ static void metadata_that_do_not_fit(void **state) {
   qe_model_free(model);
 }
 
+/* Other bits: weights and what else has no step stay, a step stays where its quantiser does. */
+static void other_bits(void **state) {
+  (void)state;
+  qe_model_spec spec = small_spec(4);
+  qe_model *model = new_model(&spec, 3), *other;
+  for (size_t k = 0; k < model->graph->params; k++) {
+    qe_model_values(model, (int)k)[0] = 0.5f + (float)k;
+    model->graph->param[k].initialised = true;
+  }
+  qe_bits bits = spec.bits;
+  bits.weights = 2;
+  OK(qe_model_requantize(model, &bits, &other));
+  int stay = 0, go = 0;
+  for (size_t k = 0; k < other->graph->params; k++) {
+    const qe_param *param = &other->graph->param[k];
+    int before = qe_graph_find_param(model->graph, param->name);
+    assert_true(before >= 0);
+    assert_true(qe_model_values(other, (int)k)[0] == qe_model_values(model, before)[0]);
+    const qe_quantizer *is = &other->graph->node[param->node].quantizer,
+                       *was = &model->graph->node[model->graph->param[before].node].quantizer;
+    bool changed = is_step(param) && is->bits != was->bits;
+    assert_int_equal(param->initialised, !changed);
+    stay += is_step(param) && !changed;
+    go += changed;
+  }
+  assert_true(stay > 0 && go > 0);
+  qe_model_free(other);
+  qe_model_free(model);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(models_survive_a_file),
@@ -233,6 +263,7 @@ int main(void) {
       cmocka_unit_test(steps_per_channel_and_per_tensor),
       cmocka_unit_test(files_that_do_not_fit),
       cmocka_unit_test(metadata_that_do_not_fit),
+      cmocka_unit_test(other_bits),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -205,6 +205,8 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
     printf("test accuracy: %.2f %% top-1, loss %.4f, %lld images (%s, seed %lld, backend %s)\n", result->final.top1,
            result->final.loss, (long long)result->final.images, setup->data->source,
            (long long)qe_option_int(options, "seed"), setup->device->backend->name);
+    if (result->integer.images)
+      printf("as an integer network: %.2f %% top-1, loss %.4f\n", result->integer.top1, result->integer.loss);
     return QE_OK;
   }
   qe_json json = {0};
@@ -212,6 +214,10 @@ static qe_status print_result(const qe_options *options, const qe_setup *setup, 
   qe_json_real(&json, "top1", result->final.top1);
   qe_json_real(&json, "loss", result->final.loss);
   qe_json_int(&json, "images", result->final.images);
+  if (result->integer.images) {
+    qe_json_real(&json, "integer_top1", result->integer.top1);
+    qe_json_real(&json, "integer_loss", result->integer.loss);
+  }
   if (result->start.images) {
     qe_json_real(&json, "start_top1", result->start.top1);
     qe_json_real(&json, "start_loss", result->start.loss);

@@ -34,8 +34,9 @@ typedef struct qe_setting {
 } qe_setting;
 
 typedef struct qe_result {
-  qe_score start; /* the network at the method's own bits before training; images 0: there was none to speak of */
-  qe_score final; /* after it, on the test images */
+  qe_score start;   /* the network at the method's own bits before training; images 0: there was none to speak of */
+  qe_score final;   /* after it, on the test images */
+  qe_score integer; /* its integer network's, on the same; images 0: it has none, or `final` is of one itself */
   bool quantized;
   /* Of searches: the same two networks on the held-out training images, whose images are 0 when there are none, what
    * the search spent, and how long it took. */

@@ -1,40 +1,20 @@
 /* Quantisation-aware training: full-precision pre-training (or a model to start from), steps fitted to weights and
  * activations, then gradient training through fake quantisers. */
-#include "core/base/alloc.h"
-#include "core/methods/method.h"
+#include "core/methods/phase.h"
 
 #include <string.h>
 
-static qe_status run_phase(const qe_setting *setting, qe_model *model, const qe_train_options *options,
-                           const char *phase, qe_score *final) {
-  qe_trainer *trainer = NULL;
-  QE_TRY(qe_trainer_new(setting->device, model, setting->data, options, &trainer));
-  qe_run_note(setting->run, "%s: %d epoch%s, %zu MiB of device memory", phase, options->epochs,
-              options->epochs == 1 ? "" : "s", qe_trainer_bytes(trainer) >> 20);
-  qe_status status = qe_run_phase(setting->run, trainer, model, options, phase, final);
-  qe_trainer_free(trainer);
-  return status;
-}
-
-static qe_status pretrain(const qe_setting *setting, qe_model *model) {
-  qe_train_options options = setting->float_options;
-  const char *resumed = qe_run_resumed_phase(setting->run);
-  if (setting->init || options.epochs == 0 || (resumed && strcmp(resumed, "qat") == 0)) return QE_OK;
-  options.plain = true;
-  qe_score score;
-  QE_TRY(run_phase(setting, model, &options, "float", &score));
-  qe_run_note(setting->run, "float: %.2f %% top-1 on %lld test images", score.top1, (long long)score.images);
-  return QE_OK;
-}
+#define QAT_PHASE "qat"
 
 static qe_status train_quantized(const qe_setting *setting, qe_model *model, qe_result *result) {
-  QE_TRY(pretrain(setting, model));
+  QE_TRY(qe_method_pretrain(setting, model));
   if (!qe_run_resumed_phase(setting->run)) {
     QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
     QE_TRY(qe_evaluate(setting->device, model, setting->data, 0, NULL, &result->start));
     qe_run_note(setting->run, "quantised, before training: %.2f %% top-1", result->start.top1);
   }
-  return run_phase(setting, model, &setting->options, "qat", &result->final);
+  QE_TRY(qe_method_phase(setting, model, &setting->options, QAT_PHASE, &result->final));
+  return qe_method_score_integer(setting, model, result);
 }
 
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
@@ -46,21 +26,19 @@ qe_status qe_train_qat(const qe_setting *setting, qe_result *result) {
   if (result->quantized)
     status = train_quantized(setting, model, result);
   else
-    status = run_phase(setting, model, &setting->options, "float", &result->final);
+    status = qe_method_phase(setting, model, &setting->options, QE_FLOAT_PHASE, &result->final);
   qe_model_free(model);
   return status;
 }
 
 static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan *plan) {
-  qe_train_options first = setting->float_options;
   bool quantized = qe_method_quantizes(&setting->spec.bits);
-  first.plain = true;
-  if (quantized && !setting->init && first.epochs > 0)
-    QE_TRY(qe_plan_training(setting->device, model, setting->data, &first, "float", plan));
+  if (quantized) QE_TRY(qe_method_plan_pretraining(setting, model, plan));
   if (quantized &&
       qe_plan_is_timed(setting->device)) /* it takes memory of its own, at small batches more than training */
     QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
-  return qe_plan_training(setting->device, model, setting->data, &setting->options, quantized ? "qat" : "float", plan);
+  return qe_plan_training(setting->device, model, setting->data, &setting->options,
+                          quantized ? QAT_PHASE : QE_FLOAT_PHASE, plan);
 }
 
 qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan) {

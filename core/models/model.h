@@ -28,6 +28,10 @@ QE_CHECKED qe_status qe_model_new_named(const qe_model_spec *spec, uint64_t seed
  * Draws depend on the seed and a parameter's name and place only. */
 void qe_model_init(qe_model *model, uint64_t seed);
 
+/* A model of the same network with other bits and the values of `from`. Steps of quantisers that have changed are to be
+ * fitted anew (qe_fit_steps). */
+QE_CHECKED qe_status qe_model_requantize(const qe_model *from, const qe_bits *bits, qe_model **model);
+
 /* Values of one parameter. */
 float *qe_model_values(const qe_model *model, int param);
 
