@@ -61,6 +61,8 @@ static void test_report(void **state) {
   OK(qe_file_read(below("run/report.html"), 1 << 26, &page, NULL));
   assert_non_null(strstr(page, "class1</th>"));
   qe_free(page);
+  assert_run("report @/run/last.safetensors --json --out @/alone.html" SET, 0, "\"float_twin\":"); /* at its size */
+  assert_run("report @/run/last.safetensors --image-size 20 --out @/alone.html" SET, 0, "takes 16x16x3 images");
   assert_run("train qat --model mlp --dry-run --out @/run" SET, 2, "run holds a run already");
   assert_run("eval @/run", 2, "name its model");
 }

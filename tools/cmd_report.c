@@ -43,9 +43,22 @@ static qe_status choose_data(qe_options *options, const qe_report *report, int r
   return QE_OK;
 }
 
+/* Images of a folder are brought to the size that the network takes, unless the run or the command line says another.
+ */
+static qe_status choose_side(qe_options *options, const qe_report *report, int run, bool *changed) {
+  int32_t side = qe_report_image_side(report, run);
+  bool said = qe_option_source(options, "image-size") > QE_FROM_RECIPE || qe_report_config(report, run, "image-size");
+  if (said || side == qe_option_int(options, "image-size")) return QE_OK;
+  char text[16];
+  snprintf(text, sizeof text, "%d", side);
+  *changed = true;
+  return qe_option_set(options, "image-size", text, QE_FROM_RECIPE, "--image-size", "the network");
+}
+
 static qe_status evaluate(qe_options *options, qe_report *report, int run, qe_setup *setup) {
   bool changed;
   QE_TRY(choose_data(options, report, run, &changed));
+  QE_TRY(choose_side(options, report, run, &changed));
   if (changed) qe_setup_close(setup);
   if (!setup->device) QE_TRY(qe_setup_open(options, 1, setup));
   return qe_report_evaluate(report, run, setup->device, setup->data, (int32_t)qe_option_int(options, "batch"));

@@ -86,6 +86,12 @@ bool qe_report_has_network(const qe_report *report, int run) {
   return report->run[run]->model || report->run[run]->network;
 }
 
+int32_t qe_report_image_side(const qe_report *report, int run) {
+  const qe_report_run *r = report->run[run];
+  if (r->model) return r->model->spec.height;
+  return r->network ? r->network->layer[0].output.dim[QE_H] : 0;
+}
+
 qe_status qe_report_evaluate(qe_report *report, int run, qe_device *device, const qe_dataset *data, int32_t batch) {
   qe_status status = qe_findings_make(report->run[run], device, data, batch);
   if (status == QE_OK || status == QE_NO_MEMORY) return status;

@@ -36,6 +36,8 @@ bool qe_report_ended(const qe_report *report, int run);
 const char *qe_report_stand(const qe_report *report, int run);
 /* Whether there is a network to evaluate. */
 bool qe_report_has_network(const qe_report *report, int run);
+/* Height of the images that its network takes; 0: there is no network. */
+int32_t qe_report_image_side(const qe_report *report, int run);
 
 /* Evaluate the run's best network on the test images: the integer network beside its float twin, wrong answers,
  * activations. Takes two to four evaluations. When this fails the report says why (qe_message) in its place. */
