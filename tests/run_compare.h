@@ -100,7 +100,9 @@ static const char *const file_list[] = {"config.yaml",
                                         "checkpoint-2.safetensors",
                                         "checkpoint.new.safetensors",
                                         "teacher.safetensors",
-                                        "checkpoint.damaged.safetensors"};
+                                        "checkpoint.damaged.safetensors",
+                                        "stage-w8a8.safetensors",
+                                        "stage-w4a4.safetensors"};
 
 /* `damaged`: a checkpoint was set aside on the way. */
 static inline void compare_runs(const char *whole, const char *run, bool damaged) {

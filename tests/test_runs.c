@@ -88,11 +88,24 @@ static qe_status train_search(qe_setting *setting, qe_result *result) {
   return qe_train_coevolution(setting, result);
 }
 
+/* Three stages of bits of an epoch each, with quantisers whose steps are found at once. */
+static qe_status train_progressive(qe_setting *setting, qe_result *result) {
+  setting->spec = small_spec(2);
+  setting->spec.bits.weight_rule = QE_RULE_MAX;
+  setting->spec.bits.activation_rule = QE_RULE_DOREFA;
+  setting->options = gradient_options(false);
+  setting->options.epochs = 3;
+  setting->options.optimizer = QE_OPTIMIZER_SGD;
+  setting->progressive.rates = "0.01,0.02,0.03";
+  return qe_train_progressive(setting, result);
+}
+
 typedef struct kind {
   const char *name;
   qe_status (*train)(qe_setting *setting, qe_result *result);
 } kind;
-static const kind gradient = {"gradient", train_gradient}, search = {"search", train_search};
+static const kind gradient = {"gradient", train_gradient}, search = {"search", train_search},
+                  progressive = {"progressive", train_progressive};
 
 static qe_run_options usual_options(void) {
   return (qe_run_options){.config = "seed: 1\n", .save_every = 1, .save_steps = 2, .log_every = 2, .keep = 2};
@@ -121,7 +134,7 @@ static qe_status on_generation(void *context, const qe_search_report *report) {
 
 /* Start the run, or resume it where there is one. */
 static qe_status go(const kind *of, const char *run, const qe_run_options *usual) {
-  char config[2 * FIXTURE_PATH];
+  char config[2 * FIXTURE_PATH + 16];
   qe_setting setting = {.device = fixture_fast(), .data = data, .spec = small_spec(4)};
   qe_run_options options = *usual;
   qe_run_events events = {.progress = on_step, .generation = on_generation, .note = on_note};
@@ -212,6 +225,10 @@ static void killed_at_each_file_call(void **state) {
   (void)state;
   check_each_kill(&gradient);
 }
+static void stages_of_bits_killed_at_each_file_call(void **state) {
+  (void)state;
+  check_each_kill(&progressive);
+}
 static void searches_killed_at_each_file_call(void **state) {
   (void)state;
   check_each_kill(&search);
@@ -290,6 +307,7 @@ static void check_stops(const kind *of, int least) {
 static void stopped_after_each_step(void **state) {
   (void)state;
   check_stops(&gradient, 24);
+  check_stops(&progressive, 18);
   check_stops(&search, 8);
 }
 
@@ -488,6 +506,7 @@ static int open_runs(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(killed_at_each_file_call),
+      cmocka_unit_test(stages_of_bits_killed_at_each_file_call),
       cmocka_unit_test(searches_killed_at_each_file_call),
       cmocka_unit_test(killed_at_random),
       cmocka_unit_test(searches_killed_at_random),

@@ -6,6 +6,7 @@
 #include "core/train/run_state.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
+#include "tools/progressive_options.h"
 #include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
@@ -171,6 +172,7 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
+  setting->progressive = qe_read_progressive(options);
   QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }

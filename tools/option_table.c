@@ -9,6 +9,7 @@
 #define DATA "data"
 #define MODEL "model and bits"
 #define TRAINING "training"
+#define PROGRESSIVE "progressive quantisation"
 #define SEARCH "search without gradients"
 #define RUN "run"
 #define MEASUREMENT "measurement"
@@ -137,6 +138,11 @@ const qe_option qe_option_table[] = {
      .help = "decay a step of the moving average of the weights, which is then the model; 0: none"},
     {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
+
+#define QE_PROGRESSIVE_TEXT(member, text, value, shown, says) \
+    {.name = "progressive-" text, .type = QE_OPTION_TEXT, .initial = value, .metavar = shown, .group = PROGRESSIVE, .commands = "train", .help = says},
+#include "core/methods/progressive_options.def"
+#undef QE_PROGRESSIVE_TEXT
 
     {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},

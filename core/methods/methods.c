@@ -6,6 +6,8 @@
 static const qe_method methods[] = {
     {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, qe_train_qat,
      qe_plan_qat},
+    {"progressive", "bits lowered in stages: weights before activations, or both step by step", false,
+     qe_train_progressive, qe_plan_progressive},
     {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
      qe_plan_coevolution},
 };

@@ -39,7 +39,7 @@ typedef struct qe_plan_phase {
   int64_t timed;                                     /* steps, or candidate-images, that the times come from */
 } qe_plan_phase;
 
-enum { QE_PLAN_PHASES = 4 };
+enum { QE_PLAN_PHASES = 16 };
 
 typedef struct qe_plan {
   qe_plan_phase phase[QE_PLAN_PHASES]; /* one after the other */

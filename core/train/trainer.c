@@ -305,9 +305,14 @@ static qe_status run_passes(qe_trainer *trainer, const int32_t *order, uint64_t 
   return qe_session_finish(&trainer->train, order, options->batch, loss, hits);
 }
 
-/* What the draws of the running batch's first image are numbered by. */
+/* What the draws of the running epoch are numbered by. */
+static uint64_t epoch_number(const qe_trainer *trainer) {
+  return (uint64_t)trainer->options.epochs_before + (uint64_t)trainer->epoch;
+}
+
+/* The same of the running batch's first image. */
 static uint64_t batch_position(const qe_trainer *trainer) {
-  return ((uint64_t)trainer->epoch * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
+  return (epoch_number(trainer) * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
          (uint64_t)trainer->options.batch;
 }
 
@@ -354,7 +359,7 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
       .epoch = trainer->epoch + 1, .epochs = trainer->options.epochs, .steps = trainer->epoch_steps};
   if (trainer->epoch >= trainer->options.epochs)
     return qe_fail(QE_USAGE, "all %d epochs are done; ask for more epochs", trainer->options.epochs);
-  qe_shuffle(trainer->options.seed, (uint64_t)trainer->epoch, trainer->order, trainer->kept_count);
+  qe_shuffle(trainer->options.seed, epoch_number(trainer), trainer->order, trainer->kept_count);
   for (int32_t i = 0; i < trainer->kept_count; i++) trainer->order[i] = trainer->kept[trainer->order[i]];
   int64_t batch = trainer->options.batch;
   QE_TRY(qe_session_expect(&trainer->train, trainer->order + trainer->step * batch,

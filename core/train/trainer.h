@@ -21,6 +21,7 @@ typedef enum qe_optimizer { QE_OPTIMIZER_SGD, QE_OPTIMIZER_ADAM } qe_optimizer;
 typedef struct qe_train_options {
   uint64_t seed;
   int32_t epochs, batch, eval_batch; /* images a step; images an evaluation step (0: chosen) */
+  int32_t epochs_before;             /* of the phases before: order and augmentation go on behind them */
   int32_t accumulate;                /* batches a parameter update */
   qe_optimizer optimizer;
   qe_schedule schedule;
@@ -95,6 +96,10 @@ QE_CHECKED qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tens
 /* The steps of quantisers that have none yet, from weights and from the activations of the float network on one batch
  * of training images. Changes the model's values; call before training. */
 QE_CHECKED qe_status qe_fit_steps(qe_device *device, qe_model *model, const qe_dataset *data, uint64_t seed);
+/* The same from the activations of `from`, the network at other bits as it was trained with its quantisers, before they
+ * are rounded. */
+QE_CHECKED qe_status qe_refit_steps(qe_device *device, const qe_model *from, qe_model *model, const qe_dataset *data,
+                                    uint64_t seed);
 
 /* Evaluate a model on the test images without a trainer. `explain`: the program's plan is written there; may be NULL.
  */

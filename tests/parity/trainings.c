@@ -101,7 +101,7 @@ static void draw_augmentation(draws *from, qe_train_options *options) {
   if (draw_range(from, 0, 1)) options->mixup = 0.5 * draw_range(from, 1, 4);
 }
 
-/* The first of each four is a float network. */
+/* The first of each four is a float network, where the method takes one. */
 static void draw_spec(draws *from, plan *p) {
   static const int bits[] = {2, 3, 4, 8};
   static const char *const models[] = {"mlp", "resnet20"};
@@ -110,7 +110,7 @@ static void draw_spec(draws *from, plan *p) {
   p->spec.height = p->spec.width = SIDE;
   p->spec.classes = CLASSES;
   p->spec.shortcut = draw_range(from, 0, 1) ? 'A' : 'B';
-  p->quantised = p->seed % 4 != 1;
+  p->quantised = p->seed % 4 != 1 || p->method->run == qe_train_progressive;
   if (!p->quantised) return;
   int32_t least = model == 0 ? 0 : 2; /* twenty layers of 2 or 3 bits meet a tie on nearly every data set */
   p->spec.bits.weights = bits[draw_range(from, least, 3)];
@@ -142,6 +142,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   p->float_options.epochs = 0;
   p->options.batch = deep ? BATCH / 2 : BATCH;
   p->options.accumulate = 1;
+  if (p->method->run == qe_train_progressive) p->options.epochs = 2;
   return draw_data(&images, p->options.batch, &p->data);
 }
 
@@ -167,6 +168,7 @@ static qe_status run_in_folder(const plan *p, qe_device *device, const char *fol
                         .spec = p->spec,
                         .options = p->options,
                         .float_options = p->float_options,
+                        .progressive = {.stages = "two-stage"},
                         .run = run};
   qe_status status = p->method->run(&setting, &to->result);
   qe_run_close(run);

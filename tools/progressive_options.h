@@ -1,0 +1,11 @@
+/* Options of progressive quantisation. */
+#ifndef QE_TOOLS_PROGRESSIVE_OPTIONS_H
+#define QE_TOOLS_PROGRESSIVE_OPTIONS_H
+
+#include "core/methods/progressive.h"
+#include "tools/command.h"
+
+/* The texts are the options'. */
+qe_progressive_setting qe_read_progressive(const qe_options *options);
+
+#endif
