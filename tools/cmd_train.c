@@ -1,8 +1,8 @@
 /* qevo-gpu train: options to a setting, progress to the terminal, the result to stdout. */
 #include "core/base/alloc.h"
 #include "core/base/file.h"
-#include "core/methods/method.h"
 #include "core/report/report.h"
+#include "core/train/pipeline.h"
 #include "core/train/run_state.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
@@ -12,6 +12,8 @@
 #include "tools/search_progress.h"
 #include "tools/setup.h"
 #include "tools/train_choice.h"
+#include "tools/train_pipeline.h"
+#include "tools/training.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -173,11 +175,23 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
   setting->progressive = qe_read_progressive(options);
+  if (setting->options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
   QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
 
-/* ---- running ---- */
+qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setup *setup, qe_training *training) {
+  *training = (qe_training){.options = options, .method = method, .setup = setup};
+  QE_TRY(qe_train_find_files(options));
+  QE_TRY(qe_train_fix_paths(options));
+  if (!setup->device) QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), setup));
+  QE_TRY(qe_hold_data(options, method->searches, setup->data));
+  if (method->searches) QE_TRY(qe_search_defaults(options, setup->data));
+  training->setting = (qe_setting){.device = setup->device, .data = setup->data};
+  return read_setting(options, setup, &training->setting);
+}
+
+/* ---- results ---- */
 
 static void print_search(const qe_result *result) {
   if (result->held_out.images)
@@ -199,38 +213,46 @@ static void write_search(qe_json *json, const qe_result *result) {
   qe_json_real(json, "seconds", result->seconds);
 }
 
-static qe_status print_result(const qe_options *options, const qe_setup *setup, const qe_result *result) {
-  if (!qe_option_flag(options, "json")) {
+/* An object, not closed yet. */
+static void write_result(qe_json *json, const qe_training *t, const qe_result *result) {
+  qe_run_scores scores = {.start = result->start, .final = result->final, .integer = result->integer};
+  qe_json_open_object(json, NULL);
+  qe_run_scores_json(json, &scores);
+  if (result->searched) write_search(json, result);
+  qe_json_int(json, "seed", qe_option_int(t->options, "seed"));
+  qe_json_text(json, "backend", t->setup->device->backend->name);
+  qe_json_text(json, "data", t->setup->data->source);
+}
+
+static qe_status print_result(const qe_training *t, const qe_result *result) {
+  if (!qe_option_flag(t->options, "json")) {
     if (result->start.images)
       printf("before training: %.2f %% top-1, loss %.4f\n", result->start.top1, result->start.loss);
     if (result->searched) print_search(result);
     printf("test accuracy: %.2f %% top-1, loss %.4f, %lld images (%s, seed %lld, backend %s)\n", result->final.top1,
-           result->final.loss, (long long)result->final.images, setup->data->source,
-           (long long)qe_option_int(options, "seed"), setup->device->backend->name);
+           result->final.loss, (long long)result->final.images, t->setup->data->source,
+           (long long)qe_option_int(t->options, "seed"), t->setup->device->backend->name);
     if (result->integer.images)
       printf("as an integer network: %.2f %% top-1, loss %.4f\n", result->integer.top1, result->integer.loss);
     return QE_OK;
   }
   qe_json json = {0};
-  qe_json_open_object(&json, NULL);
-  qe_json_real(&json, "top1", result->final.top1);
-  qe_json_real(&json, "loss", result->final.loss);
-  qe_json_int(&json, "images", result->final.images);
-  if (result->integer.images) {
-    qe_json_real(&json, "integer_top1", result->integer.top1);
-    qe_json_real(&json, "integer_loss", result->integer.loss);
-  }
-  if (result->start.images) {
-    qe_json_real(&json, "start_top1", result->start.top1);
-    qe_json_real(&json, "start_loss", result->start.loss);
-  }
-  if (result->searched) write_search(&json, result);
-  qe_json_int(&json, "seed", qe_option_int(options, "seed"));
-  qe_json_text(&json, "backend", setup->device->backend->name);
-  qe_json_text(&json, "data", setup->data->source);
-  qe_json_text(&json, "out", qe_option_text(options, "out"));
+  write_result(&json, t, result);
+  qe_json_text(&json, "out", qe_option_text(t->options, "out"));
   qe_json_close(&json);
   return qe_print_json(&json);
+}
+
+/* result.json of the run's folder. */
+static qe_status keep_result(const qe_training *t, const qe_run *run, const qe_result *result) {
+  qe_json json = {0};
+  char *text;
+  write_result(&json, t, result);
+  qe_json_close(&json);
+  QE_TRY(qe_json_finish(&json, &text, NULL));
+  qe_status status = qe_run_keep_result(run, text);
+  qe_free(text);
+  return status;
 }
 
 /* report.html of the finished run. That it cannot be made is told, and is no failure of the training. */
@@ -248,7 +270,9 @@ static void write_report(const char *folder, const qe_setup *setup, const qe_tra
   qe_free(path);
 }
 
-static qe_run_options read_run(const qe_options *options, const char *config) {
+/* ---- running ---- */
+
+qe_run_options qe_training_place(const qe_options *options, const char *config) {
   return (qe_run_options){.folder = qe_option_text(options, "out"),
                           .config = config,
                           .resume = qe_option_flag(options, "resume"),
@@ -269,53 +293,59 @@ static qe_status keep_net(const qe_options *options, const qe_setup *setup, cons
   return status;
 }
 
-static qe_status train(const qe_options *options, const qe_method *method, qe_setup *setup, const char *config) {
-  qe_setting setting = {.device = setup->device, .data = setup->data};
-  QE_TRY(read_setting(options, setup, &setting));
-  if (setting.options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
-  qe_run_options run = read_run(options, config);
-  if (qe_option_flag(options, "dry-run")) {
-    QE_TRY(qe_run_check(&run));
-    return qe_dry_run(options, method, &setting, setup, config);
-  }
-  watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(options, "hash")};
+qe_status qe_training_run(const qe_training *t, const qe_run_options *place, qe_result *result) {
+  qe_setting setting = t->setting;
+  watch w = {.progress = {.file = stderr}, .batch = setting.options.batch, .hash = qe_option_flag(t->options, "hash")};
   qe_run_events events = {.context = &w,
                           .progress = on_progress,
                           .epoch = on_epoch,
                           .generation = on_generation,
                           .note = on_note,
-                          .explain = qe_option_flag(options, "explain") ? stderr : NULL};
-  if (qe_option_flag(options, "find-rate")) {
-    catch_signals();
-    qe_status found = qe_train_find_rate(options, method, &setting, on_sweep, &w);
-    qe_progress_clear(&w.progress);
-    return found;
-  }
-  QE_TRY(qe_run_open(&run, &events, &setting.run));
+                          .explain = qe_option_flag(t->options, "explain") ? stderr : NULL};
+  memset(result, 0, sizeof *result);
+  QE_TRY(qe_run_open(place, &events, &setting.run));
   catch_signals();
-  qe_result result = {0};
   qe_status status = qe_run_begin(setting.run);
-  if (status == QE_OK) status = keep_net(options, setup, run.folder);
-  if (status == QE_OK) status = method->run(&setting, &result);
+  if (status == QE_OK) status = keep_net(t->options, t->setup, place->folder);
+  if (status == QE_OK) status = t->method->run(&setting, result);
+  if (status == QE_OK) status = keep_result(t, setting.run, result);
   qe_progress_clear(&w.progress);
   status = qe_run_end(setting.run, qe_run_explain(setting.run, status));
   qe_run_close(setting.run);
-  if (status == QE_OK) write_report(run.folder, setup, &setting.options);
-  return status == QE_OK ? print_result(options, setup, &result) : status;
+  if (status == QE_OK) write_report(place->folder, t->setup, &setting.options);
+  return status;
+}
+
+static qe_status find_rate(const qe_training *t) {
+  watch w = {.progress = {.file = stderr}, .batch = t->setting.options.batch};
+  catch_signals();
+  qe_status found = qe_train_find_rate(t->options, t->method, &t->setting, on_sweep, &w);
+  qe_progress_clear(&w.progress);
+  return found;
+}
+
+static qe_status train(const qe_training *t, const char *config) {
+  qe_result result;
+  qe_run_options place = qe_training_place(t->options, config);
+  if (qe_option_flag(t->options, "dry-run")) {
+    QE_TRY(qe_run_check(&place));
+    return qe_dry_run(t, config);
+  }
+  if (qe_option_flag(t->options, "find-rate")) return find_rate(t);
+  QE_TRY(qe_training_run(t, &place, &result));
+  return print_result(t, &result);
 }
 
 qe_status qe_cmd_train(qe_options *options) {
   const qe_method *method;
-  qe_setup setup;
+  qe_setup setup = {0};
+  qe_training training;
   if (qe_option_flag(options, "list")) return qe_recipes_print(options);
   QE_TRY(qe_train_choose(options, &method));
-  QE_TRY(qe_train_find_files(options));
-  QE_TRY(qe_train_fix_paths(options));
-  QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
-  qe_status status = qe_hold_data(options, method->searches, setup.data);
-  if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);
+  if (!method) return qe_train_pipeline(options);
+  qe_status status = qe_training_open(options, method, &setup, &training);
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;
-  if (status == QE_OK) status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
+  if (status == QE_OK) status = config ? train(&training, config) : QE_NO_MEMORY;
   qe_free(config);
   qe_setup_close(&setup);
   return status;

@@ -1,14 +1,14 @@
 /* train --dry-run: the plan of a run, as comments below its config or as JSON. */
 #include "tools/dry_run.h"
 
+#include <math.h>
 #include <string.h>
 
 static double mib(size_t bytes) {
   return (double)bytes / (1 << 20);
 }
 
-/* "41 s", "12.3 min", "5.2 h" */
-static const char *time_text(double seconds, char text[32]) {
+const char *qe_dry_run_time(double seconds, char text[32]) {
   if (seconds < 100)
     snprintf(text, 32, "%.2g s", seconds);
   else if (seconds < 100.0 * 60)
@@ -59,10 +59,10 @@ static void print_time(const qe_plan_phase *phase) {
            phase->name);
     return;
   }
-  time_text(phase->seconds, all);
+  qe_dry_run_time(phase->seconds, all);
   if (phase->epochs)
     printf("# time of %s: about %s an epoch, %s for %lld: an estimate from %lld steps, %.0f images/s\n", phase->name,
-           time_text(phase->epoch_seconds, epoch), all, (long long)phase->epochs, (long long)phase->timed,
+           qe_dry_run_time(phase->epoch_seconds, epoch), all, (long long)phase->epochs, (long long)phase->timed,
            phase->images_per_second);
   else
     printf("# time of %s: about %.3g candidate-images/s for stages that try candidates, an estimate from %lld of them; "
@@ -72,11 +72,11 @@ static void print_time(const qe_plan_phase *phase) {
            phase->budget ? all : "");
 }
 
-static void print_text(const qe_method *method, const qe_setting *setting, const qe_setup *setup, const qe_cost *cost,
-                       const qe_plan *plan) {
-  const qe_bits *bits = &setting->spec.bits;
-  printf("#\n# plan: %s of %s at %d-bit weights and %d-bit activations, on %s (%s)\n", method->name, setting->spec.name,
-         bits->weights, bits->activations, setup->device->backend->name, setup->device->name);
+static void print_text(const qe_training *t, const qe_cost *cost, const qe_plan *plan) {
+  const qe_bits *bits = &t->setting.spec.bits;
+  const qe_setup *setup = t->setup;
+  printf("# plan: %s of %s at %d-bit weights and %d-bit activations, on %s (%s)\n", t->method->name,
+         t->setting.spec.name, bits->weights, bits->activations, setup->device->backend->name, setup->device->name);
   printf("# data: %s, %d training and %d test images\n", setup->data->source, setup->data->train_images,
          setup->data->test_images);
   printf("# network: %lld parameters, %lld multiply-adds an image, %lld bytes at its bits\n", (long long)cost->params,
@@ -84,7 +84,6 @@ static void print_text(const qe_method *method, const qe_setting *setting, const
   for (int i = 0; i < plan->phases; i++) print_memory(plan, &plan->phase[i]);
   printf("# host memory at most, with what comes before: %.0f MiB\n", mib(host_most(plan)));
   for (int i = 0; i < plan->phases; i++) print_time(&plan->phase[i]);
-  puts("# nothing was trained (--dry-run)");
 }
 
 /* ---- JSON ---- */
@@ -113,43 +112,67 @@ static void json_phase(qe_json *json, const qe_plan *plan, const qe_plan_phase *
   qe_json_close(json);
 }
 
-static qe_status print_json(const qe_method *method, const qe_setting *setting, const qe_setup *setup,
-                            const qe_cost *cost, const qe_plan *plan, const char *config) {
+/* Members of an object. */
+static void json_plan(qe_json *json, const qe_training *t, const qe_cost *cost, const qe_plan *plan) {
+  const qe_bits *bits = &t->setting.spec.bits;
+  qe_json_text(json, "method", t->method->name);
+  qe_json_text(json, "model", t->setting.spec.name);
+  qe_json_int(json, "weight_bits", bits->weights);
+  qe_json_int(json, "act_bits", bits->activations);
+  qe_json_text(json, "backend", t->setup->device->backend->name);
+  qe_json_text(json, "device", t->setup->device->name);
+  qe_json_text(json, "data", t->setup->data->source);
+  qe_json_int(json, "params", cost->params);
+  qe_json_int(json, "macs", cost->macs);
+  qe_json_int(json, "bytes", (cost->bits + 7) / 8);
+  qe_json_bool(json, "device_memory_is_hosts", plan->host_memory);
+  qe_json_int(json, "other_bytes", (int64_t)plan->other);
+  qe_json_int(json, "host_bytes", (int64_t)host_most(plan));
+  qe_json_open_array(json, "phases");
+  for (int i = 0; i < plan->phases; i++) json_phase(json, plan, &plan->phase[i]);
+  qe_json_close(json);
+}
+
+static qe_status make_plan(const qe_training *t, qe_cost *cost, qe_plan *plan) {
+  qe_graph *graph;
+  QE_TRY(qe_model_build(&t->setting.spec, &graph));
+  *cost = qe_graph_cost(graph, -1);
+  qe_status status = qe_dump_graph(t->options, graph);
+  qe_graph_free(graph);
+  return status == QE_OK ? t->method->plan(&t->setting, plan) : status;
+}
+
+qe_status qe_dry_run(const qe_training *t, const char *config) {
+  qe_cost cost;
+  qe_plan plan;
+  QE_TRY(make_plan(t, &cost, &plan));
+  if (!qe_option_flag(t->options, "json")) {
+    printf("%s#\n", config);
+    print_text(t, &cost, &plan);
+    puts(QE_NOTHING_TRAINED);
+    return QE_OK;
+  }
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
-  qe_json_text(&json, "method", method->name);
-  qe_json_text(&json, "model", setting->spec.name);
-  qe_json_int(&json, "weight_bits", setting->spec.bits.weights);
-  qe_json_int(&json, "act_bits", setting->spec.bits.activations);
-  qe_json_text(&json, "backend", setup->device->backend->name);
-  qe_json_text(&json, "device", setup->device->name);
-  qe_json_text(&json, "data", setup->data->source);
-  qe_json_int(&json, "params", cost->params);
-  qe_json_int(&json, "macs", cost->macs);
-  qe_json_int(&json, "bytes", (cost->bits + 7) / 8);
-  qe_json_bool(&json, "device_memory_is_hosts", plan->host_memory);
-  qe_json_int(&json, "other_bytes", (int64_t)plan->other);
-  qe_json_int(&json, "host_bytes", (int64_t)host_most(plan));
-  qe_json_open_array(&json, "phases");
-  for (int i = 0; i < plan->phases; i++) json_phase(&json, plan, &plan->phase[i]);
-  qe_json_close(&json);
+  json_plan(&json, t, &cost, &plan);
   qe_json_text(&json, "config", config);
   qe_json_close(&json);
   return qe_print_json(&json);
 }
 
-qe_status qe_dry_run(const qe_options *options, const qe_method *method, const qe_setting *setting,
-                     const qe_setup *setup, const char *config) {
-  qe_graph *graph;
+qe_status qe_dry_run_step(const qe_training *t, const char *title, qe_json *json, double *seconds) {
+  qe_cost cost;
   qe_plan plan;
-  QE_TRY(qe_model_build(&setting->spec, &graph));
-  qe_cost cost = qe_graph_cost(graph, -1);
-  qe_status status = qe_dump_graph(options, graph);
-  qe_graph_free(graph);
-  if (status == QE_OK) status = method->plan(setting, &plan);
-  QE_TRY(status);
-  if (qe_option_flag(options, "json")) return print_json(method, setting, setup, &cost, &plan, config);
-  fputs(config, stdout);
-  print_text(method, setting, setup, &cost, &plan);
+  QE_TRY(make_plan(t, &cost, &plan));
+  for (int i = 0; i < plan.phases; i++) *seconds += plan.phase[i].seconds > 0 ? plan.phase[i].seconds : (double)NAN;
+  if (!json) {
+    printf("#\n# %s\n", title);
+    print_text(t, &cost, &plan);
+    return QE_OK;
+  }
+  qe_json_open_object(json, NULL);
+  qe_json_text(json, "step", title);
+  json_plan(json, t, &cost, &plan);
+  qe_json_close(json);
   return QE_OK;
 }

@@ -23,7 +23,7 @@ const qe_option qe_option_table[] = {
     {.name = "config", .letter = 'c', .type = QE_OPTION_PATH, .metavar = "FILE", .group = GENERAL, .transient = true,
      .help = "options from a YAML file; the command line wins over it"},
     {.name = "set", .letter = 's', .type = QE_OPTION_TEXT, .metavar = "NAME=VALUE", .group = GENERAL, .transient = true,
-     .help = "set an option by name, as in a config file; may be given often"},
+     .help = "set an option by name, as in a config file; may be given often; of a pipeline also STEP.NAME=VALUE, by the step's name or number"},
     {.name = "json", .type = QE_OPTION_FLAG, .group = GENERAL, .transient = true,
      .help = "print the result as JSON on stdout, and nothing else"},
 
@@ -198,9 +198,11 @@ const qe_option qe_option_table[] = {
 
     {.name = "method", .type = QE_OPTION_TEXT, .metavar = "METHOD", .group = RUN, .commands = "train",
      .help = "how to train, in recipes and config files; the argument METHOD wins over it"},
+    {.name = "pipeline", .type = QE_OPTION_STEPS, .group = RUN, .commands = "train",
+     .help = "in recipes and config files: methods one after the other, each with options of its own and from the model of the one before; --set STEP.NAME=VALUE reaches a step"},
     {.name = "list", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "list methods and recipes, train nothing"},
-    {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train",
+    {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train", .chained = true,
      .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
     {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export report", .transient = true,
      .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file; report: the page, report.html in the folder of a single run unless given"},

@@ -67,6 +67,8 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
              {"first-last-bits", QE_TEXT_FIRST_LAST},
              {"residual-bits", QE_TEXT_RESIDUAL}};
   unsigned open_bits;
+  qe_free(setup->net);
+  setup->net = NULL;
   if (!qe_model_is_file(spec->name)) return QE_OK;
   QE_TRY(qe_model_read_net(spec->name, spec, &open_bits, &setup->net));
   for (size_t i = 0; i < sizeof row / sizeof *row; i++)

@@ -15,7 +15,7 @@
 
 /* ---- method and recipe ---- */
 
-static qe_status say_unknown(const char *name) {
+qe_status qe_train_say_unknown(const char *name) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   qe_recipe recipe;
@@ -59,7 +59,7 @@ static qe_status take_argument(qe_options *options) {
   if (!name) return QE_OK;
   if (qe_method_find(name)) return take_method(options, name);
   if (qe_recipe_find(name, &recipe)) return qe_recipe_load(&recipe, options);
-  return is_yaml(name) ? load_file(options, name) : say_unknown(name);
+  return is_yaml(name) ? load_file(options, name) : qe_train_say_unknown(name);
 }
 
 /* A resumed run has the options it was started with, but for those given now. */
@@ -73,15 +73,28 @@ static qe_status load_run_config(qe_options *options) {
   return status;
 }
 
+/* A pipeline's steps have their methods themselves. */
+static qe_status check_pipeline(const qe_options *options) {
+  const char *argument = qe_options_positional(options, 0);
+  if (argument && qe_method_find(argument))
+    return qe_fail(QE_USAGE,
+                   "METHOD %s: there is a pipeline in the config, whose steps name their methods: leave it out",
+                   argument);
+  return qe_options_check_steps(options);
+}
+
 qe_status qe_train_choose(qe_options *options, const qe_method **method) {
+  *method = NULL;
   QE_TRY(take_argument(options));
   QE_TRY(load_run_config(options));
+  if (qe_options_steps(options) > 0) return check_pipeline(options);
+  QE_TRY(qe_options_check_steps(options));
   const char *name = qe_option_text(options, "method");
   if (!name || !*name)
     return qe_fail(QE_USAGE, "needs METHOD or RECIPE, as in 'qevo-gpu train qat'; 'qevo-gpu train --list' lists them");
   *method = qe_method_find(name);
   if (*method) return QE_OK;
-  qe_status status = say_unknown(name);
+  qe_status status = qe_train_say_unknown(name);
   return qe_fail_within(status, "%s", qe_option_origin(options, "method"));
 }
 
@@ -161,6 +174,7 @@ static const char *missing_path(const qe_options *options, const qe_option *row)
   if (is_model && !qe_model_is_file(path)) return NULL;
   qe_source source = qe_option_source(options, row->name);
   bool named = source == QE_FROM_RECIPE || source == QE_FROM_CONFIG;
+  if (path && strncmp(path, QE_STEP_PREFIX, strlen(QE_STEP_PREFIX)) == 0) return NULL;
   return path && *path && named && *path != '/' && !qe_file_exists(path) ? path : NULL;
 }
 

@@ -85,6 +85,7 @@ const char *qe_option_allowed(const qe_option *row, char text[QE_ALLOWED_TEXT]) 
   if (row->type == QE_OPTION_INT || row->type == QE_OPTION_REAL || row->type == QE_OPTION_INTS)
     range_text(row, text, QE_ALLOWED_TEXT);
   if (row->type == QE_OPTION_FLAG) snprintf(text, QE_ALLOWED_TEXT, "true or false");
+  if (row->type == QE_OPTION_STEPS) snprintf(text, QE_ALLOWED_TEXT, "a list of steps, in a recipe or config file");
   used = strlen(text);
   while ((word = qe_option_next_word(&at, &length)) && used + length + 8 < QE_ALLOWED_TEXT) {
     const char *between = used == 0 ? "" : at ? ", " : " or ";
@@ -159,10 +160,15 @@ static bool read_ints(const qe_option *row, const char *text, qe_option_value *v
   return true;
 }
 
+static bool read_steps(const qe_option *row, const char *text, qe_option_value *value) {
+  (void)row, (void)text, (void)value;
+  return false;
+}
+
 static bool (*const readers[QE_OPTION_TYPES])(const qe_option *, const char *, qe_option_value *) = {
-    [QE_OPTION_FLAG] = read_flag, [QE_OPTION_INT] = read_int,   [QE_OPTION_REAL] = read_real,
-    [QE_OPTION_TEXT] = read_text, [QE_OPTION_PATH] = read_text, [QE_OPTION_CHOICE] = read_choice,
-    [QE_OPTION_INTS] = read_ints,
+    [QE_OPTION_FLAG] = read_flag, [QE_OPTION_INT] = read_int,     [QE_OPTION_REAL] = read_real,
+    [QE_OPTION_TEXT] = read_text, [QE_OPTION_PATH] = read_text,   [QE_OPTION_CHOICE] = read_choice,
+    [QE_OPTION_INTS] = read_ints, [QE_OPTION_STEPS] = read_steps,
 };
 
 static bool is_utf8(const char *text) {
@@ -213,6 +219,13 @@ static qe_status value_make(const qe_option *row, const char *text, const char *
   value->text = qe_strdup(row->type != QE_OPTION_FLAG ? text : value->integer ? "true" : "false");
   value->origin = origin ? qe_strdup(origin) : NULL;
   return value->text && (value->origin || !origin) ? QE_OK : QE_NO_MEMORY;
+}
+
+qe_status qe_option_check(const qe_option *row, const char *text, const char *label) {
+  qe_option_value made = {0};
+  qe_status status = value_make(row, text, label, NULL, &made);
+  value_free(&made);
+  return status;
 }
 
 qe_status qe_option_set(qe_options *options, const char *name, const char *value, qe_source source, const char *label,
@@ -269,6 +282,7 @@ done:
 void qe_options_free(qe_options *options) {
   if (!options) return;
   for (size_t i = 0; i < options->count; i++) value_free(&options->values[i]);
+  qe_option_steps_free(&options->steps);
   qe_free(options->values);
   qe_free(options->positionals);
   qe_free(options);

@@ -20,7 +20,8 @@ typedef enum qe_option_type {
   QE_OPTION_TEXT,
   QE_OPTION_CHOICE,
   QE_OPTION_PATH,
-  QE_OPTION_INTS, /* comma-separated whole numbers, each within the range; may be empty */
+  QE_OPTION_INTS,  /* comma-separated whole numbers, each within the range; may be empty */
+  QE_OPTION_STEPS, /* in config files alone: a list of mappings, each the options of a step */
   QE_OPTION_TYPES
 } qe_option_type;
 
@@ -41,6 +42,7 @@ typedef struct qe_option {
   const char *group;    /* heading in --help */
   const char *commands; /* the subcommands it belongs to, as in "train eval"; NULL: all */
   bool transient;       /* says nothing about what a run computes: not dumped */
+  bool chained;         /* of steps only the first has the value that stands outside of them */
   const char *help;
 } qe_option;
 
@@ -75,7 +77,8 @@ void qe_options_free(qe_options *options); /* NULL is fine */
 
 /* The command line without the names of program and subcommand; `argv` must outlive the options.
  *   --name VALUE   --name=VALUE   -x VALUE   -xVALUE   --flag   --no-flag   --flag=true|false   -x (a flag)
- *   --set NAME=VALUE (as --NAME=VALUE)   --config FILE (as qe_options_load)   --help, -h   -- (the rest is positional)
+ *   --set NAME=VALUE (as --NAME=VALUE)   --set STEP.NAME=VALUE (of one step, by name or number)
+ *   --config FILE (as qe_options_load)   --help, -h   -- (the rest is positional)
  * QE_USAGE with the option, what was given, what is allowed. --help anywhere: nothing else is looked at. */
 QE_CHECKED qe_status qe_options_parse(qe_options *options, int argc, char *const *argv);
 bool qe_options_help_wanted(const qe_options *options);
@@ -112,6 +115,27 @@ void qe_options_help(const qe_options *options, FILE *file, int width);
 /* New YAML text (qe_free) of all values of this subcommand that are set and not transient, each with its origin as a
  * comment; loading it gives the same values. NULL with a message when there is no memory. */
 char *qe_options_dump(const qe_options *options);
+
+/* ---- steps ----
+ * A table may have a row of type QE_OPTION_STEPS. In a config file it is a list of mappings, each with options of one
+ * step and, if it likes, its `name`; else a step is called as its value of the row "method". A list of a later source,
+ * or of the same source but loaded later, takes the place of one before it. */
+
+/* How many there are; 0: there is no list. */
+int qe_options_steps(const qe_options *options);
+/* Lives as long as the options, as long as no other list is loaded. `step` from 0. */
+const char *qe_options_step_name(const qe_options *options, int step);
+/* The step of that name or number (from 1). QE_USAGE, beginning with the label, when there is none, or several. */
+QE_CHECKED qe_status qe_options_find_step(const qe_options *options, const char *label, const char *name, int *step);
+/* Whether every --set STEP.NAME=VALUE finds its step. */
+QE_CHECKED qe_status qe_options_check_steps(const qe_options *options);
+/* Whether the step has a value of its own. */
+bool qe_options_step_says(const qe_options *options, int step, const char *name);
+/* New options (qe_options_free): the values outside the list and on top of them the step's own. A later source wins; of
+ * the same source the step's own. */
+QE_CHECKED qe_status qe_options_step(const qe_options *options, int step, qe_options **out);
+/* As qe_options_dump, of all steps together: what they have in common first. */
+char *qe_options_dump_steps(qe_options *const *step, const char *const *name, int count);
 
 #ifdef __cplusplus
 }

@@ -21,7 +21,7 @@ static qe_status take_value(argv_reader *r, const char *label, const char *attac
   return QE_OK;
 }
 
-/* --set NAME=VALUE */
+/* --set NAME=VALUE, --set STEP.NAME=VALUE */
 static qe_status set_pair(qe_options *options, const char *pair) {
   char hint[QE_HINT_TEXT], label[LABEL_TEXT];
   const char *equals = strchr(pair, '=');
@@ -31,7 +31,9 @@ static qe_status set_pair(qe_options *options, const char *pair) {
   qe_status status;
   const qe_option *row = qe_options_row(options, name);
   snprintf(label, sizeof label, "--set %.60s", name);
-  if (row && qe_options_belongs(options, row))
+  if (!row && strchr(name, '.'))
+    status = qe_option_steps_set(options, name, equals + 1);
+  else if (row && qe_options_belongs(options, row))
     status = qe_option_set(options, name, equals + 1, QE_FROM_COMMAND, label, "command line");
   else
     status = qe_fail(QE_USAGE, "%s: no such option%s", label, qe_options_hint(options, name, "", hint));

@@ -16,11 +16,29 @@ typedef struct qe_option_value {
   size_t list_count;
 } qe_option_value;
 
+/* A value of one step: of the list, or (`selector`) of --set. */
+typedef struct qe_step_value {
+  int step;       /* of the list */
+  char *selector; /* name or number of the step; NULL: it is of the list */
+  const qe_option *row;
+  char *text, *label, *origin;
+  qe_source source;
+} qe_step_value;
+
+typedef struct qe_option_steps {
+  int count;
+  char **name; /* NULL: as its method */
+  qe_source source;
+  qe_step_value *value;
+  size_t values, value_capacity, name_capacity;
+} qe_option_steps;
+
 struct qe_options {
   const qe_option *table;
   size_t count;
   const char *command;
   qe_option_value *values; /* one a row */
+  qe_option_steps steps;
   const char **positionals;
   int positional_count;
   bool help_wanted;
@@ -34,5 +52,24 @@ const qe_option *qe_options_row_of_letter(const qe_options *options, char letter
 bool qe_options_belongs(const qe_options *options, const qe_option *row);
 /* "; did you mean --weight-bits?" (`dashes` before the name) or "", into text. */
 const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]);
+/* QE_USAGE unless the row may have the value. */
+QE_CHECKED qe_status qe_option_check(const qe_option *row, const char *text, const char *label);
+/* A line of a dump, if there is anything to say. */
+void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const char *indent);
+
+/* ---- options_steps.c ---- */
+
+void qe_option_steps_free(qe_option_steps *steps);
+/* A list begins; false: that of a later source stays. Then step by step: qe_option_steps_next, names and values. */
+bool qe_option_steps_begin(qe_options *options, qe_source source);
+QE_CHECKED qe_status qe_option_steps_next(qe_options *options, const char *label);
+QE_CHECKED qe_status qe_option_steps_set_name(qe_options *options, const char *name);
+QE_CHECKED qe_status qe_option_steps_add(qe_options *options, const qe_option *row, const char *text, const char *label,
+                                         const char *origin);
+/* QE_USAGE unless a step may be called so, or have the value. */
+QE_CHECKED qe_status qe_option_steps_check_name(const char *name, const char *label);
+QE_CHECKED qe_status qe_option_steps_check_value(const qe_option *row, const char *text, const char *label);
+/* --set STEP.NAME=VALUE: `pair` is STEP.NAME. Whether there is such a step is not known yet. */
+QE_CHECKED qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value);
 
 #endif

@@ -17,7 +17,8 @@ typedef struct yaml_reader {
   const char *name; /* of the file */
   qe_source source;
   yaml_parser_t parser;
-  size_t *lines; /* line + 1 on which each row was set; 0: not yet */
+  size_t *lines;      /* line + 1 on which each row was set; 0: not yet */
+  bool in_step, kept; /* in a step of a list; whether the list counts */
 } yaml_reader;
 
 static size_t line_of(const yaml_event_t *event) {
@@ -68,9 +69,24 @@ static qe_status list_text(yaml_reader *r, const char *key, char **text) {
   return status;
 }
 
+static qe_status set_step_name(yaml_reader *r, size_t line, const char *name) {
+  char label[LABEL_TEXT];
+  snprintf(label, sizeof label, "%.300s:%zu: name", r->name, line);
+  QE_TRY(qe_option_steps_check_name(name, label));
+  return r->kept ? qe_option_steps_set_name(r->options, name) : QE_OK;
+}
+
+/* Into the step at hand. */
+static qe_status set_of_step(yaml_reader *r, const qe_option *row, const char *value, const char *label,
+                             const char *origin) {
+  QE_TRY(qe_option_steps_check_value(row, value, label));
+  return r->kept ? qe_option_steps_add(r->options, row, value, label, origin) : QE_OK;
+}
+
 static qe_status set_key(yaml_reader *r, const char *key, size_t line, const char *value) {
   char label[LABEL_TEXT], origin[LABEL_TEXT], hint[QE_HINT_TEXT];
   const qe_option *row = qe_options_row(r->options, key);
+  if (r->in_step && strcmp(key, "name") == 0) return set_step_name(r, line, value);
   if (!row || strcmp(key, "config") == 0 || strcmp(key, "set") == 0)
     return qe_fail(QE_USAGE, "%s:%zu: %.60s: no such key%s", r->name, line, key,
                    row ? " in a config file" : qe_options_hint(r->options, key, "", hint));
@@ -79,18 +95,65 @@ static qe_status set_key(yaml_reader *r, const char *key, size_t line, const cha
   *first = line;
   snprintf(label, sizeof label, "%.300s:%zu: %s", r->name, line, key);
   snprintf(origin, sizeof origin, "%.300s:%zu", r->name, line);
+  if (r->in_step) return set_of_step(r, row, value, label, origin);
   return qe_option_set(r->options, key, value, r->source, label, origin);
 }
 
 static qe_status read_mapping(yaml_reader *r, const char *prefix, int depth);
 
+/* One step of a list, whose start was read: its own keys may be those of other steps, but not come twice. */
+static qe_status read_step(yaml_reader *r, const char *key, const yaml_event_t *event) {
+  char label[LABEL_TEXT];
+  snprintf(label, sizeof label, "%.300s:%zu: %.60s", r->name, line_of(event), key);
+  if (event->type != YAML_MAPPING_START_EVENT)
+    return qe_fail(QE_USAGE, "%s: a step must be a mapping, as in \"- method: qat\" with its options below it", label);
+  if (r->kept) QE_TRY(qe_option_steps_next(r->options, label));
+  size_t *outside = r->lines;
+  r->lines = QE_NEW_ARRAY(size_t, r->options->count);
+  r->in_step = true;
+  qe_status status = r->lines ? read_mapping(r, "", 1) : QE_NO_MEMORY;
+  r->in_step = false;
+  qe_free(r->lines);
+  r->lines = outside;
+  return status;
+}
+
+/* The steps of a list whose start was read. */
+static qe_status read_steps(yaml_reader *r, const qe_option *row, size_t line) {
+  size_t *first = &r->lines[row - r->options->table];
+  qe_status status = QE_OK;
+  int count = 0;
+  if (*first) return qe_fail(QE_USAGE, "%s:%zu: %s: already set on line %zu", r->name, line, row->name, *first);
+  *first = line;
+  r->kept = qe_option_steps_begin(r->options, r->source);
+  for (bool more = true; more && status == QE_OK;) {
+    yaml_event_t event;
+    status = next_event(r, &event);
+    more = event.type != YAML_SEQUENCE_END_EVENT;
+    if (status == QE_OK && more) status = read_step(r, row->name, &event);
+    count += more;
+    yaml_event_delete(&event);
+  }
+  if (status != QE_OK || count > 0) return status;
+  return qe_fail(QE_USAGE, "%s:%zu: %s: a list without steps", r->name, line, row->name);
+}
+
+/* The row of a list of steps; NULL: the key is none, or stands in a step itself. */
+static const qe_option *row_of_steps(const yaml_reader *r, const char *key) {
+  const qe_option *row = r->in_step ? NULL : qe_options_row(r->options, key);
+  return row && row->type == QE_OPTION_STEPS ? row : NULL;
+}
+
 /* What follows a key. */
 static qe_status read_value(yaml_reader *r, const char *key, size_t line, int depth) {
   yaml_event_t event;
   char *value = NULL;
+  const qe_option *steps = row_of_steps(r, key);
   qe_status status = next_event(r, &event);
   if (status != QE_OK) return status;
-  if (event.type == YAML_MAPPING_START_EVENT)
+  if (steps && event.type == YAML_SEQUENCE_START_EVENT)
+    status = read_steps(r, steps, line);
+  else if (event.type == YAML_MAPPING_START_EVENT)
     status = read_mapping(r, key, depth + 1);
   else if (event.type == YAML_SEQUENCE_START_EVENT)
     status = list_text(r, key, &value);
@@ -220,6 +283,19 @@ static bool is_number(const qe_option *row, const qe_option_value *value) {
   return (row->type == QE_OPTION_INT || row->type == QE_OPTION_REAL) && !value->is_word;
 }
 
+void qe_option_dump_row(FILE *file, const qe_options *options, size_t at, const char *indent) {
+  const qe_option *row = &options->table[at];
+  const qe_option_value *value = &options->values[at];
+  if (row->transient || !value->text || !qe_options_belongs(options, row)) return;
+  if (strcmp(row->name, "config") == 0 || strcmp(row->name, "set") == 0) return;
+  fprintf(file, "%s%s: ", indent, row->name);
+  if (is_number(row, value) || is_plain(value->text))
+    fputs(value->text, file);
+  else
+    print_quoted(file, value->text);
+  print_origin(file, value->origin ? value->origin : "default");
+}
+
 char *qe_options_dump(const qe_options *options) {
   char *raw = NULL, *copy = NULL;
   size_t bytes = 0;
@@ -228,18 +304,7 @@ char *qe_options_dump(const qe_options *options) {
     (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
     return NULL;
   }
-  for (size_t i = 0; i < options->count; i++) {
-    const qe_option *row = &options->table[i];
-    const qe_option_value *value = &options->values[i];
-    if (row->transient || !value->text || !qe_options_belongs(options, row)) continue;
-    if (strcmp(row->name, "config") == 0 || strcmp(row->name, "set") == 0) continue;
-    fprintf(file, "%s: ", row->name);
-    if (is_number(row, value) || is_plain(value->text))
-      fputs(value->text, file);
-    else
-      print_quoted(file, value->text);
-    print_origin(file, value->origin ? value->origin : "default");
-  }
+  for (size_t i = 0; i < options->count; i++) qe_option_dump_row(file, options, i, "");
   bool written = !ferror(file);
   if (fclose(file) == 0 && written)
     copy = qe_strdup(raw);

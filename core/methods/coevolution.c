@@ -112,12 +112,9 @@ static qe_status run_stages(qe_coevolution *s, const qe_search_stage *const *sta
   s->timed_spent = qe_evolution_spent(s->evolution);
   qe_status status = qe_evolution_run(s->evolution, stage, &s->setting->search.options, qe_coevolution_between);
   if (status != QE_INTERRUPTED) return status;
-  char *folder;
-  QE_TRY(qe_run_path(s->setting->run, "", &folder));
-  status = qe_fail(QE_INTERRUPTED, "stopped in stage %s%s%s", s->evolution->stage,
-                   folder ? "; go on with --resume --out " : "", folder ? folder : "");
-  qe_free(folder);
-  return status;
+  const char *folder = qe_run_resume_folder(s->setting->run);
+  return qe_fail(QE_INTERRUPTED, "stopped in stage %s%s%s", s->evolution->stage,
+                 folder ? "; go on with --resume --out " : "", folder ? folder : "");
 }
 
 /* The test images are looked at here, once. */

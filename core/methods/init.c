@@ -1,4 +1,5 @@
 /* Parameters of a model file as the start of a method. */
+#include "core/dispatch/network_file.h"
 #include "core/graph/layers.h"
 #include "core/methods/method.h"
 
@@ -28,20 +29,30 @@ static void forget_steps(qe_model *model) {
   }
 }
 
-qe_status qe_method_take_init(const qe_setting *setting, qe_model *model) {
-  qe_tensors *tensors = NULL;
+qe_status qe_method_take_tensors(qe_model *model, const qe_tensors *tensors, const char *file) {
   qe_model_spec spec;
-  QE_TRY(qe_tensors_read(setting->init, &tensors));
-  qe_status status = qe_model_read_spec(tensors, setting->init, &spec);
+  if (qe_network_is_file(tensors))
+    return qe_fail(QE_USAGE,
+                   "%s is an integer network: it has codes, but none of the float weights that gradients change. Start "
+                   "from a model, as train writes it, or search on by the method coevolution",
+                   file);
+  qe_status status = qe_model_read_spec(tensors, file, &spec);
   bool described = spec.net || model->spec.net; /* then parameters decide, by name and shape, whether it fits */
   if (status == QE_OK && !described &&
       (strcmp(spec.name, model->spec.name) != 0 || spec.shortcut != model->spec.shortcut))
     status =
         qe_fail(QE_USAGE, "%s is a %s with shortcut %c, the run is of %s with shortcut %c: change --model or --init",
-                setting->init, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
-  if (status == QE_OK) status = qe_model_take(model, tensors, setting->init);
+                file, spec.name, spec.shortcut, model->spec.name, model->spec.shortcut);
+  if (status == QE_OK) status = qe_model_take(model, tensors, file);
   bool same = status == QE_OK && same_text(spec.net, model->spec.net);
   if (status == QE_OK && !(same && same_bits(&spec.bits, &model->spec.bits))) forget_steps(model);
+  return status;
+}
+
+qe_status qe_method_take_init(const qe_setting *setting, qe_model *model) {
+  qe_tensors *tensors = NULL;
+  QE_TRY(qe_tensors_read(setting->init, &tensors));
+  qe_status status = qe_method_take_tensors(model, tensors, setting->init);
   qe_tensors_free(tensors);
   return status;
 }

@@ -110,7 +110,7 @@ static qe_status take_checkpoint(qe_run *run) {
 
 /* The state that is on the device is good: keep it, and say how to go on. */
 static qe_status stop(qe_run *run) {
-  const char *folder = run->options.folder;
+  const char *folder = qe_run_resume_folder(run);
   QE_TRY(save_checkpoint(run, true));
   return qe_fail(QE_INTERRUPTED, "stopped in epoch %d of %s%s%s", qe_trainer_epochs_done(run->trainer) + 1, run->phase,
                  folder ? "; go on with --resume --out " : "", folder ? folder : "");

@@ -48,14 +48,16 @@ typedef struct qe_run_events {
 } qe_run_events;
 
 typedef struct qe_run_options {
-  const char *folder;  /* NULL: nothing is written */
-  const char *config;  /* text of config.yaml; NULL: none */
-  bool resume;         /* go on from the folder's checkpoint */
-  int save_every;      /* epochs between checkpoints; 0: only at the end of a phase */
-  int64_t save_steps;  /* batches between further ones within an epoch; 0: none */
-  double save_minutes; /* further ones where the last is as old as this; 0: none */
-  int keep;            /* the newest and how many before it are kept, together; below 1: 1 */
-  int log_every;       /* batches between step lines; 0: none */
+  const char *folder;   /* NULL: nothing is written */
+  const char *config;   /* text of config.yaml; NULL: none */
+  const char *pipeline; /* the folder is of a pipeline, this the text of pipeline.json; NULL: it is of one run */
+  const char *whole;    /* the pipeline's folder, of a run that is a step of it; NULL: the run stands alone */
+  bool resume;          /* go on from the folder's checkpoint */
+  int save_every;       /* epochs between checkpoints; 0: only at the end of a phase */
+  int64_t save_steps;   /* batches between further ones within an epoch; 0: none */
+  double save_minutes;  /* further ones where the last is as old as this; 0: none */
+  int keep;             /* the newest and how many before it are kept, together; below 1: 1 */
+  int log_every;        /* batches between step lines; 0: none */
 } qe_run_options;
 
 typedef struct qe_run qe_run;
@@ -73,6 +75,8 @@ void qe_run_close(qe_run *run); /* NULL is fine */
 const char *qe_run_resumed_phase(const qe_run *run);
 /* After a failure: the message with how to go on, where there is a checkpoint. Returns the status. */
 qe_status qe_run_explain(const qe_run *run, qe_status status);
+/* The folder to name where it is told how to go on; NULL: there is none. */
+const char *qe_run_resume_folder(const qe_run *run);
 /* Tell a sentence to whoever watches; run NULL: to nobody. */
 void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
 

@@ -225,7 +225,8 @@ qe_status qe_run_explain(const qe_run *run, qe_status status) {
   char why[1024];
   snprintf(why, sizeof why, "%s", qe_message());
   if (!run->checkpoint || qe_run_has_checkpoint(run, &has) != QE_OK || !has) return qe_fail(status, "%s", why);
-  return qe_fail(status, "%s. The last checkpoint is whole: go on with --resume --out %s", why, run->options.folder);
+  return qe_fail(status, "%s. The last checkpoint is whole: go on with --resume --out %s", why,
+                 qe_run_resume_folder(run));
 }
 
 bool qe_run_due(const qe_run *run) {

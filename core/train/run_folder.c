@@ -36,19 +36,22 @@ static qe_status remove_parts(const char *folder) {
 
 /* ---- the configuration ---- */
 
-/* Write config.yaml unless it says the same already. */
-static qe_status keep_config(const qe_run *run) {
+qe_status qe_run_keep_file(const qe_run *run, const char *file, const char *text) {
   char *path, *is = NULL;
-  if (!run->options.config) return QE_OK;
-  QE_TRY(qe_run_path(run, "config.yaml", &path));
+  if (!text) return QE_OK;
+  QE_TRY(qe_run_path(run, file, &path));
   if (!path) return QE_OK;
   qe_status status = qe_file_read(path, (size_t)1 << 24, &is, NULL);
-  if (status == QE_NO_MEMORY || (status == QE_OK && strcmp(is, run->options.config) == 0)) goto done;
-  status = qe_file_write(path, run->options.config, strlen(run->options.config));
+  if (status == QE_NO_MEMORY || (status == QE_OK && strcmp(is, text) == 0)) goto done;
+  status = qe_file_write(path, text, strlen(text));
 done:
   qe_free(is);
   qe_free(path);
   return status;
+}
+
+static qe_status keep_config(const qe_run *run) {
+  return qe_run_keep_file(run, "config.yaml", run->options.config);
 }
 
 /* ---- resuming ---- */
@@ -120,6 +123,8 @@ static qe_status open_folder(qe_run *run) {
   QE_TRY(qe_make_folders(folder));
   QE_TRY(qe_folder_lock(folder, &run->lock));
   QE_TRY(remove_parts(folder));
+  if (run->options.pipeline) return qe_run_open_pipeline(run);
+  QE_TRY(qe_run_refuse_pipeline(run));
   return run->options.resume ? resume(run) : start(run);
 }
 
@@ -134,6 +139,8 @@ static qe_status check_folder(qe_run *run) {
   }
   QE_TRY(qe_run_path(run, "metrics.jsonl", &run->metrics));
   QE_TRY(qe_run_path(run, "checkpoint.safetensors", &run->checkpoint));
+  if (run->options.pipeline) return qe_run_check_pipeline(run);
+  QE_TRY(qe_run_refuse_pipeline(run));
   if (!run->options.resume) return refuse_run(run);
   QE_TRY(qe_run_has_checkpoint(run, &has));
   return has ? QE_OK : refuse_missing(run);
@@ -189,6 +196,10 @@ const qe_tensors *qe_run_resumed(const qe_run *run) {
 
 const char *qe_run_resumed_from(const qe_run *run) {
   return run->resumed_from ? run->resumed_from : "the checkpoint";
+}
+
+const char *qe_run_resume_folder(const qe_run *run) {
+  return run->options.whole ? run->options.whole : run->options.folder;
 }
 
 const char *qe_run_resumed_phase(const qe_run *run) {

@@ -26,6 +26,8 @@ struct qe_run {
 };
 
 double qe_run_clock(void); /* seconds */
+/* Write a file of the folder unless it says the same already; `text` NULL: nothing. */
+QE_CHECKED qe_status qe_run_keep_file(const qe_run *run, const char *file, const char *text);
 
 /* ---- run_checkpoint.c ---- */
 
@@ -35,6 +37,14 @@ QE_CHECKED qe_status qe_run_find_checkpoint(qe_run *run);
 QE_CHECKED qe_status qe_run_has_checkpoint(const qe_run *run, bool *has);
 /* A number of the metadata of run->resumed, or `missing`. */
 int64_t qe_run_resumed_number(const qe_run *run, const char *key, int64_t missing);
+
+/* ---- pipeline.c ---- */
+
+/* Whether the folder may be opened with options.pipeline; opens it, once it is locked. */
+QE_CHECKED qe_status qe_run_check_pipeline(qe_run *run);
+QE_CHECKED qe_status qe_run_open_pipeline(qe_run *run);
+/* QE_USAGE when the folder of a run of one method is that of a pipeline. */
+QE_CHECKED qe_status qe_run_refuse_pipeline(const qe_run *run);
 
 /* ---- run_state.c ---- */
 
