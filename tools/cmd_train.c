@@ -10,6 +10,7 @@
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
 #include "tools/setup.h"
+#include "tools/sqwa_options.h"
 #include "tools/train_choice.h"
 
 #include <errno.h>
@@ -171,6 +172,7 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
+  setting->sqwa = qe_read_sqwa(options);
   QE_TRY(qe_read_search(options, &setting->search));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
@@ -312,6 +314,7 @@ qe_status qe_cmd_train(qe_options *options) {
   QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
   qe_status status = qe_hold_data(options, method->searches, setup.data);
   if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);
+  if (status == QE_OK && strcmp(method->name, "sqwa") == 0) status = qe_sqwa_options_default(options);
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;
   if (status == QE_OK) status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;
   qe_free(config);

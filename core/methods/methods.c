@@ -6,6 +6,8 @@
 static const qe_method methods[] = {
     {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, qe_train_qat,
      qe_plan_qat},
+    {"sqwa", "low-bit models captured in cycles of the learning rate, averaged, quantised again and fine-tuned", false,
+     qe_train_sqwa, qe_plan_sqwa},
     {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
      qe_plan_coevolution},
 };
