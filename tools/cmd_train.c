@@ -6,7 +6,7 @@
 #include "core/train/run_state.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
-#include "tools/progressive_options.h"
+#include "tools/method_options.h"
 #include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
@@ -165,7 +165,8 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
 }
 
-static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_setting *setting) {
+static qe_status read_setting(const qe_options *options, const qe_method *method, qe_setup *setup,
+                              qe_setting *setting) {
   QE_TRY(read_spec(options, setup, &setting->spec));
   const qe_bits *bits = &setting->spec.bits;
   bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
@@ -174,9 +175,8 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
-  setting->progressive = qe_read_progressive(options);
   if (setting->options.epochs < 1) return qe_fail(QE_USAGE, "--epochs 0: must be at least 1");
-  QE_TRY(qe_read_search(options, &setting->search));
+  QE_TRY(qe_method_options_read(method, options, setting));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
 
@@ -186,9 +186,9 @@ qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setu
   QE_TRY(qe_train_fix_paths(options));
   if (!setup->device) QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), setup));
   QE_TRY(qe_hold_data(options, method->searches, setup->data));
-  if (method->searches) QE_TRY(qe_search_defaults(options, setup->data));
+  QE_TRY(qe_method_options_fill(method, options, setup->data));
   training->setting = (qe_setting){.device = setup->device, .data = setup->data};
-  return read_setting(options, setup, &training->setting);
+  return read_setting(options, method, setup, &training->setting);
 }
 
 /* ---- results ---- */

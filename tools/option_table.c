@@ -10,6 +10,7 @@
 #define MODEL "model and bits"
 #define TRAINING "training"
 #define PROGRESSIVE "progressive quantisation"
+#define AVERAGING "averaging of models (sqwa)"
 #define SEARCH "search without gradients"
 #define RUN "run"
 #define MEASUREMENT "measurement"
@@ -118,7 +119,7 @@ const qe_option qe_option_table[] = {
      .help = "Nesterov's form of the momentum"},
     {.name = "weight-decay", .type = QE_OPTION_REAL, .initial = "1e-4", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
      .help = "of weights only: batch norm, biases and steps are left alone"},
-    {.name = "schedule", .type = QE_OPTION_CHOICE, .initial = "cosine", .words = "step|cosine|cyclical|onecycle|constant", .metavar = "NAME", .group = TRAINING, .commands = "train",
+    {.name = "schedule", .type = QE_OPTION_CHOICE, .initial = "cosine", .words = "step|cosine|cyclical|cosine-cycles|triangular|onecycle|constant", .metavar = "NAME", .group = TRAINING, .commands = "train",
      .help = "course of the learning rate"},
     {.name = "warmup", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train",
      .help = "epochs in which the rate rises from 0; onecycle: its rising part"},
@@ -127,9 +128,9 @@ const qe_option qe_option_table[] = {
     {.name = "gamma", .type = QE_OPTION_REAL, .initial = "0.1", .range = {0, 1}, .group = TRAINING, .commands = "train",
      .help = "step schedule: factor of the rate at each of them"},
     {.name = "cycle", .type = QE_OPTION_REAL, .initial = "10", .range = {0.001, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train",
-     .help = "cyclical schedule: epochs of a cycle"},
+     .help = "cyclical, cosine-cycles and triangular: epochs of a cycle"},
     {.name = "min-rate", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
-     .help = "cosine, cyclical and onecycle: the lowest rate"},
+     .help = "cosine, onecycle and schedules with cycles: the lowest rate"},
     {.name = "label-smoothing", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999}, .group = TRAINING, .commands = "train",
      .help = "share of the target spread over all classes"},
     {.name = "clip-norm", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
@@ -143,6 +144,19 @@ const qe_option qe_option_table[] = {
     {.name = "progressive-" text, .type = QE_OPTION_TEXT, .initial = value, .metavar = shown, .group = PROGRESSIVE, .commands = "train", .help = says},
 #include "core/methods/progressive_options.def"
 #undef QE_PROGRESSIVE_TEXT
+#define QE_SQWA_INT(field, text, value, least, most, says) \
+    {.name = "sqwa-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .help = says},
+#define QE_SQWA_REAL(field, text, value, least, most, says) \
+    {.name = "sqwa-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .help = says},
+#include "core/methods/sqwa_options.def"
+#undef QE_SQWA_INT
+#undef QE_SQWA_REAL
+    {.name = "sqwa-step", .type = QE_OPTION_CHOICE, .initial = "fit", .words = "fit|keep", .group = AVERAGING, .commands = "train",
+     .help = "weight steps at which the average is quantised: of least squared error for it, or those of the captured models"},
+    {.name = "sqwa-choose", .type = QE_OPTION_CHOICE, .initial = "all", .words = "all|best|soup", .group = AVERAGING, .commands = "train",
+     .help = "which captured models are averaged: all, the best by held-out loss, or greedily as long as that of the quantised average does not rise"},
+    {.name = "captures", .type = QE_OPTION_TEXT, .initial = "all", .metavar = "N,…", .group = AVERAGING, .commands = "train",
+     .help = "captured models to choose from, as in 1,3,5-7"},
 
     {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 
-static qe_status set_default(qe_options *options, const char *name, const char *value) {
+qe_status qe_set_method_default(qe_options *options, const char *name, const char *value) {
   if (qe_option_source(options, name) != QE_FROM_DEFAULT) return QE_OK;
   return qe_option_set(options, name, value, QE_FROM_DEFAULT, name, "default of the method");
 }
@@ -23,10 +23,10 @@ static const char *best_rule(int64_t bits) {
 qe_status qe_search_defaults(qe_options *options, const qe_dataset *data) {
   char held_out[32];
   snprintf(held_out, sizeof held_out, "%d", data->train_images / 10);
-  QE_TRY(set_default(options, "weight-quantizer", best_rule(qe_option_int(options, "weight-bits"))));
-  QE_TRY(set_default(options, "per-channel", "true"));
-  QE_TRY(set_default(options, "save-every", "10"));
-  return set_default(options, "held-out", held_out);
+  QE_TRY(qe_set_method_default(options, "weight-quantizer", best_rule(qe_option_int(options, "weight-bits"))));
+  QE_TRY(qe_set_method_default(options, "per-channel", "true"));
+  QE_TRY(qe_set_method_default(options, "save-every", "10"));
+  return qe_set_method_default(options, "held-out", held_out);
 }
 
 static qe_status read_loss(const qe_options *options, qe_fitness_loss *loss) {

@@ -247,8 +247,11 @@ qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_opti
     return qe_fail(QE_USAGE, "a graph must be finished, and its first node the input, before it is lowered");
   if (options->batch < 1) return qe_fail(QE_USAGE, "batch %d: must be at least 1", options->batch);
   memset(lowered, 0, sizeof *lowered);
-  qe_lowering lowering = {
-      .graph = graph, .batch = options->batch, .training = options->training, .plain = options->plain};
+  qe_lowering lowering = {.graph = graph,
+                          .batch = options->batch,
+                          .training = options->training,
+                          .plain = options->plain,
+                          .last_batch = options->last_batch};
   QE_TRY(qe_program_new(device,
                         options->backward   ? "train"
                         : options->training ? "calibrate"

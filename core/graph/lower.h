@@ -23,6 +23,7 @@ typedef struct qe_lower_options {
   int32_t jitter[QE_JITTERS]; /* augmentation: colours, in 256ths; see qe_attrs */
   int32_t mixup; /* augmentation: above 0: images of the batch are mixed in pairs; what the value is, is the caller's */
   bool keep_outputs; /* every node's output can be read after a run */
+  bool last_batch;   /* training: running statistics become those of the batch, whatever the nodes' momentum */
 } qe_lower_options;
 
 /* Where the program finds what it reads and leaves what it makes; all on the program's device. */

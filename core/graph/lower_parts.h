@@ -11,6 +11,7 @@ typedef struct qe_lowering {
   int32_t batch;
   bool training;      /* batch statistics in batch norm, and a backward pass follows */
   bool plain;         /* quantisers off: weights as they are, activation quantisers as ReLU */
+  bool last_batch;    /* running statistics are those of the batch */
   bool recomputing;   /* inside the backward pass: forward functions must not update state */
   qe_value *output;   /* of each node; QE_NO_VALUE: not made yet */
   qe_value *gradient; /* of each node's output; QE_NO_VALUE: none yet */

@@ -4,6 +4,7 @@
 
 #include "core/evolve/stages.h"
 #include "core/methods/progressive.h"
+#include "core/methods/sqwa.h"
 #include "core/train/find_rate.h"
 #include "core/train/plan.h"
 #include "core/train/run.h"
@@ -31,6 +32,7 @@ typedef struct qe_setting {
   qe_train_options float_options; /* of full-precision pre-training */
   qe_search_setting search;
   qe_progressive_setting progressive;
+  qe_sqwa_options sqwa;
   const char *init; /* model file to start from; NULL: random weights */
   qe_run *run;
 } qe_setting;
@@ -79,9 +81,11 @@ QE_CHECKED qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
 qe_status qe_train_progressive(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
+qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result);
 qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_progressive(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan);
+qe_status qe_plan_sqwa(const qe_setting *setting, qe_plan *plan);
 
 #ifdef __cplusplus
 }

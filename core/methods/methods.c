@@ -8,6 +8,8 @@ static const qe_method methods[] = {
      qe_plan_qat},
     {"progressive", "bits lowered in stages: weights before activations, or both step by step", false,
      qe_train_progressive, qe_plan_progressive},
+    {"sqwa", "low-bit models captured in cycles of the learning rate, averaged, quantised again and fine-tuned", false,
+     qe_train_sqwa, qe_plan_sqwa},
     {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
      qe_plan_coevolution},
 };

@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Whether the moving average is the model. */
+static bool is_averaged(const qe_train_options *options) {
+  return options->ema > 0 && !options->ema_beside;
+}
+
 /* `interim`: within an epoch. */
 static qe_status save_checkpoint(qe_run *run, bool interim) {
   if (!run->checkpoint) return QE_OK;
@@ -65,7 +70,7 @@ static qe_status save_models(qe_run *run, const qe_model *model, const qe_train_
 
 static qe_status finish_epoch(qe_run *run, qe_trainer *trainer, qe_model *model, const qe_train_options *options,
                               double since, qe_epoch_report *report) {
-  bool averaged = options->ema > 0;
+  bool averaged = is_averaged(options);
   *report = (qe_epoch_report){.phase = run->phase,
                               .epoch = qe_trainer_epochs_done(trainer),
                               .epochs = options->epochs,
@@ -79,11 +84,17 @@ static qe_status finish_epoch(qe_run *run, qe_trainer *trainer, qe_model *model,
   QE_TRY(qe_trainer_download(trainer, averaged));
   QE_TRY(qe_run_log_epoch(run, model, report));
   QE_TRY(save_models(run, model, options, report));
+  if (run->after_epoch) QE_TRY(run->after_epoch(run->after_epoch_context, trainer, report));
   int every = run->options.save_every;
   bool last = report->epoch == report->epochs;
   if (last || (every > 0 && report->epoch % every == 0)) QE_TRY(save_checkpoint(run, false));
   if (run->events.epoch) run->events.epoch(run->events.context, report);
   return QE_OK;
+}
+
+void qe_run_after_epoch(qe_run *run, qe_epoch_function function, void *context) {
+  run->after_epoch = function;
+  run->after_epoch_context = context;
 }
 
 static qe_status take_checkpoint(qe_run *run) {
@@ -148,6 +159,6 @@ qe_status qe_run_phase(qe_run *run, qe_trainer *trainer, qe_model *model, const 
   run->trainer = NULL;
   QE_TRY(status);
   run->steps_before += options->epochs * qe_trainer_epoch_steps(trainer);
-  QE_TRY(qe_trainer_download(trainer, options->ema > 0));
-  return qe_trainer_evaluate(trainer, QE_PART_TEST, options->ema > 0, final);
+  QE_TRY(qe_trainer_download(trainer, is_averaged(options)));
+  return qe_trainer_evaluate(trainer, QE_PART_TEST, is_averaged(options), final);
 }

@@ -80,6 +80,12 @@ const char *qe_run_resume_folder(const qe_run *run);
 /* Tell a sentence to whoever watches; run NULL: to nobody. */
 void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
 
+/* Called after each epoch of the phases to come, once its models are written and before its checkpoint is: what the
+ * function writes is written again, the same, when the run is killed between the two. The trainer's model holds the
+ * epoch's parameters (the moving average when that is the model). NULL: nothing. */
+typedef qe_status (*qe_epoch_function)(void *context, qe_trainer *trainer, const qe_epoch_report *report);
+void qe_run_after_epoch(qe_run *run, qe_epoch_function function, void *context);
+
 /* Train `trainer` to its last epoch as the phase called `phase`, from the run's checkpoint when that is of this phase.
  * Evaluates on the test images after each epoch (and on the held-out ones, which then choose best.safetensors; else
  * best is the last). At the end the model holds the trained parameters (the moving average when there is one).

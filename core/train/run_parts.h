@@ -23,6 +23,8 @@ struct qe_run {
   int64_t step_at;
   double best; /* held-out loss of the best model so far; below 0: none */
   qe_train_progress newest;
+  qe_epoch_function after_epoch;
+  void *after_epoch_context;
 };
 
 double qe_run_clock(void); /* seconds */

@@ -43,19 +43,39 @@ static double cosine_rate(const qe_schedule *s, const place *at) {
   return s->min_rate + (s->rate - s->min_rate) * 0.5 * (1 + cos(3.14159265358979323846 * at->fraction));
 }
 
-/* SQWA's discrete cycle: update i (from 1) of a cycle of c has t = i / c and the rate (1 - t) rate + t min_rate. A
- * cycle or warm-up that is no whole number of updates makes the last t 1. */
+/* Update i (from 1) of a cycle of c has t = i / c. A cycle or warm-up that is no whole number of updates makes the last
+ * t 1. */
+static double place_in_cycle(const qe_schedule *s, const place *at) {
+  double cycle = s->cycle * at->epoch_steps;
+  return fmin((fmod(at->step, cycle) + 1) / cycle, 1);
+}
+
+/* SQWA's discrete cycle: the rate is (1 - t) rate + t min_rate. */
 static double cyclical_rate(const qe_schedule *s, const place *at) {
-  double cycle = s->cycle * at->epoch_steps, t = fmin((fmod(at->step, cycle) + 1) / cycle, 1);
+  double t = place_in_cycle(s, at);
   return (1 - t) * s->rate + t * s->min_rate;
 }
 
+/* As Garipov et al. 2018 (snapshots; warm restarts of Loshchilov and Hutter 2017), the last update at min_rate. */
+static double cosine_cycle_rate(const qe_schedule *s, const place *at) {
+  return s->min_rate + (s->rate - s->min_rate) * 0.5 * (1 + cos(3.14159265358979323846 * place_in_cycle(s, at)));
+}
+
+/* Smith 2017, from min_rate up to rate and back: t = 1/2 is the peak, t = 1 the lowest. */
+static double triangular_rate(const qe_schedule *s, const place *at) {
+  return s->min_rate + (s->rate - s->min_rate) * (1 - fabs(2 * place_in_cycle(s, at) - 1));
+}
+
 typedef double (*rate_function)(const qe_schedule *, const place *);
-static const rate_function functions[QE_SCHEDULES] = {[QE_SCHEDULE_CONSTANT] = constant_rate,
-                                                      [QE_SCHEDULE_STEP] = step_rate,
-                                                      [QE_SCHEDULE_COSINE] = cosine_rate,
-                                                      [QE_SCHEDULE_CYCLICAL] = cyclical_rate,
-                                                      [QE_SCHEDULE_ONECYCLE] = cosine_rate};
+static const rate_function functions[QE_SCHEDULES] = {
+    [QE_SCHEDULE_CONSTANT] = constant_rate,    [QE_SCHEDULE_STEP] = step_rate,
+    [QE_SCHEDULE_COSINE] = cosine_rate,        [QE_SCHEDULE_CYCLICAL] = cyclical_rate,
+    [QE_SCHEDULE_ONECYCLE] = cosine_rate,      [QE_SCHEDULE_COSINE_CYCLES] = cosine_cycle_rate,
+    [QE_SCHEDULE_TRIANGULAR] = triangular_rate};
+
+bool qe_schedule_has_cycles(qe_schedule_kind kind) {
+  return kind == QE_SCHEDULE_CYCLICAL || kind == QE_SCHEDULE_COSINE_CYCLES || kind == QE_SCHEDULE_TRIANGULAR;
+}
 
 double qe_schedule_rate(const qe_schedule *schedule, int64_t step, int64_t total, int64_t epoch_steps) {
   double warm = schedule->warmup * (double)epoch_steps;

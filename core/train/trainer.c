@@ -43,8 +43,9 @@ static qe_status check_options(const qe_train_options *options, const qe_dataset
   const qe_schedule *schedule = &options->schedule;
   if (!isfinite(schedule->rate) || schedule->rate < 0 || !(schedule->warmup >= 0))
     return qe_fail(QE_USAGE, "learning rate %g, warm-up %g: each must be at least 0", schedule->rate, schedule->warmup);
-  if (schedule->kind == QE_SCHEDULE_CYCLICAL && !(schedule->cycle > 0))
-    return qe_fail(QE_USAGE, "cycle %g: the cyclical schedule needs epochs above 0", schedule->cycle);
+  if (qe_schedule_has_cycles(schedule->kind) && !(schedule->cycle > 0))
+    return qe_fail(QE_USAGE, "cycle %g: the schedule %s needs epochs above 0", schedule->cycle,
+                   qe_schedule_name(schedule->kind));
   if (options->held_out < 0 || options->held_out >= data->train_images)
     return qe_fail(QE_USAGE, "%d images held out of %d: some must be left to train on", options->held_out,
                    data->train_images);

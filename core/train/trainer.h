@@ -30,6 +30,7 @@ typedef struct qe_train_options {
   double weight_decay; /* of weights only: batch norm, biases and steps are left alone */
   double clip_norm;    /* 0: off */
   double ema;          /* decay of the parameters' moving average; 0: off */
+  bool ema_beside;     /* the moving average is kept, but the parameters themselves are the model */
   float smoothing;     /* label smoothing */
   int32_t pad;         /* random crop: zero padding; 0: off */
   bool flip;
@@ -105,6 +106,13 @@ QE_CHECKED qe_status qe_refit_steps(qe_device *device, const qe_model *from, qe_
  */
 QE_CHECKED qe_status qe_evaluate(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
                                  FILE *explain, qe_score *score);
+
+/* The same of the float network of its parameters. */
+QE_CHECKED qe_status qe_evaluate_plain(qe_device *device, const qe_model *model, const qe_dataset *data, int32_t batch,
+                                       qe_score *score);
+/* The same on the training images that a training with these options (seed, held_out) holds out. */
+QE_CHECKED qe_status qe_evaluate_held_out(qe_device *device, const qe_model *model, const qe_dataset *data,
+                                          const qe_train_options *options, qe_score *score);
 
 /* What a network says of an image: the class of its first largest logit, and that class's softmax probability. */
 typedef struct qe_answer {
