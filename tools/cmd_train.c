@@ -4,6 +4,7 @@
 #include "core/report/report.h"
 #include "core/train/pipeline.h"
 #include "core/train/run_state.h"
+#include "tools/bits_option.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
 #include "tools/method_options.h"
@@ -124,6 +125,17 @@ static qe_status read_spec(const qe_options *options, qe_setup *setup, qe_model_
   return qe_setup_net(options, setup, spec);
 }
 
+static qe_status take_bits_file(qe_options *options, qe_setup *setup) {
+  const char *path = qe_option_text(options, "bits-file"), *model = qe_option_text(options, "model");
+  qe_model_spec spec;
+  if (!path || !*path) return QE_OK;
+  if (qe_model_is_file(model))
+    return qe_fail(QE_USAGE, "--bits-file: %s says the bits of its layers itself: write bits= there", model);
+  QE_TRY(qe_refuse_folder(path));
+  QE_TRY(read_spec(options, setup, &spec));
+  return qe_take_bits_file(options, &spec);
+}
+
 static qe_status read_schedule(const qe_options *options, double rate, qe_schedule *schedule) {
   *schedule = (qe_schedule){.kind = qe_schedule_find(qe_option_text(options, "schedule")),
                             .rate = rate,
@@ -186,6 +198,7 @@ qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setu
   QE_TRY(qe_train_fix_paths(options));
   if (!setup->device) QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), setup));
   QE_TRY(qe_hold_data(options, method->searches, setup->data));
+  QE_TRY(take_bits_file(options, setup));
   QE_TRY(qe_method_options_fill(method, options, setup->data));
   training->setting = (qe_setting){.device = setup->device, .data = setup->data};
   return read_setting(options, method, setup, &training->setting);
