@@ -7,6 +7,7 @@
 #include "tools/bits_option.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
+#include "tools/gradfreebits_options.h"
 #include "tools/recipes.h"
 #include "tools/search_options.h"
 #include "tools/search_progress.h"
@@ -184,6 +185,7 @@ static qe_status read_setting(const qe_options *options, qe_setup *setup, qe_set
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */
   QE_TRY(qe_read_search(options, &setting->search));
+  QE_TRY(qe_read_gradfreebits(options, &setting->gradfreebits));
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
 

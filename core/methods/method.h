@@ -3,6 +3,7 @@
 #define QE_METHODS_METHOD_H
 
 #include "core/evolve/stages.h"
+#include "core/methods/gradfreebits.h"
 #include "core/train/find_rate.h"
 #include "core/train/plan.h"
 #include "core/train/run.h"
@@ -29,6 +30,7 @@ typedef struct qe_setting {
   qe_train_options options;       /* of the method's own phase */
   qe_train_options float_options; /* of full-precision pre-training */
   qe_search_setting search;
+  qe_gradfreebits_options gradfreebits; /* of that method */
   const char *init; /* model file to start from; NULL: random weights */
   qe_run *run;
 } qe_setting;
@@ -73,8 +75,10 @@ QE_CHECKED qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_
                                          const char **option, qe_rate_sweep *sweep);
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
+qe_status qe_train_gradfreebits(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
 qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
+qe_status qe_plan_gradfreebits(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan);
 
 #ifdef __cplusplus
