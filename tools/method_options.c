@@ -1,6 +1,7 @@
 /* The table of the methods' own options. */
 #include "tools/method_options.h"
 
+#include "tools/gradfreebits_options.h"
 #include "tools/progressive_options.h"
 #include "tools/search_options.h"
 #include "tools/sqwa_options.h"
@@ -26,6 +27,10 @@ static qe_status read_search(const qe_options *options, qe_setting *setting) {
   return qe_read_search(options, &setting->search);
 }
 
+static qe_status read_gradfreebits(const qe_options *options, qe_setting *setting) {
+  return qe_read_gradfreebits(options, &setting->gradfreebits);
+}
+
 typedef struct own_options {
   const char *method;
   qe_status (*fill)(qe_options *options, const qe_dataset *data); /* NULL: nothing */
@@ -34,6 +39,7 @@ typedef struct own_options {
 
 static const own_options table[] = {{"progressive", NULL, read_progressive},
                                     {"sqwa", fill_sqwa, read_sqwa},
+                                    {"gradfreebits", NULL, read_gradfreebits},
                                     {"coevolution", qe_search_defaults, read_search}};
 
 static const own_options *find(const qe_method *method) {

@@ -12,6 +12,7 @@
 #define PROGRESSIVE "progressive quantisation"
 #define AVERAGING "averaging of models (sqwa)"
 #define SEARCH "search without gradients"
+#define ALLOCATION "bits of each layer (gradfreebits)"
 #define RUN "run"
 #define MEASUREMENT "measurement"
 
@@ -211,6 +212,21 @@ const qe_option qe_option_table[] = {
      .help = "scratch: where errors come from: local heads, learned feedback, back-propagation, perturbation of nodes, rank-one perturbation of weights"},
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
+
+#define QE_GFB_INT(field, text, value, least, most, says) \
+    {.name = "gfb-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .help = says},
+#define QE_GFB_REAL(field, text, value, least, most, says) \
+    {.name = "gfb-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .help = says},
+#define QE_GFB_FLAG(field, text, value, says) \
+    {.name = "gfb-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = ALLOCATION, .commands = "train", .help = says},
+#include "core/methods/gradfreebits_options.def"
+#undef QE_GFB_INT
+#undef QE_GFB_REAL
+#undef QE_GFB_FLAG
+    {.name = "gfb-searcher", .type = QE_OPTION_TEXT, .initial = "cma", .metavar = "NAME", .group = ALLOCATION, .commands = "train",
+     .help = "what looks for the bits; a wrong name lists them"},
+    {.name = "gfb-budgets", .type = QE_OPTION_TEXT, .initial = "", .metavar = "COST=LIMIT,…", .group = ALLOCATION, .commands = "train",
+     .help = "what an allocation may cost, as in weight-bits=3,act-bits=3 or bytes=100e3; nothing: as the start's weights and codes"},
 
     {.name = "method", .type = QE_OPTION_TEXT, .metavar = "METHOD", .group = RUN, .commands = "train",
      .help = "how to train, in recipes and config files; the argument METHOD wins over it"},

@@ -3,6 +3,7 @@
 #define QE_METHODS_METHOD_H
 
 #include "core/evolve/stages.h"
+#include "core/methods/gradfreebits.h"
 #include "core/methods/progressive.h"
 #include "core/methods/sqwa.h"
 #include "core/train/find_rate.h"
@@ -33,6 +34,7 @@ typedef struct qe_setting {
   qe_search_setting search;
   qe_progressive_setting progressive;
   qe_sqwa_options sqwa;
+  qe_gradfreebits_options gradfreebits; /* of that method */
   const char *init; /* model file to start from; NULL: random weights */
   qe_run *run;
 } qe_setting;
@@ -79,10 +81,12 @@ QE_CHECKED qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_
                                          const char **option, qe_rate_sweep *sweep);
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
+qe_status qe_train_gradfreebits(const qe_setting *setting, qe_result *result);
 qe_status qe_train_progressive(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
 qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result);
 qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
+qe_status qe_plan_gradfreebits(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_progressive(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_qat(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_sqwa(const qe_setting *setting, qe_plan *plan);

@@ -12,6 +12,8 @@ static const qe_method methods[] = {
      qe_train_sqwa, qe_plan_sqwa},
     {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
      qe_plan_coevolution},
+    {"gradfreebits", "bits of each layer found by a search without gradients, in turn with training", false,
+     qe_train_gradfreebits, qe_plan_gradfreebits},
 };
 
 const qe_method *qe_method_get(int index) {

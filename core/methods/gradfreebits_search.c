@@ -1,0 +1,275 @@
+/* One round's search over the bits, with the network's weights as they are. */
+#include "core/methods/gradfreebits_parts.h"
+
+#include "core/base/alloc.h"
+#include "core/train/plan.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct search {
+  qe_gradfreebits *s;
+  int round;
+  const char *phase;
+  qe_step_bank *bank; /* steps of all bits */
+  qe_trials *trials;
+  qe_searcher *searcher;
+  qe_gfb_list list;
+  int32_t *bits; /* [count, places]: a generation's; then [places] of the excess */
+  int32_t *one;
+  qe_trial_score *score;
+  double *value;
+  int32_t capacity; /* allocations that these hold */
+  int64_t generation;
+  double began;
+} search;
+
+/* ---- vectors of the searcher and allocations ---- */
+
+static void to_bits(const qe_gradfreebits *s, const double *x, int32_t *bits) {
+  memcpy(bits, s->bits, (size_t)s->map->places * sizeof *bits);
+  for (int32_t i = 0; i < s->variables; i++) bits[s->variable[i]] = (int32_t)lround(x[i]);
+}
+
+static double excess(void *context, const double *x) {
+  search *r = context;
+  to_bits(r->s, x, r->one);
+  return qe_budgets_excess(&r->s->budgets, r->s->costs, r->one);
+}
+
+static qe_status open_searcher(search *r) {
+  const qe_gradfreebits *s = r->s;
+  qe_search_variable *variable = QE_NEW_ARRAY(qe_search_variable, s->variables);
+  if (!variable) return QE_NO_MEMORY;
+  for (int32_t i = 0; i < s->variables; i++) {
+    const qe_bit_place *place = &s->map->place[s->variable[i]];
+    int32_t least = s->options->least > place->least ? s->options->least : place->least;
+    variable[i] = (qe_search_variable){.name = place->layer,
+                                       .kind = QE_SEARCH_INTEGER,
+                                       .low = least,
+                                       .high = s->options->most > least ? s->options->most : least,
+                                       .start = s->bits[s->variable[i]]};
+  }
+  qe_search_space space = {.n = s->variables, .variable = variable, .objectives = 1, .excess = excess, .context = r};
+  qe_searcher_options options = {.kind = s->options->searcher,
+                                 .population = s->options->population,
+                                 .width = s->options->width,
+                                 .seed = s->setting->options.seed + (uint64_t)r->round};
+  qe_status status = qe_searcher_new(&space, &options, &r->searcher);
+  qe_free(variable);
+  return status;
+}
+
+static qe_status open_trials(search *r) {
+  const qe_gradfreebits *s = r->s;
+  const qe_search_setting *searching = &s->setting->search;
+  QE_TRY(qe_gfb_fill_bank(s, &r->bank));
+  qe_trials_setup setup = {.device = s->setting->device,
+                           .data = s->setting->data,
+                           .model = s->model,
+                           .map = s->map,
+                           .bank = r->bank,
+                           .fitness = searching->fitness,
+                           .part = s->options->held_out ? QE_FITNESS_HELD_OUT : QE_FITNESS_TRAIN,
+                           .augmented = searching->options.augmented,
+                           .batch = s->options->batch,
+                           .norm_images = s->options->norm_images};
+  setup.fitness.seed = s->setting->options.seed;
+  setup.fitness.loss = QE_FITNESS_LABELS;
+  setup.fitness.mixup = 0;
+  return qe_trials_new(&setup, &r->trials);
+}
+
+static void close_search(search *r) {
+  qe_trials_free(r->trials);
+  qe_searcher_free(r->searcher);
+  qe_step_bank_free(r->bank);
+  qe_gfb_list_free(&r->list);
+  qe_free(r->bits);
+  qe_free(r->one);
+  qe_free(r->score);
+  qe_free(r->value);
+}
+
+/* ---- checkpoints ---- */
+
+static qe_status set_number(qe_tensors *tensors, const char *key, int64_t value) {
+  char text[32];
+  snprintf(text, sizeof text, "%lld", (long long)value);
+  return qe_tensors_set_meta(tensors, key, text);
+}
+
+static qe_status get_number(const qe_tensors *tensors, const char *file, const char *key, int64_t *value) {
+  const char *text = qe_tensors_get_meta(tensors, key);
+  long long number;
+  char rest;
+  if (!text || sscanf(text, "%lld%c", &number, &rest) != 1 || number < 0)
+    return qe_fail(QE_FORMAT, "%s: metadata '%s' is '%s'; not a checkpoint of this run", file, key,
+                   text ? text : "missing");
+  *value = number;
+  return QE_OK;
+}
+
+static qe_status give_search(const search *r, qe_tensors *state) {
+  QE_TRY(qe_model_give(r->s->model, state));
+  QE_TRY(qe_gfb_give(r->s, state));
+  QE_TRY(set_number(state, "gradfreebits.generation", r->generation));
+  QE_TRY(set_number(state, "gradfreebits.spent", qe_trials_spent(r->trials)));
+  QE_TRY(qe_gfb_list_give(&r->list, r->s->map->places, state));
+  return qe_searcher_save(r->searcher, state);
+}
+
+static qe_status save(const search *r, bool interim) {
+  qe_tensors *state = qe_tensors_new();
+  qe_status status = state ? give_search(r, state) : QE_NO_MEMORY;
+  if (status == QE_OK) status = qe_run_save_state(r->s->setting->run, state, r->phase, interim);
+  qe_tensors_free(state);
+  return status;
+}
+
+/* The allocation and the weights first: trials and searcher are made of them. */
+static qe_status resume_model(search *r) {
+  const qe_tensors *state = qe_run_resumed(r->s->setting->run);
+  const char *file = qe_run_resumed_from(r->s->setting->run);
+  if (!state) return QE_OK;
+  QE_TRY(qe_gfb_take(r->s, state, file));
+  QE_TRY(qe_model_check_spec(r->s->model, state, file));
+  return qe_model_take(r->s->model, state, file);
+}
+
+static qe_status resume_search(search *r) {
+  qe_run *run = r->s->setting->run;
+  const qe_tensors *state = qe_run_resumed(run);
+  const char *file = qe_run_resumed_from(run);
+  int64_t spent = 0;
+  if (!state) return QE_OK;
+  QE_TRY(get_number(state, file, "gradfreebits.generation", &r->generation));
+  QE_TRY(get_number(state, file, "gradfreebits.spent", &spent));
+  QE_TRY(qe_gfb_list_take(&r->list, r->s->map->places, state, file));
+  QE_TRY(qe_searcher_load(r->searcher, state));
+  qe_trials_set_spent(r->trials, spent);
+  QE_TRY(qe_run_drop_resumed(run));
+  qe_run_note(run, "resumed after generation %lld of %s", (long long)r->generation, r->phase);
+  return QE_OK;
+}
+
+/* ---- generations ---- */
+
+static qe_status make_room(search *r, int32_t count) {
+  if (count <= r->capacity) return QE_OK;
+  qe_free(r->bits);
+  qe_free(r->score);
+  qe_free(r->value);
+  r->capacity = 0;
+  r->bits = QE_NEW_ARRAY(int32_t, (int64_t)count * r->s->map->places);
+  r->score = QE_NEW_ARRAY(qe_trial_score, count);
+  r->value = QE_NEW_ARRAY(double, count);
+  if (!r->bits || !r->score || !r->value) return QE_NO_MEMORY;
+  r->capacity = count;
+  return QE_OK;
+}
+
+static void write_bits(qe_json *json, const qe_gradfreebits *s, const int32_t *bits) {
+  qe_json_open_array(json, "bits");
+  for (int32_t i = 0; i < s->map->places; i++) qe_json_int(json, NULL, bits[i]);
+  qe_json_close(json);
+}
+
+static qe_status tell_generation(const search *r, int32_t count, int32_t best, double mean, double seconds) {
+  const qe_gradfreebits *s = r->s;
+  const qe_gradfreebits_options *options = s->options;
+  double images = (double)count * options->batch * options->batches;
+  qe_json json = {0};
+  qe_json_open_object(&json, NULL);
+  qe_json_text(&json, "phase", r->phase);
+  qe_json_int(&json, "generation", r->generation);
+  qe_json_int(&json, "candidate_images", qe_trials_spent(r->trials));
+  qe_json_real(&json, "best", r->value[best]);
+  qe_json_real(&json, "mean", mean);
+  qe_json_real(&json, "best_loss", r->score[best].loss);
+  qe_json_real(&json, "best_top1", r->score[best].top1);
+  write_bits(&json, s, r->bits + (int64_t)best * s->map->places);
+  qe_json_real(&json, "images_per_second", seconds > 0 ? images / seconds : 0);
+  qe_json_real(&json, "seconds", seconds);
+  qe_json_close(&json);
+  QE_TRY(qe_run_append(s->setting->run, &json));
+  qe_search_report report = {.stage = r->phase,
+                             .generation = r->generation,
+                             .spent = qe_trials_spent(r->trials),
+                             .budget = (int64_t)(images * options->generations * (r->round)),
+                             .best = r->value[best],
+                             .mean = mean,
+                             .held_out = -1,
+                             .confident = -1,
+                             .images_per_second = seconds > 0 ? images / seconds : 0,
+                             .seconds = seconds};
+  return qe_run_generation(s->setting->run, &report);
+}
+
+static qe_status run_generation(search *r) {
+  const qe_gradfreebits *s = r->s;
+  const qe_gradfreebits_options *options = s->options;
+  const double *x;
+  int32_t count, places = s->map->places, best = 0;
+  double mean = 0, since = qe_plan_clock();
+  QE_TRY(qe_searcher_ask(r->searcher, &x, &count));
+  QE_TRY(make_room(r, count));
+  for (int32_t i = 0; i < count; i++) to_bits(s, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
+  int64_t first = ((int64_t)(r->round - 1) * options->generations + r->generation) * options->move;
+  QE_TRY(qe_trials_run(r->trials, r->bits, count, first, options->batches, r->score));
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t *bits = r->bits + (int64_t)i * places;
+    r->value[i] = r->score[i].loss + qe_budgets_penalty(&s->budgets, s->costs, bits);
+    mean += r->value[i] / count;
+    if (r->value[i] < r->value[best]) best = i;
+    if (qe_budgets_excess(&s->budgets, s->costs, bits) <= 0)
+      QE_TRY(qe_gfb_list_add(&r->list, places, bits, r->value[i]));
+  }
+  QE_TRY(qe_searcher_tell(r->searcher, r->value));
+  r->generation++;
+  return tell_generation(r, count, best, mean, qe_plan_clock() - since);
+}
+
+static qe_status stop(const search *r) {
+  char *folder;
+  QE_TRY(save(r, true));
+  QE_TRY(qe_run_path(r->s->setting->run, "", &folder));
+  qe_status status = qe_fail(QE_INTERRUPTED, "stopped in %s%s%s", r->phase,
+                             folder ? "; go on with --resume --out " : "", folder ? folder : "");
+  qe_free(folder);
+  return status;
+}
+
+static qe_status run_generations(search *r) {
+  const qe_gradfreebits *s = r->s;
+  if (r->generation == 0) QE_TRY(save(r, false)); /* from here on the weights are those of this search */
+  while (r->generation < s->options->generations && !qe_searcher_stopped(r->searcher)) {
+    qe_status status = run_generation(r);
+    if (status == QE_INTERRUPTED) return stop(r);
+    QE_TRY(status);
+    int every = s->setting->search.save_every;
+    bool whole = every > 0 && r->generation % every == 0;
+    if (whole || qe_run_due(s->setting->run)) QE_TRY(save(r, !whole));
+  }
+  return QE_OK;
+}
+
+static qe_status run_search(search *r) {
+  QE_TRY(resume_model(r));
+  r->one = QE_NEW_ARRAY(int32_t, r->s->map->places);
+  if (!r->one) return QE_NO_MEMORY;
+  QE_TRY(open_trials(r));
+  QE_TRY(open_searcher(r));
+  QE_TRY(resume_search(r));
+  QE_TRY(run_generations(r));
+  QE_TRY(qe_gfb_choose(r->s, r->trials, &r->list, r->round));
+  return qe_gfb_set_bits(r->s, r->bank);
+}
+
+qe_status qe_gfb_search(qe_gradfreebits *s, int round) {
+  search r = {.s = s, .round = round, .phase = qe_gfb_search_phase(s, round)};
+  qe_status status = run_search(&r);
+  close_search(&r);
+  return status;
+}

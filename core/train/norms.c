@@ -1,0 +1,94 @@
+/* Statistics of batch norm over one batch. */
+#include "core/train/norms.h"
+
+#include "core/base/alloc.h"
+#include "core/data/split.h"
+#include "core/graph/layers.h"
+
+#include <string.h>
+
+enum { NORM_ORDER = 0x6e6f726d }; /* "norm": of the orders that epochs do not have */
+
+static qe_status fill_store(qe_norms *norms, const qe_dataset *data, const int32_t *order) {
+  size_t image = (size_t)data->height * (size_t)data->width * (size_t)data->channels;
+  norms->labels = QE_NEW_ARRAY(int32_t, norms->images);
+  norms->index = QE_NEW_ARRAY(int32_t, norms->images);
+  uint8_t *pixels = qe_alloc((size_t)norms->images * image);
+  qe_status status = norms->labels && norms->index && pixels ? QE_OK : QE_NO_MEMORY;
+  for (int32_t i = 0; status == QE_OK && i < norms->images; i++) {
+    norms->index[i] = i;
+    norms->labels[i] = data->train_labels[order[i]];
+    memcpy(pixels + (size_t)i * image, data->train_pixels + (size_t)order[i] * image, image);
+  }
+  norms->store = (qe_image_store){.labels = norms->labels, .images = norms->images, .data = data};
+  if (status == QE_OK)
+    status = qe_buffer_new(norms->queue->device, (size_t)norms->images * image, &norms->store.pixels);
+  if (status == QE_OK)
+    status = qe_queue_write(norms->queue, norms->store.pixels, 0, pixels, (size_t)norms->images * image);
+  if (status == QE_OK) status = qe_queue_wait(norms->queue);
+  qe_free(pixels);
+  return status;
+}
+
+qe_status qe_norms_open(qe_device *device, const qe_dataset *data, uint64_t seed, int32_t images, qe_norms *norms) {
+  *norms = (qe_norms){.images = images < data->train_images ? images : data->train_images};
+  if (!data->train_pixels) return qe_fail(QE_USAGE, "statistics of batch norm need images that are held in memory");
+  int32_t *order = QE_NEW_ARRAY(int32_t, data->train_images);
+  qe_status status = order ? qe_queue_new(device, &norms->queue) : QE_NO_MEMORY;
+  if (status == QE_OK) {
+    qe_shuffle(seed, NORM_ORDER, order, data->train_images);
+    status = fill_store(norms, data, order);
+  }
+  qe_free(order);
+  if (status != QE_OK) qe_norms_close(norms);
+  return status;
+}
+
+void qe_norms_close(qe_norms *norms) {
+  qe_queue_free(norms->queue); /* waits */
+  qe_image_store_free(&norms->store);
+  qe_buffer_free(norms->params);
+  qe_free(norms->labels);
+  qe_free(norms->index);
+  memset(norms, 0, sizeof *norms);
+}
+
+/* running = (1 - momentum) running + momentum batch; returns the momentum of the layers before, which is one for all.
+ */
+static float set_momentum(qe_graph *graph, float momentum) {
+  float before = momentum;
+  for (size_t i = 0; i < graph->nodes; i++) {
+    if (graph->node[i].layer != &qe_layer_batch_norm) continue;
+    before = graph->node[i].attrs.momentum;
+    graph->node[i].attrs.momentum = momentum;
+  }
+  return before;
+}
+
+static qe_status run_batch(qe_norms *norms, qe_model *model) {
+  qe_lower_options lower = {.batch = norms->images, .training = true};
+  qe_session session;
+  double loss = 0;
+  int64_t hits = 0;
+  float before = set_momentum(model->graph, 1);
+  qe_status status = qe_session_new(norms->queue, model->graph, &lower, norms->params, NULL, &norms->store, &session);
+  set_momentum(model->graph, before);
+  QE_TRY(status);
+  status = qe_session_run(&session, norms->index, norms->images, 0, 0, &loss, &hits);
+  qe_session_free(&session);
+  return status;
+}
+
+qe_status qe_norms_estimate(qe_norms *norms, qe_model *model) {
+  size_t bytes = qe_graph_param_bytes(model->graph), first = model->graph->group_offset[QE_GROUP_STATE];
+  if (bytes == first) return QE_OK;
+  if (!norms->params || norms->params->bytes < bytes) {
+    qe_buffer_free(norms->params);
+    norms->params = NULL;
+    QE_TRY(qe_buffer_new(norms->queue->device, bytes, &norms->params));
+  }
+  QE_TRY(qe_queue_write(norms->queue, norms->params, 0, model->values, bytes));
+  QE_TRY(run_batch(norms, model));
+  QE_TRY(qe_queue_read(norms->queue, norms->params, first, (char *)model->values + first, bytes - first));
+  return qe_queue_wait(norms->queue);
+}
