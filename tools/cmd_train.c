@@ -4,6 +4,7 @@
 #include "core/methods/method.h"
 #include "core/report/report.h"
 #include "core/train/run_state.h"
+#include "tools/bits_option.h"
 #include "tools/dry_run.h"
 #include "tools/find_rate.h"
 #include "tools/recipes.h"
@@ -119,6 +120,17 @@ static qe_status read_spec(const qe_options *options, qe_setup *setup, qe_model_
   QE_TRY(read_rule(options, "weight-quantizer", &spec->bits.weight_rule));
   QE_TRY(read_rule(options, "act-quantizer", &spec->bits.activation_rule));
   return qe_setup_net(options, setup, spec);
+}
+
+static qe_status take_bits_file(qe_options *options, qe_setup *setup) {
+  const char *path = qe_option_text(options, "bits-file"), *model = qe_option_text(options, "model");
+  qe_model_spec spec;
+  if (!path || !*path) return QE_OK;
+  if (qe_model_is_file(model))
+    return qe_fail(QE_USAGE, "--bits-file: %s says the bits of its layers itself: write bits= there", model);
+  QE_TRY(qe_refuse_folder(path));
+  QE_TRY(read_spec(options, setup, &spec));
+  return qe_take_bits_file(options, &spec);
 }
 
 static qe_status read_schedule(const qe_options *options, double rate, qe_schedule *schedule) {
@@ -311,6 +323,7 @@ qe_status qe_cmd_train(qe_options *options) {
   QE_TRY(qe_train_fix_paths(options));
   QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), &setup));
   qe_status status = qe_hold_data(options, method->searches, setup.data);
+  if (status == QE_OK) status = take_bits_file(options, &setup);
   if (status == QE_OK && method->searches) status = qe_search_defaults(options, setup.data);
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;
   if (status == QE_OK) status = config ? train(options, method, &setup, config) : QE_NO_MEMORY;

@@ -92,6 +92,8 @@ const qe_option qe_option_table[] = {
      .help = "bits of the codes on a skip connection"},
     {.name = "layer-bits", .type = QE_OPTION_TEXT, .initial = "", .metavar = "LAYER=wNaN,…", .group = MODEL, .commands = "train",
      .help = "bits of single layers, as in stage1.0.conv1=w3a4,fc=w8"},
+    {.name = "bits-file", .type = QE_OPTION_PATH, .metavar = "FILE", .group = MODEL, .commands = "train",
+     .help = "bits of layers from a file with lines such as 'stage1.0.conv1 w3 a4', as a search of bits writes it"},
     {.name = "weight-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|dorefa|l2|l2-odd|max", .metavar = "RULE", .group = MODEL, .commands = "train",
      .help = "how the step of the weights is found"},
     {.name = "act-quantizer", .type = QE_OPTION_CHOICE, .initial = "lsq", .words = "lsq|pact|dorefa|l2", .metavar = "RULE", .group = MODEL, .commands = "train",

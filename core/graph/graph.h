@@ -154,8 +154,12 @@ typedef struct qe_cost {
 } qe_cost;
 /* Of one node, or of the whole graph for node -1. */
 qe_cost qe_graph_cost(const qe_graph *graph, qe_node node);
+/* The quantiser or the image whose codes a node's output carries; -1: float. */
+qe_node qe_graph_coder(const qe_graph *graph, qe_node node);
 /* Bits of the codes that a node's output carries: the quantiser's, 8 for the input image, 32 for float. */
 int qe_graph_bits(const qe_graph *graph, qe_node node);
+/* Whether it is a convolution or a linear layer. */
+bool qe_node_is_weighted(const qe_node_info *node);
 
 /* A line a node: name, layer, inputs, shape, attributes; text.h reads it again. */
 void qe_graph_dump(const qe_graph *graph, FILE *file);

@@ -2,17 +2,22 @@
 #include "core/graph/graph.h"
 #include "core/graph/layers.h"
 
-static bool is_weighted(const qe_node_info *node) {
+bool qe_node_is_weighted(const qe_node_info *node) {
   return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
 }
 
-int qe_graph_bits(const qe_graph *graph, qe_node node) {
+qe_node qe_graph_coder(const qe_graph *graph, qe_node node) {
   const qe_node_info *info = &graph->node[node];
-  if (info->layer == &qe_layer_quant) return info->quantizer.bits;
-  if (info->layer == &qe_layer_input) return 8;
+  if (info->layer == &qe_layer_quant || info->layer == &qe_layer_input) return node;
   bool carries =
       info->layer == &qe_layer_max_pool || info->layer == &qe_layer_flatten || info->layer == &qe_layer_subsample;
-  return carries ? qe_graph_bits(graph, info->input[0]) : QE_FLOAT_BITS;
+  return carries ? qe_graph_coder(graph, info->input[0]) : -1;
+}
+
+int qe_graph_bits(const qe_graph *graph, qe_node node) {
+  qe_node coder = qe_graph_coder(graph, node);
+  if (coder < 0) return QE_FLOAT_BITS;
+  return graph->node[coder].layer == &qe_layer_input ? 8 : graph->node[coder].quantizer.bits;
 }
 
 static qe_cost node_cost(const qe_graph *graph, qe_node node) {
@@ -26,7 +31,7 @@ static qe_cost node_cost(const qe_graph *graph, qe_node node) {
     cost.params += count;
     cost.bits += count * (param->group == QE_GROUP_WEIGHT ? info->quantizer.bits : QE_FLOAT_BITS);
   }
-  if (is_weighted(info)) {
+  if (qe_node_is_weighted(info)) {
     const qe_desc *weight = &graph->param[info->param[QE_CONV_WEIGHT]].desc;
     cost.macs = qe_count(weight) * info->output.dim[QE_H] * info->output.dim[QE_W];
     cost.bit_ops = cost.macs * info->quantizer.bits * qe_graph_bits(graph, info->input[0]);
@@ -48,7 +53,7 @@ qe_cost qe_graph_cost(const qe_graph *graph, qe_node node) {
 }
 
 static const char *colour(const qe_node_info *info) {
-  if (is_weighted(info)) return "#cfe3ff";
+  if (qe_node_is_weighted(info)) return "#cfe3ff";
   if (info->layer == &qe_layer_quant) return "#ffe2b8";
   if (info->layer == &qe_layer_input) return "#d8f5d0";
   return "#f2f2f2";

@@ -14,7 +14,7 @@ extern "C" {
 typedef struct qe_bit_place {
   char *layer;   /* under which name it is chosen: LAYER=w4 or LAYER=a4 */
   char letter;   /* 'w': weights of the layer; 'a': the code that it reads */
-  bool open;     /* may be chosen. Not open: the image, codes that only other options decide, float codes */
+  bool open;     /* may be chosen. Not open: the image, codes that only other options decide, floats */
   bool edge;     /* --first-last-bits decides it where nothing is said of the layer */
   int32_t bits;  /* as the spec has it */
   int32_t least; /* 1, or 2 where codes have a sign */

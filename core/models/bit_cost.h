@@ -31,12 +31,14 @@ typedef enum qe_bit_cost {
 
 const char *qe_bit_cost_name(qe_bit_cost cost);
 const char *qe_bit_cost_unit(qe_bit_cost cost);
+const char *qe_bit_cost_text(qe_bit_cost cost);
 
 typedef struct qe_bit_costs qe_bit_costs;
 
 /* The map must outlive it. */
 QE_CHECKED qe_status qe_bit_costs_new(const qe_bit_map *map, qe_bit_costs **costs);
 void qe_bit_costs_free(qe_bit_costs *costs); /* NULL is fine */
+const qe_bit_map *qe_bit_costs_map(const qe_bit_costs *costs);
 
 /* What a latency table was measured on; texts are compared as they are. NULL: not compared. */
 typedef struct qe_cost_origin {
@@ -55,6 +57,10 @@ QE_CHECKED qe_status qe_bit_costs_take_energy(qe_bit_costs *costs, const char *p
 /* One cost of bits [places]; NaN: its table has not been taken. */
 double qe_bit_cost_of(const qe_bit_costs *costs, qe_bit_cost cost, const int32_t *bits);
 
+/* No bits cost less; fewest [places]: the fewest bits that each place can have. Not what can be reached where more bits
+ * can be faster. */
+double qe_bit_cost_least(const qe_bit_costs *costs, qe_bit_cost cost, const int32_t *fewest);
+
 /* ---- budgets ---- */
 
 typedef struct qe_budget {
@@ -72,7 +78,7 @@ enum { QE_BUDGET_PRICE = 5 }; /* default: one percent too much costs 0.05 nats *
 
 /* "COST=LIMIT,…", LIMIT a number, or "wNaM" for the cost of the network with N and M bits in all open places that are
  * no edge's (COST=w3a3). Empty: none. QE_USAGE with what is wrong: unknown names get the nearest; a cost without table
- * is told how to get one; a limit below what the least bits of all open places cost cannot be kept. */
+ * is told how to get one; a limit below qe_bit_cost_least cannot be kept. */
 QE_CHECKED qe_status qe_budgets_read(const char *text, const qe_bit_costs *costs, qe_budgets *budgets);
 /* max over the budgets of cost / limit - 1: 0 or below is within. -1 without budgets. */
 double qe_budgets_excess(const qe_budgets *budgets, const qe_bit_costs *costs, const int32_t *bits);

@@ -2,7 +2,6 @@
 #include "core/models/models.h"
 
 #include "core/base/nearest.h"
-#include "core/graph/layers.h"
 #include "core/models/parts.h"
 
 #include <stdio.h>
@@ -102,15 +101,11 @@ static bool valid_bits(long bits) {
   return (bits >= 1 && bits <= 8) || bits == QE_FLOAT_BITS;
 }
 
-static bool is_weighted(const qe_node_info *node) {
-  return node->layer == &qe_layer_conv || node->layer == &qe_layer_linear;
-}
-
 static qe_status say_unknown_layer(const qe_graph *graph, const char *name) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   for (size_t i = 0; i < graph->nodes; i++)
-    if (is_weighted(&graph->node[i])) qe_nearest_offer(&nearest, graph->node[i].name);
+    if (qe_node_is_weighted(&graph->node[i])) qe_nearest_offer(&nearest, graph->node[i].name);
   return qe_fail(QE_USAGE, "layer bits: the network has no conv or linear layer called '%s'; --dump FILE lists them%s",
                  name, qe_nearest_hint(&nearest, "", hint));
 }
@@ -132,7 +127,7 @@ static qe_status check_exceptions(const qe_graph *graph, const char *list) {
     if (!good) return qe_fail(QE_USAGE, "layer bits '%s': write LAYER=w4a4 (or w4, or a4), bits 1 to 8 or 32", item);
     *equals = 0;
     qe_node node = qe_graph_find_node(graph, item);
-    if (node < 0 || !is_weighted(&graph->node[node])) return say_unknown_layer(graph, item);
+    if (node < 0 || !qe_node_is_weighted(&graph->node[node])) return say_unknown_layer(graph, item);
     int asked = exception_bits(list, item, 'a'), is = qe_graph_bits(graph, graph->node[node].input[0]);
     if (asked && asked != is)
       return qe_fail(QE_USAGE,
