@@ -3,7 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
-#include "core/search/order.h"
+#include "core/search/order_real.h"
 
 #include <math.h>
 #include <string.h>
@@ -170,15 +170,6 @@ qe_status qe_cma_ask(qe_cma *cma, const double **candidates, int32_t *count) {
 
 /* ---- telling ---- */
 
-/* A key in the order of the numbers; NaN last. */
-static int64_t key_of(double value) {
-  int64_t bits;
-  if (isnan(value)) return INT64_MAX;
-  value += 0.0; /* -0 */
-  memcpy(&bits, &value, sizeof bits);
-  return bits >= 0 ? bits : INT64_MIN - bits;
-}
-
 static void keep_best(qe_cma *cma, const double *fitness) {
   int32_t first = cma->order[0];
   if (!(fitness[first] < (cma->has_best ? cma->best_fitness : HUGE_VAL))) return;
@@ -190,7 +181,7 @@ static void keep_best(qe_cma *cma, const double *fitness) {
 qe_status qe_cma_tell(qe_cma *cma, const double *fitness) {
   if (!cma->asked) return qe_fail(QE_USAGE, "fitness of candidates that were not asked for: call qe_cma_ask first");
   int32_t count = cma->set.population;
-  for (int32_t k = 0; k < count; k++) cma->key[k] = key_of(fitness[k]);
+  for (int32_t k = 0; k < count; k++) cma->key[k] = qe_order_key(fitness[k]);
   QE_TRY(qe_order_ascending(cma->key, count, cma->order));
   double best = fitness[cma->order[0]], median = fitness[cma->order[count / 2]];
   keep_best(cma, fitness);
@@ -207,6 +198,12 @@ qe_status qe_cma_tell(qe_cma *cma, const double *fitness) {
   cma->stop = sound ? qe_cma_judge(cma, best, median) : QE_CMA_CONDITION;
   if (cma->stop != QE_CMA_RUNNING) cma->last_stop = cma->stop;
   return QE_OK;
+}
+
+void qe_cma_forget_values(qe_cma *cma) {
+  cma->has_best = 0;
+  cma->asked = false;
+  for (int32_t i = 0; i < cma->set.stagnation_span; i++) cma->best_history[i] = cma->median_history[i] = HUGE_VAL;
 }
 
 /* ---- reading ---- */

@@ -95,6 +95,10 @@ QE_CHECKED qe_status qe_cma_ask(qe_cma *cma, const double **candidates, int32_t 
  * teaches nothing. QE_USAGE unless candidates were asked for; QE_NO_MEMORY changes nothing. */
 QE_CHECKED qe_status qe_cma_tell(qe_cma *cma, const double *fitness);
 
+/* The function has changed: the best candidate and what the end of a run goes by are forgotten, the distribution stays.
+ * Candidates that were asked for and not told are asked for again. */
+void qe_cma_forget_values(qe_cma *cma);
+
 /* QE_CMA_RUNNING as long as qe_cma_ask has candidates, else why the last run ended; and why the newest run that ended
  * did, restarted or not. */
 qe_cma_stop qe_cma_stopped(const qe_cma *cma);

@@ -40,8 +40,8 @@ typedef struct qe_search_space {
   const qe_search_variable *variable; /* [n], copied; names stay the caller's */
   int32_t objectives;                 /* 1…QE_SEARCH_OBJECTIVES; more than one: pareto only. All are minimised */
   /* How far x [n] is beyond what is allowed, 0 or below: it is allowed. Costs next to nothing and depends on x alone;
-   * NULL: all is allowed. random, distribution, greedy and pareto ask only for what is allowed where they find such;
-   * cma does not look at it: add a penalty to the values. */
+   * NULL: all is allowed. random, distribution and pareto ask only for what is allowed where they find such, as greedy
+   * does when it proposes; its single changes may exceed. cma does not look at it: add a penalty to the values. */
   double (*excess)(void *context, const double *x);
   void *context;
 } qe_search_space;
