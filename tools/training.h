@@ -19,6 +19,10 @@ QE_CHECKED qe_status qe_training_open(qe_options *options, const qe_method *meth
                                       qe_training *training);
 /* Where the options want the run. Its texts are those of the options, and `config`. */
 qe_run_options qe_training_place(const qe_options *options, const char *config);
+/* An object with scores and what the run was of, not closed yet. */
+void qe_training_write_result(qe_json *json, const qe_training *training, const qe_result *result);
+/* Sweeps the learning rate, with progress on stderr; see tools/find_rate.h. */
+QE_CHECKED qe_status qe_training_find_rate(const qe_training *training);
 /* Trains, with progress on stderr; leaves result.json and report.html in the folder. */
 QE_CHECKED qe_status qe_training_run(const qe_training *training, const qe_run_options *place, qe_result *result);
 
