@@ -91,7 +91,7 @@ static inline void folder_remove(const char *path) {
   DIR *folder = opendir(path);
   assert_non_null(folder);
   for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
-    char file[2 * FIXTURE_PATH];
+    char file[3 * FIXTURE_PATH];
     snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
     if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) unlink(file);
   }
