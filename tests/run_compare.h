@@ -102,7 +102,11 @@ static const char *const file_list[] = {"config.yaml",
                                         "teacher.safetensors",
                                         "checkpoint.damaged.safetensors",
                                         "stage-w8a8.safetensors",
-                                        "stage-w4a4.safetensors"};
+                                        "stage-w4a4.safetensors",
+                                        "bits.txt",
+                                        "rounds.json",
+                                        "round-01.safetensors",
+                                        "round-02.safetensors"};
 
 /* `damaged`: a checkpoint was set aside on the way. */
 static inline void compare_runs(const char *whole, const char *run, bool damaged) {

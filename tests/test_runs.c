@@ -100,12 +100,34 @@ static qe_status train_progressive(qe_setting *setting, qe_result *result) {
   return qe_train_progressive(setting, result);
 }
 
+/* Two rounds of two generations, each kind of phase with a state of its own. */
+static qe_status train_gradfreebits(qe_setting *setting, qe_result *result) {
+  setting->spec = small_spec(3);
+  setting->spec.bits.weight_rule = QE_RULE_MAX;
+  setting->options = gradient_options(false);
+  setting->options.ema = 0;
+  setting->options.epochs = 1;
+  setting->search.save_every = 1;
+  qe_gradfreebits_options *to = &setting->gradfreebits;
+  *to = qe_gradfreebits_defaults();
+  to->rounds = 2;
+  to->pretrain_epochs = to->random_epochs = to->round_epochs = 1;
+  to->generations = 2;
+  to->population = 4;
+  to->batch = 8;
+  to->batches = to->confirm_batches = 2;
+  to->confirm = 2;
+  to->norm_images = 8;
+  return qe_train_gradfreebits(setting, result);
+}
+
 typedef struct kind {
   const char *name;
   qe_status (*train)(qe_setting *setting, qe_result *result);
 } kind;
 static const kind gradient = {"gradient", train_gradient}, search = {"search", train_search},
-                  progressive = {"progressive", train_progressive};
+                  progressive = {"progressive", train_progressive},
+                  gradfreebits = {"gradfreebits", train_gradfreebits};
 
 static qe_run_options usual_options(void) {
   return (qe_run_options){.config = "seed: 1\n", .save_every = 1, .save_steps = 2, .log_every = 2, .keep = 2};
@@ -233,6 +255,10 @@ static void searches_killed_at_each_file_call(void **state) {
   (void)state;
   check_each_kill(&search);
 }
+static void rounds_killed_at_each_file_call(void **state) {
+  (void)state;
+  check_each_kill(&gradfreebits);
+}
 
 /* Killed again and again, until it ends. Every second time early, so that it dies while it resumes. */
 static void check_random_kills(const kind *of, int trials) {
@@ -309,6 +335,7 @@ static void stopped_after_each_step(void **state) {
   check_stops(&gradient, 24);
   check_stops(&progressive, 18);
   check_stops(&search, 8);
+  check_stops(&gradfreebits, 20);
 }
 
 /* ---- failing calls ---- */
@@ -508,6 +535,7 @@ int main(void) {
       cmocka_unit_test(killed_at_each_file_call),
       cmocka_unit_test(stages_of_bits_killed_at_each_file_call),
       cmocka_unit_test(searches_killed_at_each_file_call),
+      cmocka_unit_test(rounds_killed_at_each_file_call),
       cmocka_unit_test(killed_at_random),
       cmocka_unit_test(searches_killed_at_random),
       cmocka_unit_test(stopped_after_each_step),

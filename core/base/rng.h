@@ -33,6 +33,7 @@ enum {
   QE_STREAM_CMA = 56,        /* steps of CMA-ES */
   QE_STREAM_CMA_RUN = 57,    /* where its next run starts, and how large it is */
   QE_STREAM_SEARCH = 58,     /* candidates of the other searchers */
+  QE_STREAM_BITS = 62,       /* random bits of layers in training */
   QE_STREAM_PERTURB = 72,    /* noise on codes (int_perturb) */
   QE_STREAM_VOTES = 73,      /* what the stage votes draws */
   QE_STREAM_COUNTERS = 80,   /* start and rounding of counters */

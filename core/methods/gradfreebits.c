@@ -65,10 +65,11 @@ static qe_status read_budgets(qe_gradfreebits *s) {
 
 static qe_status name_phases(qe_gradfreebits *s) {
   int rounds = s->options->rounds, at = 0;
-  s->phases = QE_NEW_ARRAY(char *, 2 * rounds + 3);
+  s->phases = QE_NEW_ARRAY(char *, 2 * rounds + 4);
   if (!s->phases) return QE_NO_MEMORY;
   s->phases[at++] = qe_strdup(QE_FLOAT_PHASE);
   s->phases[at++] = qe_strdup(QE_GFB_PRETRAIN);
+  s->phases[at++] = qe_strdup(QE_GFB_RANDOM);
   for (int round = 1; round <= rounds; round++) {
     s->phases[at++] = qe_format("search %d", round);
     s->phases[at++] = qe_format("train %d", round);
@@ -96,7 +97,7 @@ static qe_status open_all(qe_gradfreebits *s, const qe_setting *setting) {
 }
 
 static void close_all(qe_gradfreebits *s) {
-  for (int i = 0; s->phases && i < 2 * s->options->rounds + 2; i++) qe_free(s->phases[i]);
+  for (int i = 0; s->phases && i < 2 * s->options->rounds + 3; i++) qe_free(s->phases[i]);
   qe_free(s->phases);
   qe_step_bank_free(s->bank);
   qe_model_free(s->model);
@@ -119,7 +120,7 @@ static bool is_resumed_in(const qe_gradfreebits *s, const char *phase) {
 }
 
 /* Float training, steps at the start bits, training there. */
-static qe_status start(qe_gradfreebits *s, qe_result *result) {
+static qe_status pretrain(qe_gradfreebits *s, qe_result *result) {
   const qe_setting *setting = s->setting;
   qe_score score;
   if (is_past(s, QE_GFB_PRETRAIN)) return QE_OK;
@@ -136,6 +137,12 @@ static qe_status start(qe_gradfreebits *s, qe_result *result) {
     qe_step_bank_keep(s->bank, s->model);
   }
   return QE_OK;
+}
+
+static qe_status start(qe_gradfreebits *s, qe_result *result) {
+  QE_TRY(pretrain(s, result));
+  if (s->options->random_epochs == 0 || is_past(s, QE_GFB_RANDOM)) return QE_OK;
+  return qe_gfb_train_random(s);
 }
 
 static qe_status train(qe_gradfreebits *s, int round, qe_score *final) {

@@ -7,6 +7,7 @@
 #include "core/models/bit_cost.h"
 
 #define QE_GFB_PRETRAIN "pretrain"
+#define QE_GFB_RANDOM "random"
 /* In the run's folder: the present allocation, and all that searches found (read by the report). */
 #define QE_GFB_BITS_FILE "bits.txt"
 #define QE_GFB_ROUNDS_FILE "rounds.json"
@@ -30,7 +31,7 @@ typedef struct qe_gradfreebits {
   qe_model *model;
   qe_step_bank *bank; /* steps that were trained */
   char *history;      /* what rounds.json says of the rounds so far: JSON objects with commas between */
-  char **phases;      /* all names in order, NULL past the last: float, pretrain, search 1, train 1, … */
+  char **phases;      /* all names in order, NULL past the last: float, pretrain, random, search 1, train 1, … */
 } qe_gradfreebits;
 
 /* ---- gradfreebits_state.c ---- */
@@ -53,6 +54,11 @@ QE_CHECKED qe_status qe_gfb_set_bits(qe_gradfreebits *s, const qe_step_bank *ban
 
 /* A new bank of all that s->bank has and, for bits of the search that it lacks, steps fitted to the model. */
 QE_CHECKED qe_status qe_gfb_fill_bank(const qe_gradfreebits *s, qe_step_bank **bank);
+
+/* ---- gradfreebits_random.c ---- */
+
+/* The phase of random bits: s->model and s->bank hold what it has trained. */
+QE_CHECKED qe_status qe_gfb_train_random(qe_gradfreebits *s);
 
 /* ---- gradfreebits_search.c ---- */
 

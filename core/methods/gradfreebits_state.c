@@ -9,11 +9,11 @@
 #include <string.h>
 
 const char *qe_gfb_search_phase(const qe_gradfreebits *s, int round) {
-  return s->phases[2 * round];
+  return s->phases[2 * round + 1];
 }
 
 const char *qe_gfb_train_phase(const qe_gradfreebits *s, int round) {
-  return s->phases[2 * round + 1];
+  return s->phases[2 * round + 2];
 }
 
 qe_status qe_gfb_set_bits(qe_gradfreebits *s, const qe_step_bank *bank) {

@@ -14,13 +14,11 @@ static bool is_averaged(const qe_train_options *options) {
 /* `interim`: within an epoch. */
 static qe_status save_checkpoint(qe_run *run, bool interim) {
   if (!run->checkpoint) return QE_OK;
-  char best[64], before[32];
+  char best[64];
   snprintf(best, sizeof best, "%a", run->best);
-  snprintf(before, sizeof before, "%lld", (long long)run->steps_before);
   qe_tensors *tensors = qe_tensors_new();
   qe_status status = tensors ? qe_trainer_give(run->trainer, tensors) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_tensors_set_meta(tensors, "best", best);
-  if (status == QE_OK) status = qe_tensors_set_meta(tensors, "steps_before", before);
   if (status == QE_OK) status = qe_run_save_state(run, tensors, run->phase, interim);
   qe_tensors_free(tensors);
   return status;
@@ -108,7 +106,6 @@ static qe_status take_checkpoint(qe_run *run) {
   QE_TRY(qe_trainer_take(run->trainer, run->resumed, qe_run_resumed_from(run)));
   const char *best = qe_tensors_get_meta(run->resumed, "best");
   if (best && sscanf(best, "%la", &run->best) != 1) run->best = -1;
-  run->steps_before = qe_run_resumed_number(run, "steps_before", 0);
   run->epoch_at = qe_trainer_epochs_done(run->trainer) + 1;
   run->step_at = qe_trainer_steps_done(run->trainer);
   QE_TRY(qe_run_drop_resumed(run));

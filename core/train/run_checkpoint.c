@@ -209,6 +209,7 @@ qe_status qe_run_save_state(qe_run *run, qe_tensors *tensors, const char *phase,
   if (!run->checkpoint) return QE_OK;
   QE_TRY(qe_tensors_set_meta(tensors, "phase", phase));
   if (interim) QE_TRY(qe_tensors_set_meta(tensors, "interim", "true"));
+  QE_TRY(set_number(tensors, "steps_before", run->steps_before));
   QE_TRY(add_places(run, tensors));
   snprintf(crc, sizeof crc, "%08" PRIx32, checksum(tensors));
   QE_TRY(qe_tensors_set_meta(tensors, "crc32c", crc));

@@ -209,6 +209,7 @@ const char *qe_run_resumed_phase(const qe_run *run) {
 /* The options have passed by now: they are the run's from here on. */
 qe_status qe_run_drop_resumed(qe_run *run) {
   if (!run->resumed) return QE_OK;
+  run->steps_before = qe_run_resumed_number(run, "steps_before", 0);
   qe_tensors_free(run->resumed);
   run->resumed = NULL;
   QE_TRY(keep_config(run));

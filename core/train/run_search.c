@@ -17,7 +17,9 @@ qe_status qe_run_generation(qe_run *run, const qe_search_report *report) {
                    {"images_per_second", report->images_per_second}};
     for (size_t i = 0; i < sizeof scalars / sizeof *scalars; i++)
       if (scalars[i].value >= 0) qe_board_scalar(run->board, scalars[i].tag, scalars[i].value);
-    QE_TRY(qe_board_flush(run->board, report->spent));
+    /* Between phases of training: behind their batches. */
+    int64_t step = run->steps_before > 0 ? run->steps_before + report->generation : report->spent;
+    QE_TRY(qe_board_flush(run->board, step));
   }
   return run->events.generation ? run->events.generation(run->events.context, report) : QE_OK;
 }

@@ -187,14 +187,16 @@ qe_lower_options qe_trainer_lowering(const qe_trainer *trainer) {
   return lower;
 }
 
-static qe_status new_training_session(qe_trainer *trainer) {
+qe_status qe_trainer_lower(qe_trainer *trainer, const qe_graph *graph) {
   const qe_train_options *options = &trainer->options;
   qe_lower_options lower = qe_trainer_lowering(trainer);
   lower.backward = true;
   lower.smoothing = options->smoothing;
   lower.scale = 1.0f / (float)((int64_t)options->batch * options->accumulate);
-  return qe_session_new(trainer->queue, trainer->model->graph, &lower, trainer->params, trainer->gradients,
-                        &trainer->train_images, &trainer->train);
+  qe_session_free(&trainer->train);
+  trainer->running = graph;
+  return qe_session_new(trainer->queue, graph, &lower, trainer->params, trainer->gradients, &trainer->train_images,
+                        &trainer->train);
 }
 
 qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *data, const qe_train_options *options,
@@ -211,7 +213,7 @@ qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *d
   if (status == QE_OK) status = new_data(trainer);
   if (status == QE_OK) status = new_buffers(trainer);
   if (status == QE_OK) status = new_programs(trainer);
-  if (status == QE_OK) status = new_training_session(trainer);
+  if (status == QE_OK) status = qe_trainer_lower(trainer, model->graph);
   if (status != QE_OK) {
     qe_trainer_free(trainer);
     return status;
@@ -238,6 +240,7 @@ void qe_trainer_free(qe_trainer *trainer) {
   qe_free(trainer->order);
   qe_free(trainer->state);
   qe_free(trainer->zeros);
+  qe_free(trainer->varied);
   qe_free(trainer);
 }
 
@@ -326,6 +329,7 @@ static qe_status run_step(qe_trainer *trainer) {
   bool last = (trainer->step + 1) % options->accumulate == 0;
   double loss = 0;
   int64_t hits = 0;
+  QE_TRY(qe_trainer_enter(trainer));
   QE_TRY(run_passes(trainer, order, position, last, &loss, &hits));
   bool finite = !last || isfinite(trainer->host_square);
   if (!finite || !(loss / options->batch <= qe_trainer_loss_limit(trainer)))
@@ -336,6 +340,7 @@ static qe_status run_step(qe_trainer *trainer) {
     trainer->gradient_norm = sqrt((double)trainer->host_square);
     QE_TRY(update(trainer, trainer->rate));
   }
+  QE_TRY(qe_trainer_leave(trainer));
   trainer->loss_sum += loss;
   trainer->hits += hits;
   trainer->step++;

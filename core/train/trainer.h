@@ -72,6 +72,24 @@ QE_CHECKED qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe
                                     const qe_train_options *options, qe_trainer **trainer);
 void qe_trainer_free(qe_trainer *trainer); /* NULL is fine */
 
+/* Variants of the network: other graphs with the same parameters in the same places, as those of other bits are, that
+ * take turns in training. `values` is the flat parameter vector, of which only the groups of steps and of what is not
+ * trained hold values and count. */
+typedef struct qe_train_variants {
+  void *context;
+  /* Before a batch of update `update` (counted from the training's first): the graph that it runs, valid until the next
+   * call, with its own values in place of the model's. */
+  qe_status (*enter)(void *context, int64_t update, float *values, const qe_graph **graph);
+  /* After it, and the update if the batch was its last: back to the model's own values. */
+  qe_status (*leave)(void *context, float *values);
+  /* What is kept beside the model, with the trainer's state. */
+  qe_status (*give)(void *context, qe_tensors *tensors);
+  qe_status (*take)(void *context, const qe_tensors *tensors, const char *file);
+} qe_train_variants;
+
+/* From the next batch on. Steps have no momentum then: it would be another variant's. Not with options.ema. */
+QE_CHECKED qe_status qe_trainer_vary(qe_trainer *trainer, const qe_train_variants *variants);
+
 /* Train to the end of the current epoch. QE_DIVERGED names epoch, step and layer; parameters are those before the
  * step that diverged. */
 QE_CHECKED qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function progress, void *context);

@@ -25,6 +25,9 @@ struct qe_trainer {
   int32_t *kept, *held, *order; /* image numbers: trained on, held out, this epoch's order of places in `kept` */
   int32_t kept_count;
   int64_t epoch_steps, updates_total;
+  qe_train_variants variants; /* enter NULL: none */
+  const qe_graph *running;    /* that the session `train` was lowered from */
+  float *varied;              /* the flat vector on the host, for the variants; NULL: none */
   /* position */
   int epoch;             /* completed */
   int64_t step, updates; /* batches done of the running epoch; parameter updates done in all */
@@ -35,6 +38,12 @@ struct qe_trainer {
 
 /* Batch, augmentation and quantisers of the training session. */
 qe_lower_options qe_trainer_lowering(const qe_trainer *trainer);
+
+/* The session `train` of a graph, in place of the one that was there. */
+QE_CHECKED qe_status qe_trainer_lower(qe_trainer *trainer, const qe_graph *graph);
+/* Around a batch; nothing without variants. */
+QE_CHECKED qe_status qe_trainer_enter(qe_trainer *trainer);
+QE_CHECKED qe_status qe_trainer_leave(qe_trainer *trainer);
 
 /* The mean loss of a batch above which training counts as diverged: 100 times that of guessing. */
 double qe_trainer_loss_limit(const qe_trainer *trainer);

@@ -85,6 +85,7 @@ qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
   char seed[32];
   QE_TRY(qe_trainer_download(trainer, false));
   QE_TRY(qe_model_give(trainer->model, tensors));
+  if (trainer->variants.enter) QE_TRY(trainer->variants.give(trainer->variants.context, tensors));
   QE_TRY(give_buffer(trainer, tensors, "optimizer.momentum", trainer->momentum));
   QE_TRY(give_buffer(trainer, tensors, "optimizer.second", trainer->second));
   QE_TRY(give_buffer(trainer, tensors, "optimizer.total", trainer->total));
@@ -144,6 +145,7 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
 qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
   QE_TRY(qe_model_check_spec(trainer->model, tensors, file));
   QE_TRY(qe_model_take(trainer->model, tensors, file));
+  if (trainer->variants.enter) QE_TRY(trainer->variants.take(trainer->variants.context, tensors, file));
   QE_TRY(qe_trainer_upload(trainer));
   QE_TRY(take_buffer(trainer, tensors, file, "optimizer.momentum", trainer->momentum));
   QE_TRY(take_buffer(trainer, tensors, file, "optimizer.second", trainer->second));
