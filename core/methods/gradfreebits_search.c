@@ -231,9 +231,8 @@ static qe_status run_generation(search *r) {
   return tell_generation(r, count, best, mean, qe_plan_clock() - since);
 }
 
-static qe_status stop(const search *r) {
+static qe_status say_stopped(const search *r) {
   char *folder;
-  QE_TRY(save(r, true));
   QE_TRY(qe_run_path(r->s->setting->run, "", &folder));
   qe_status status = qe_fail(QE_INTERRUPTED, "stopped in %s%s%s", r->phase,
                              folder ? "; go on with --resume --out " : "", folder ? folder : "");
@@ -243,14 +242,14 @@ static qe_status stop(const search *r) {
 
 static qe_status run_generations(search *r) {
   const qe_gradfreebits *s = r->s;
+  int every = s->setting->search.save_every;
   if (r->generation == 0) QE_TRY(save(r, false)); /* from here on the weights are those of this search */
   while (r->generation < s->options->generations && !qe_searcher_stopped(r->searcher)) {
     qe_status status = run_generation(r);
-    if (status == QE_INTERRUPTED) return stop(r);
-    QE_TRY(status);
-    int every = s->setting->search.save_every;
+    if (status != QE_OK && status != QE_INTERRUPTED) return status;
     bool whole = every > 0 && r->generation % every == 0;
-    if (whole || qe_run_due(s->setting->run)) QE_TRY(save(r, !whole));
+    if (whole || status == QE_INTERRUPTED || qe_run_due(s->setting->run)) QE_TRY(save(r, !whole));
+    if (status == QE_INTERRUPTED) return say_stopped(r);
   }
   return QE_OK;
 }
