@@ -68,7 +68,7 @@ const qe_method *qe_method_get(int index);
 /* Whether anything of a network with these bits is quantised. */
 bool qe_method_quantizes(const qe_bits *bits);
 /* Parameters of a model's tensors into the model; steps of other bits or rules are forgotten, to be fitted anew.
- * QE_USAGE when they are another model's, or an integer network's. `file` is for messages. */
+ * QE_USAGE when they are another model's. `file` is for messages. */
 QE_CHECKED qe_status qe_method_take_tensors(qe_model *model, const qe_tensors *tensors, const char *file);
 /* The same of the file setting->init. */
 QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *model);
