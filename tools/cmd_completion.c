@@ -44,7 +44,7 @@ static bool has_values(const qe_option *row) {
 
 static const qe_option *row_of(size_t index, const char *command) {
   const qe_option *row = &qe_option_table[index];
-  return qe_option_is_of(row, command) ? row : NULL;
+  return qe_option_is_of(row, command) && row->type != QE_OPTION_STEPS ? row : NULL; /* steps are for files */
 }
 
 /* ---- bash ---- */

@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/report/report.h"
+#include "core/train/pipeline.h"
 #include "core/train/run_state.h"
 #include "tools/report_runs.h"
 
@@ -72,21 +73,40 @@ static qe_status report_once(qe_options *options, const char *path) {
 
 /* ---- watching ---- */
 
-/* Grows with everything that is written into the runs. */
-static int64_t state_of(const qe_options *options) {
+static int64_t state_of_run(const char *folder, int64_t state) {
   static const char *const files[] = {"metrics.jsonl", "best.safetensors", "last.safetensors", "state.json"};
+  qe_run_stand stand;
+  if (qe_run_stand_read(folder, &stand) == QE_OK)
+    state = state * 31 + (int64_t)stand.state; /* no file tells that a run was killed */
+  for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+    struct stat file;
+    char *path = qe_path_join(folder, files[k]);
+    if (path && stat(path, &file) == 0)
+      state = state * 31 + file.st_mtim.tv_sec * 1000 + file.st_mtim.tv_nsec / 1000000 + file.st_size;
+    qe_free(path);
+  }
+  return state;
+}
+
+static int64_t state_of_steps(const char *folder, int64_t state) {
+  qe_pipeline pipeline;
+  if (qe_pipeline_read(folder, &pipeline) != QE_OK) return state;
+  for (size_t i = 0; i < pipeline.steps; i++) {
+    char *path = qe_path_join(folder, pipeline.step[i].folder);
+    if (path) state = state_of_run(path, state);
+    qe_free(path);
+  }
+  qe_pipeline_free(&pipeline);
+  return state;
+}
+
+/* Changes with everything that is written into the runs. */
+static int64_t state_of(const qe_options *options) {
   int64_t state = 0;
   for (int i = 0; i < qe_options_positionals(options); i++) {
-    qe_run_stand stand;
-    if (qe_run_stand_read(qe_options_positional(options, i), &stand) == QE_OK)
-      state = state * 31 + (int64_t)stand.state; /* no file tells that a run was killed */
-    for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
-      struct stat file;
-      char *path = qe_path_join(qe_options_positional(options, i), files[k]);
-      if (path && stat(path, &file) == 0)
-        state = state * 31 + file.st_mtim.tv_sec * 1000 + file.st_mtim.tv_nsec / 1000000 + file.st_size;
-      qe_free(path);
-    }
+    const char *folder = qe_options_positional(options, i);
+    state = state_of_run(folder, state);
+    if (qe_pipeline_is(folder)) state = state_of_steps(folder, state);
   }
   return state;
 }
@@ -95,8 +115,7 @@ static int64_t state_of(const qe_options *options) {
 static qe_status report_live(const qe_options *options, const char *path, bool *done) {
   qe_report *report;
   QE_TRY(open_report(options, &report));
-  *done = true;
-  for (int i = 0; i < qe_report_runs(report); i++) *done &= qe_report_ended(report, i);
+  *done = qe_report_all_ended(report);
   qe_status status = *done ? QE_OK : qe_report_write(report, path, RELOAD_SECONDS);
   qe_report_free(report);
   return status;

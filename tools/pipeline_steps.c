@@ -47,15 +47,21 @@ static qe_status find_start(const qe_steps *steps, int at, int *from, const char
                  qe_option_origin(steps->step[at].options, "init"), init);
 }
 
-/* Sets the option to the file's path below root. */
+static bool is_model(const char *file) {
+  const char *dot = strrchr(file, '.');
+  return dot && strcmp(dot, ".safetensors") == 0;
+}
+
+/* Sets the option to the file's path below root. A plan does without files that are no models. */
 static qe_status set_path(qe_steps *steps, int at, const char *option, int from, const char *file, const char *root,
                           qe_step_need need, void *context) {
   char label[QE_STEP_TEXT];
   char *path = qe_format("%s/%s/%s", root, steps->list.step[from].folder, file);
   qe_status status = path ? QE_OK : QE_NO_MEMORY;
-  if (status == QE_OK && need) status = need(context, steps, from, path);
+  bool without = need && !is_model(file);
+  if (status == QE_OK && need && !without) status = need(context, steps, from, path);
   if (status == QE_OK)
-    status = qe_option_set(steps->step[at].options, option, path, QE_FROM_COMMAND, option,
+    status = qe_option_set(steps->step[at].options, option, without ? "" : path, QE_FROM_COMMAND, option,
                            qe_step_label(steps, from, label));
   qe_free(path);
   return status;
@@ -113,14 +119,36 @@ static qe_status check_files(const qe_options *options) {
   return QE_OK;
 }
 
-static qe_status check_references(const qe_steps *steps, int at) {
+/* Sets an option that is a path as if it had been said so where it was. */
+static qe_status say_again(qe_options *options, const char *name, const char *value) {
+  char *origin = qe_strdup(qe_option_origin(options, name));
+  qe_status status =
+      origin ? qe_option_set(options, name, value, qe_option_source(options, name), origin, origin) : QE_NO_MEMORY;
+  qe_free(origin);
+  return status;
+}
+
+/* Options that name what earlier steps will leave are checked, and emptied meanwhile; kept: their texts, by row. */
+static qe_status empty_references(const qe_steps *steps, int at, char **kept) {
+  qe_options *options = steps->step[at].options;
   for (size_t i = 0; i < qe_option_table_rows; i++) {
     int from;
-    const char *file, *option = qe_option_table[i].name;
-    if (qe_option_table[i].type == QE_OPTION_PATH && is_reference(qe_option_text(steps->step[at].options, option)))
-      QE_TRY(read_reference(steps, at, option, &from, &file));
+    const char *file, *name = qe_option_table[i].name;
+    if (qe_option_table[i].type != QE_OPTION_PATH || !is_reference(qe_option_text(options, name))) continue;
+    QE_TRY(read_reference(steps, at, name, &from, &file));
+    if (!(kept[i] = qe_strdup(qe_option_text(options, name)))) return QE_NO_MEMORY;
+    QE_TRY(say_again(options, name, ""));
   }
   return QE_OK;
+}
+
+static qe_status fill_references(const qe_steps *steps, int at, char **kept) {
+  qe_status status = QE_OK;
+  for (size_t i = 0; i < qe_option_table_rows; i++) {
+    if (kept[i] && status == QE_OK) status = say_again(steps->step[at].options, qe_option_table[i].name, kept[i]);
+    qe_free(kept[i]);
+  }
+  return status;
 }
 
 /* Texts of the spec that belong to the setup live on with the step. */
@@ -131,20 +159,33 @@ static qe_status keep_leaves(qe_step *step, const qe_handed *leaves) {
   return step->net ? QE_OK : QE_NO_MEMORY;
 }
 
-static qe_status check_step(qe_steps *steps, int at) {
+static qe_status check_alone(qe_steps *steps, int at, bool known) {
   qe_step *step = &steps->step[at];
   qe_training training;
   char label[QE_STEP_TEXT];
-  const char *file;
-  QE_TRY(find_start(steps, at, &step->from, &file));
-  QE_TRY(check_references(steps, at));
   QE_TRY(qe_steps_training(steps, at, &training));
   QE_TRY(check_files(step->options));
   const qe_handed *from = step->from >= 0 ? &steps->step[step->from].leaves : NULL;
-  if (from && strcmp(file, BEST_FILE) == 0) /* what other files hold depends on the method */
+  if (from && known)
     QE_TRY(qe_method_check_start(step->method, &training.setting, from, qe_step_label(steps, step->from, label)));
   qe_handed leaves = qe_method_hands_on(step->method, &training.setting, from);
   return keep_leaves(step, &leaves);
+}
+
+static qe_status check_step(qe_steps *steps, int at) {
+  const char *file;
+  QE_TRY(find_start(steps, at, &steps->step[at].from, &file));
+  bool known = strcmp(file, BEST_FILE) == 0; /* what others hold depends on the method */
+  char **kept = QE_NEW_ARRAY(char *, qe_option_table_rows);
+  if (!kept) return QE_NO_MEMORY;
+  qe_status status = empty_references(steps, at, kept);
+  if (status == QE_OK) status = check_alone(steps, at, known);
+  if (status == QE_OK)
+    status = fill_references(steps, at, kept);
+  else
+    for (size_t i = 0; i < qe_option_table_rows; i++) qe_free(kept[i]);
+  qe_free(kept);
+  return status;
 }
 
 /* ---- opening ---- */

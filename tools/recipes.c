@@ -38,36 +38,57 @@ qe_status qe_recipe_load(const qe_recipe *recipe, qe_options *options) {
 
 typedef struct recipe_facts {
   char *summary; /* the first comment line */
-  char *method;
+  char *method;  /* "qat"; of a pipeline "qat, then coevolution" */
+  qe_options *options;
 } recipe_facts;
 
 static void facts_free(recipe_facts *facts) {
   qe_free(facts->summary);
   qe_free(facts->method);
+  qe_options_free(facts->options);
+}
+
+/* New text: the methods of a pipeline's steps. */
+static qe_status join_methods(const qe_options *options, char **text) {
+  *text = qe_strdup("");
+  qe_status status = *text ? QE_OK : QE_NO_MEMORY;
+  for (int i = 0; status == QE_OK && i < qe_options_steps(options); i++) {
+    qe_options *step;
+    status = qe_options_step(options, i, &step);
+    if (status != QE_OK) break;
+    const char *method = qe_option_text(step, "method");
+    char *longer = qe_format("%s%s%s", *text, i ? ", then " : "", method ? method : "?");
+    qe_options_free(step);
+    qe_free(*text);
+    *text = longer;
+    if (!longer) status = QE_NO_MEMORY;
+  }
+  return status;
 }
 
 static qe_status read_facts(const qe_recipe *recipe, recipe_facts *facts) {
-  qe_options *options;
   const char *first = recipe->text + strspn(recipe->text, "# ");
   *facts = (recipe_facts){.summary = qe_format("%.*s", (int)strcspn(first, "\n"), first)};
-  qe_status status = facts->summary ? QE_OK : QE_NO_MEMORY;
-  if (status == QE_OK) status = qe_options_new(qe_option_table, qe_option_table_rows, "train", &options);
-  if (status != QE_OK) return status;
-  status = qe_recipe_load(recipe, options);
-  const char *method = status == QE_OK ? qe_option_text(options, "method") : NULL;
-  if (status == QE_OK) facts->method = qe_strdup(method ? method : "");
-  qe_options_free(options);
-  return status == QE_OK && !facts->method ? QE_NO_MEMORY : status;
+  QE_TRY(facts->summary ? QE_OK : QE_NO_MEMORY);
+  QE_TRY(qe_options_new(qe_option_table, qe_option_table_rows, "train", &facts->options));
+  QE_TRY(qe_recipe_load(recipe, facts->options));
+  if (qe_options_steps(facts->options) > 0) return join_methods(facts->options, &facts->method);
+  const char *method = qe_option_text(facts->options, "method");
+  facts->method = qe_strdup(method ? method : "");
+  return facts->method ? QE_OK : QE_NO_MEMORY;
 }
 
 static void print_text(const qe_recipe *recipe, const recipe_facts *facts) {
-  printf("  %s\n      %s: %s\n", recipe->name, facts->method, facts->summary);
+  bool pipeline = qe_options_steps(facts->options) > 0;
+  printf("  %s\n      %s%s: %s\n", recipe->name, pipeline ? "pipeline of " : "", facts->method, facts->summary);
 }
 
 static void print_member(qe_json *json, const qe_recipe *recipe, const recipe_facts *facts) {
   qe_json_open_object(json, NULL);
   qe_json_text(json, "name", recipe->name);
-  qe_json_text(json, "method", facts->method);
+  bool pipeline = qe_options_steps(facts->options) > 0;
+  qe_json_text(json, "method", pipeline ? "pipeline" : facts->method);
+  if (pipeline) qe_json_text(json, "steps", facts->method);
   qe_json_text(json, "summary", facts->summary);
   qe_json_text(json, "config", recipe->text);
   qe_json_close(json);

@@ -114,7 +114,8 @@ qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setu
   QE_TRY(take_bits_file(options, setup));
   QE_TRY(qe_method_options_fill(method, options, setup->data));
   training->setting = (qe_setting){.device = setup->device, .data = setup->data};
-  return read_setting(options, method, setup, &training->setting);
+  QE_TRY(read_setting(options, method, setup, &training->setting));
+  return qe_method_check(method, &training->setting);
 }
 
 qe_run_options qe_training_place(const qe_options *options, const char *config) {

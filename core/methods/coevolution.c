@@ -126,6 +126,11 @@ static qe_status conclude(const qe_coevolution *s, qe_result *result) {
   return qe_coevolution_report(s);
 }
 
+qe_status qe_check_coevolution(const qe_setting *setting) {
+  const qe_search_stage *stage[QE_MOST_STAGES];
+  return qe_search_stages_find(setting->search.stages, stage);
+}
+
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result) {
   const qe_search_stage *stage[QE_MOST_STAGES];
   qe_coevolution s = {.setting = setting};

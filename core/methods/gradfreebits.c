@@ -19,7 +19,7 @@ qe_gradfreebits_options qe_gradfreebits_defaults(void) {
 
 /* ---- making ---- */
 
-static qe_status check_options(const qe_setting *setting) {
+qe_status qe_check_gradfreebits(const qe_setting *setting) {
   const qe_gradfreebits_options *options = &setting->gradfreebits;
   if (options->least > options->most)
     return qe_fail(QE_USAGE, "gfb-least %d, gfb-most %d: the first must not be above the second", options->least,
@@ -81,7 +81,7 @@ static qe_status name_phases(qe_gradfreebits *s) {
 
 static qe_status open_all(qe_gradfreebits *s, const qe_setting *setting) {
   *s = (qe_gradfreebits){.setting = setting, .options = &setting->gradfreebits};
-  QE_TRY(check_options(setting));
+  QE_TRY(qe_check_gradfreebits(setting));
   QE_TRY(name_phases(s));
   QE_TRY(qe_bit_map_new(&setting->spec, &s->map));
   QE_TRY(qe_bit_costs_new(s->map, &s->costs));

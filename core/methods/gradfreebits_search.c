@@ -232,12 +232,9 @@ static qe_status run_generation(search *r) {
 }
 
 static qe_status say_stopped(const search *r) {
-  char *folder;
-  QE_TRY(qe_run_path(r->s->setting->run, "", &folder));
-  qe_status status = qe_fail(QE_INTERRUPTED, "stopped in %s%s%s", r->phase,
-                             folder ? "; go on with --resume --out " : "", folder ? folder : "");
-  qe_free(folder);
-  return status;
+  const char *folder = qe_run_resume_folder(r->s->setting->run);
+  return qe_fail(QE_INTERRUPTED, "stopped in %s%s%s", r->phase, folder ? "; go on with --resume --out " : "",
+                 folder ? folder : "");
 }
 
 static qe_status run_generations(search *r) {

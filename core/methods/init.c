@@ -1,5 +1,4 @@
 /* Parameters of a model file as the start of a method. */
-#include "core/dispatch/network_file.h"
 #include "core/graph/layers.h"
 #include "core/methods/method.h"
 
@@ -31,11 +30,6 @@ static void forget_steps(qe_model *model) {
 
 qe_status qe_method_take_tensors(qe_model *model, const qe_tensors *tensors, const char *file) {
   qe_model_spec spec;
-  if (qe_network_is_file(tensors))
-    return qe_fail(QE_USAGE,
-                   "%s is an integer network: it has codes, but none of the float weights that gradients change. Start "
-                   "from a model, as train writes it, or search on by the method coevolution",
-                   file);
   qe_status status = qe_model_read_spec(tensors, file, &spec);
   bool described = spec.net || model->spec.net; /* then parameters decide, by name and shape, whether it fits */
   if (status == QE_OK && !described &&

@@ -35,7 +35,7 @@ typedef struct qe_setting {
   qe_progressive_setting progressive;
   qe_sqwa_options sqwa;
   qe_gradfreebits_options gradfreebits; /* of that method */
-  const char *init; /* model file to start from; NULL: random weights */
+  const char *init;                     /* model file to start from; NULL: random weights */
   qe_run *run;
 } qe_setting;
 
@@ -55,11 +55,15 @@ typedef struct qe_result {
 typedef struct qe_method {
   const char *name, *summary;
   bool searches; /* integer networks, without gradients: takes setting->search */
+  /* What of the setting can be known to be wrong before anything is read or trained; NULL: nothing. */
+  qe_status (*check)(const qe_setting *setting);
   qe_status (*run)(const qe_setting *setting, qe_result *result);
   /* What `run` will take, as far as a few steps tell; setting->run is NULL. */
   qe_status (*plan)(const qe_setting *setting, qe_plan *plan);
 } qe_method;
 
+/* method->check, where it has one. */
+QE_CHECKED qe_status qe_method_check(const qe_method *method, const qe_setting *setting);
 /* The method called `name`, or NULL. */
 const qe_method *qe_method_find(const char *name);
 /* By number; NULL past the last. */
@@ -68,7 +72,7 @@ const qe_method *qe_method_get(int index);
 /* Whether anything of a network with these bits is quantised. */
 bool qe_method_quantizes(const qe_bits *bits);
 /* Parameters of a model's tensors into the model; steps of other bits or rules are forgotten, to be fitted anew.
- * QE_USAGE when they are another model's, or an integer network's. `file` is for messages. */
+ * QE_USAGE when they are another model's. `file` is for messages. */
 QE_CHECKED qe_status qe_method_take_tensors(qe_model *model, const qe_tensors *tensors, const char *file);
 /* The same of the file setting->init. */
 QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *model);
@@ -85,6 +89,10 @@ qe_status qe_train_gradfreebits(const qe_setting *setting, qe_result *result);
 qe_status qe_train_progressive(const qe_setting *setting, qe_result *result);
 qe_status qe_train_qat(const qe_setting *setting, qe_result *result);
 qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result);
+qe_status qe_check_coevolution(const qe_setting *setting);
+qe_status qe_check_gradfreebits(const qe_setting *setting);
+qe_status qe_check_progressive(const qe_setting *setting);
+qe_status qe_check_sqwa(const qe_setting *setting);
 qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_gradfreebits(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_progressive(const qe_setting *setting, qe_plan *plan);

@@ -4,16 +4,16 @@
 #include <string.h>
 
 static const qe_method methods[] = {
-    {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, qe_train_qat,
-     qe_plan_qat},
+    {"qat", "quantisation-aware training with fake quantisers: the baseline of the other methods", false, NULL,
+     qe_train_qat, qe_plan_qat},
     {"progressive", "bits lowered in stages: weights before activations, or both step by step", false,
-     qe_train_progressive, qe_plan_progressive},
+     qe_check_progressive, qe_train_progressive, qe_plan_progressive},
     {"sqwa", "low-bit models captured in cycles of the learning rate, averaged, quantised again and fine-tuned", false,
-     qe_train_sqwa, qe_plan_sqwa},
-    {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_train_coevolution,
-     qe_plan_coevolution},
+     qe_check_sqwa, qe_train_sqwa, qe_plan_sqwa},
+    {"coevolution", "cooperative coevolution of low-bit weights, with integers only", true, qe_check_coevolution,
+     qe_train_coevolution, qe_plan_coevolution},
     {"gradfreebits", "bits of each layer found by a search without gradients, in turn with training", false,
-     qe_train_gradfreebits, qe_plan_gradfreebits},
+     qe_check_gradfreebits, qe_train_gradfreebits, qe_plan_gradfreebits},
 };
 
 const qe_method *qe_method_get(int index) {
@@ -24,4 +24,8 @@ const qe_method *qe_method_find(const char *name) {
   for (int i = 0; qe_method_get(i); i++)
     if (strcmp(methods[i].name, name) == 0) return &methods[i];
   return NULL;
+}
+
+qe_status qe_method_check(const qe_method *method, const qe_setting *setting) {
+  return method->check ? method->check(setting) : QE_OK;
 }

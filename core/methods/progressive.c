@@ -28,6 +28,11 @@ static qe_train_options stage_options(const walk *w, int stage) {
   return options;
 }
 
+qe_status qe_check_progressive(const qe_setting *setting) {
+  qe_progressive_course course;
+  return qe_progressive_read(&setting->progressive, &setting->spec.bits, &setting->options, &course);
+}
+
 /* The model as the run begins, at the bits of the first stage. */
 static qe_status open_walk(const qe_setting *setting, walk *w) {
   qe_setting first = *setting;

@@ -36,7 +36,7 @@ static qe_status check_cycles(const qe_setting *setting) {
   return QE_OK;
 }
 
-static qe_status check_setting(const qe_setting *setting) {
+qe_status qe_check_sqwa(const qe_setting *setting) {
   const qe_sqwa_options *options = &setting->sqwa;
   const qe_bits *bits = &setting->spec.bits;
   QE_TRY(check_cycles(setting));
@@ -167,7 +167,7 @@ qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result) {
   qe_sqwa s = {.setting = setting, .result = result};
   memset(result, 0, sizeof *result);
   result->quantized = qe_method_quantizes(&setting->spec.bits);
-  QE_TRY(check_setting(setting));
+  QE_TRY(qe_check_sqwa(setting));
   QE_TRY(qe_method_start_model(setting, &model));
   qe_status status = qe_captures_open(setting->run, setting->sqwa.captures, &s.captures);
   if (status == QE_OK) status = run_phases(&s, model);
@@ -191,7 +191,7 @@ static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan
 qe_status qe_plan_sqwa(const qe_setting *setting, qe_plan *plan) {
   qe_model *model;
   memset(plan, 0, sizeof *plan);
-  QE_TRY(check_setting(setting));
+  QE_TRY(qe_check_sqwa(setting));
   QE_TRY(qe_method_start_model(setting, &model));
   qe_status status = plan_phases(setting, model, plan);
   qe_model_free(model);

@@ -220,3 +220,21 @@ qe_status qe_history_read(qe_history *h, const char *text, size_t bytes) {
   }
   return status;
 }
+
+/* ---- one after the other ---- */
+
+qe_status qe_history_append(qe_history *h, const qe_history *part, const char *name) {
+  double x = h->end, seconds = h->seconds;
+  for (size_t i = 0; i < part->count; i++) {
+    const qe_series *s = &part->series[i];
+    for (size_t k = 0; k < s->count; k++) QE_TRY(add_point(h, s->key, x + s->x[k], s->y[k], seconds + s->seconds[k]));
+  }
+  for (size_t i = 0; i < part->edges; i++) {
+    bool is_start = part->searches && i == 0;
+    if (!is_start || h->edges == 0) QE_TRY(add_edge(h, part->edge[i].name, x + part->edge[i].x));
+  }
+  h->end = x + part->end;
+  h->seconds = seconds + part->seconds;
+  h->lines += part->lines;
+  return add_edge(h, name, h->end);
+}

@@ -48,6 +48,8 @@ typedef struct qe_history {
 /* From the text of the file; a last line that is cut short is no failure. */
 QE_CHECKED qe_status qe_history_read(qe_history *history, const char *text, size_t bytes);
 void qe_history_free(qe_history *history);
+/* What `part` tells, behind what is there: both of searches or both not. Its end becomes an edge of that name. */
+QE_CHECKED qe_status qe_history_append(qe_history *history, const qe_history *part, const char *name);
 /* NULL: no line has it. */
 const qe_series *qe_history_find(const qe_history *history, const char *key);
 /* The last finite value before or at `x`; NaN: none. */

@@ -32,6 +32,7 @@ qe_status qe_report_new(qe_report **report) {
 void qe_report_free(qe_report *report) {
   if (!report) return;
   for (size_t i = 0; i < report->runs; i++) qe_report_run_free(report->run[i]);
+  qe_report_pipeline_free(report->pipeline);
   qe_free(report->run);
   qe_free(report);
 }
@@ -50,7 +51,39 @@ static qe_status name_apart(const qe_report *report) {
   return QE_OK;
 }
 
+/* Beside other runs a pipeline's steps are runs like them, named after both. */
+static qe_status take_apart(qe_report *report, qe_report_pipeline *pipeline) {
+  qe_status status = QE_OK;
+  for (size_t i = 0; status == QE_OK && i < pipeline->list.steps; i++) {
+    if (pipeline->run[i] < 0) continue;
+    qe_report_run *run = report->run[pipeline->run[i]];
+    char *name = qe_format("%s/%s", pipeline->name, pipeline->list.step[i].folder);
+    if (!name) status = QE_NO_MEMORY;
+    if (!name) continue;
+    qe_free(run->name);
+    run->name = name;
+  }
+  qe_report_pipeline_free(pipeline);
+  return status == QE_OK ? name_apart(report) : status;
+}
+
+static qe_status add_pipeline(qe_report *report, const char *path) {
+  qe_report_pipeline *pipeline;
+  bool alone = report->runs == 0;
+  QE_TRY(qe_report_pipeline_open(path, report, &pipeline));
+  if (!alone) return take_apart(report, pipeline);
+  report->pipeline = pipeline;
+  return QE_OK;
+}
+
 qe_status qe_report_add(qe_report *report, const char *path) {
+  qe_report_pipeline *before = report->pipeline;
+  report->pipeline = NULL;
+  if (before) QE_TRY(take_apart(report, before));
+  return qe_pipeline_is(path) ? add_pipeline(report, path) : qe_report_add_run(report, path);
+}
+
+qe_status qe_report_add_run(qe_report *report, const char *path) {
   qe_report_run *run;
   QE_TRY(qe_reserve(&report->run, &report->capacity, report->runs + 1, sizeof *report->run));
   QE_TRY(qe_report_run_open(path, &run));
@@ -76,6 +109,13 @@ bool qe_report_finished(const qe_report *report, int run) {
 
 bool qe_report_ended(const qe_report *report, int run) {
   return qe_report_run_finished(report->run[run]) || qe_run_state_ended(report->run[run]->stand.state);
+}
+
+bool qe_report_all_ended(const qe_report *report) {
+  if (report->pipeline) return qe_run_state_ended(report->pipeline->stand.state);
+  for (int i = 0; i < (int)report->runs; i++)
+    if (!qe_report_ended(report, i)) return false;
+  return true;
 }
 
 const char *qe_report_stand(const qe_report *report, int run) {
@@ -111,11 +151,15 @@ qe_status qe_report_say_not_evaluated(qe_report *report, int run, const char *wh
 
 /* ---- the page ---- */
 
-/* With several runs those after the first are folded away. */
+/* The run that is unfolded where there are several: the first; of a pipeline the last, which has its result. */
+static size_t shown(const qe_report *report) {
+  return report->pipeline && report->runs > 0 ? report->runs - 1 : 0;
+}
+
 static void write_run(qe_page *page, const qe_report *report, size_t at) {
   bool several = report->runs > 1;
   if (several) {
-    qe_page_add(page, "<details class=\"run\"%s><summary>", at == 0 ? " open" : "");
+    qe_page_add(page, "<details class=\"run\"%s><summary>", at == shown(report) ? " open" : "");
     qe_page_words(page, "", report->run[at]->name, "</summary>\n");
   }
   for (int i = 0; i < SECTIONS; i++) {
@@ -141,10 +185,11 @@ static void write_body(qe_page *page, const qe_report *report) {
 
 /* Links to the sections that are there. */
 static void write_contents(qe_page *page, const qe_report *report, const char *body) {
-  char id[64];
+  char id[64], number[24] = "";
+  if (report->runs > 1) snprintf(number, sizeof number, "-%zu", shown(report) + 1);
   qe_page_add(page, "<nav aria-label=\"Sections\">");
   for (int i = 0; i < SECTIONS; i++) {
-    snprintf(id, sizeof id, " id=\"%s%s\"", sections[i].id, !sections[i].all && report->runs > 1 ? "-1" : "");
+    snprintf(id, sizeof id, " id=\"%s%s\"", sections[i].id, sections[i].all ? "" : number);
     const char *at = body ? strstr(body, id) : NULL;
     if (!at) continue;
     qe_page_add(page, "<a href=\"#%.*s\">%s</a>", (int)strlen(id) - 6, id + 5, sections[i].title);
@@ -153,8 +198,8 @@ static void write_contents(qe_page *page, const qe_report *report, const char *b
 }
 
 static void write_title(char *title, size_t room, const qe_report *report) {
-  if (report->runs == 1)
-    snprintf(title, room, "%s", report->run[0]->name);
+  if (report->pipeline || report->runs == 1)
+    snprintf(title, room, "%s", report->pipeline ? report->pipeline->name : report->run[0]->name);
   else
     snprintf(title, room, "%zu runs: %s, \xE2\x80\xA6", report->runs, report->runs ? report->run[0]->name : "");
 }
@@ -232,6 +277,14 @@ static void run_json(qe_json *json, const qe_report_run *run) {
 }
 
 void qe_report_json(const qe_report *report, qe_json *json) {
+  if (report->pipeline) {
+    qe_json_open_object(json, "pipeline");
+    qe_json_text(json, "name", report->pipeline->name);
+    qe_json_text(json, "path", report->pipeline->path);
+    qe_json_text(json, "state", qe_run_state_name(report->pipeline->stand.state));
+    qe_json_int(json, "steps", (int64_t)report->pipeline->list.steps);
+    qe_json_close(json);
+  }
   qe_json_open_array(json, "runs");
   for (size_t i = 0; i < report->runs; i++) run_json(json, report->run[i]);
   qe_json_close(json);

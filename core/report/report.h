@@ -19,8 +19,9 @@ typedef struct qe_report qe_report;
 QE_CHECKED qe_status qe_report_new(qe_report **report);
 void qe_report_free(qe_report *report); /* NULL is fine */
 
-/* Read a run. What it has not got, or what cannot be read of it, is left out and named in the report. QE_NOT_FOUND: no
- * such folder or file; QE_FORMAT: it is no run, no model and no integer network. */
+/* Read a run, or the folder of a pipeline with all its runs. What it has not got, or what cannot be read of it, is left
+ * out and named in the report. QE_NOT_FOUND: no such folder or file; QE_FORMAT: it is no run, no model and no integer
+ * network. */
 QE_CHECKED qe_status qe_report_add(qe_report *report, const char *path);
 
 int qe_report_runs(const qe_report *report);
@@ -32,6 +33,8 @@ const char *qe_report_config(const qe_report *report, int run, const char *key);
 bool qe_report_finished(const qe_report *report, int run);
 /* Whether it has ended, finished or not: nothing will be added to it unless it is resumed. */
 bool qe_report_ended(const qe_report *report, int run);
+/* Whether that is so of all runs; of a pipeline, of all its steps. */
+bool qe_report_all_ended(const qe_report *report);
 /* How it stands, for people: "finished", "interrupted", …, "not finished" where the folder does not tell more. */
 const char *qe_report_stand(const qe_report *report, int run);
 /* Whether there is a network to evaluate. */
@@ -50,7 +53,7 @@ QE_CHECKED qe_status qe_report_say_not_evaluated(qe_report *report, int run, con
  * never. */
 QE_CHECKED qe_status qe_report_write(const qe_report *report, const char *path, int reload);
 
-/* Members "runs": what the summaries say, an object a run. */
+/* Members "runs": what the summaries say, an object a run; of a pipeline alone "pipeline" as well. */
 void qe_report_json(const qe_report *report, qe_json *json);
 
 /* report.html of a run's folder, without an evaluation: for a run under way. */

@@ -7,6 +7,7 @@
 #include "core/page/page.h"
 #include "core/report/history.h"
 #include "core/report/report.h"
+#include "core/train/pipeline.h"
 #include "core/train/run_state.h"
 
 /* ---- config.yaml ---- */
@@ -80,7 +81,8 @@ typedef struct qe_report_run {
   bool folder;
   char *config_text;
   qe_config config;
-  qe_run_stand stand; /* of a folder */
+  qe_run_stand stand;   /* of a folder */
+  qe_run_scores scores; /* its result.json */
   qe_history history;
   char *network_file;          /* which of the folder's files is reported on */
   qe_model *model;             /* or */
@@ -95,9 +97,18 @@ typedef struct qe_report_run {
   qe_findings found;
 } qe_report_run;
 
+/* A pipeline: its steps are runs of the report. */
+typedef struct qe_report_pipeline {
+  char *path, *name;
+  qe_pipeline list;
+  int *run; /* of each step; -1: it has not begun */
+  qe_run_stand stand;
+} qe_report_pipeline;
+
 struct qe_report {
   qe_report_run **run;
   size_t runs, capacity;
+  qe_report_pipeline *pipeline; /* what the report is of; NULL: of runs that do not belong together */
 };
 
 QE_CHECKED qe_status qe_report_run_open(const char *path, qe_report_run **run);
@@ -123,6 +134,23 @@ const char *qe_class_text(const qe_findings *found, int class, char text[QE_NUMB
 /* The score to speak of: that of the integer network where there is one. images 0: none. */
 qe_score qe_report_score(const qe_report_run *run);
 
+/* New texts: a path without slashes at its end; its last part, of "." that of the folder meant. */
+char *qe_report_bare_path(const char *path);
+char *qe_report_path_name(const char *path);
+
+/* ---- pipelines ---- */
+
+/* Appends a run, whatever the folder. */
+QE_CHECKED qe_status qe_report_add_run(qe_report *report, const char *path);
+/* Reads a pipeline's folder; its steps that have begun become runs of the report. */
+QE_CHECKED qe_status qe_report_pipeline_open(const char *path, qe_report *report, qe_report_pipeline **pipeline);
+void qe_report_pipeline_free(qe_report_pipeline *pipeline); /* NULL is fine */
+/* The head of the page, and a chart of accuracy through all steps. */
+void qe_report_pipeline_summary(qe_page *page, const qe_report *report);
+void qe_report_pipeline_course(qe_page *page, const qe_report *report);
+/* The steps that search, or those that do not, one after the other as if they were one run. */
+QE_CHECKED qe_status qe_report_pipeline_join(const qe_report *report, bool searches, qe_history *joined);
+
 /* ---- sections ---- */
 
 /* One row of sections.def. `run` is NULL for a section about all of them. */
@@ -136,6 +164,9 @@ typedef void (*qe_section_function)(qe_page *page, const qe_report *report, cons
 #undef QE_SECTION_ALL
 #undef QE_SECTION_RUN
 
+/* Parts of heads: a network's numbers; what could not be read (`named`: below the run's name). */
+void qe_report_tiles(qe_page *page, const qe_report_run *run);
+void qe_report_remarks(qe_page *page, const qe_report_run *run, bool named);
 /* The head of the page. */
 void qe_report_summary(qe_page *page, const qe_report *report, bool live);
 

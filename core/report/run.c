@@ -169,8 +169,7 @@ static qe_status find_cost(qe_report_run *run) {
   return run->network ? qe_cost_of_network(run->network, &run->cost) : QE_OK;
 }
 
-/* The last part of the path; of "." or ".." that of the folder meant. */
-static char *name_of(const char *path) {
+char *qe_report_path_name(const char *path) {
   const char *name = qe_path_name(path);
   if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && *name) return qe_strdup(name);
   char *real = realpath(path, NULL);
@@ -179,14 +178,19 @@ static char *name_of(const char *path) {
   return copy;
 }
 
-static qe_status open_run(qe_report_run *run, const char *path) {
+char *qe_report_bare_path(const char *path) {
   size_t length = strlen(path);
   while (length > 1 && path[length - 1] == '/') length--;
-  run->path = qe_format("%.*s", (int)length, path);
-  run->name = run->path ? name_of(run->path) : NULL;
+  return qe_format("%.*s", (int)length, path);
+}
+
+static qe_status open_run(qe_report_run *run, const char *path) {
+  run->path = qe_report_bare_path(path);
+  run->name = run->path ? qe_report_path_name(run->path) : NULL;
   if (!run->name) return QE_NO_MEMORY;
   run->folder = qe_folder_exists(run->path);
   if (run->folder) QE_TRY(qe_run_stand_read(run->path, &run->stand));
+  if (run->folder) QE_TRY(qe_run_read_scores(run->path, &run->scores));
   if (!run->folder && !qe_file_exists(run->path))
     return qe_fail(QE_NOT_FOUND, "%s: there is no such run, model or integer network", path);
   QE_TRY(run->folder ? read_folder(run) : read_file(run));

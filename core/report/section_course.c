@@ -162,16 +162,41 @@ static void write_note(qe_page *page, const qe_report *report) {
                 "<p class=\"note\">Epochs are counted through all phases; a dotted line is the end of one.</p>\n");
 }
 
+static void write_charts(qe_page *page, const qe_report *report) {
+  for (int i = 0; i < ROWS; i++)
+    if (rows[i].title) write_chart(page, report, &rows[i]);
+}
+
+/* The steps with gradients one after the other as one run, then those that search. */
+static void write_joined(qe_page *page, const qe_report *report) {
+  qe_report_pipeline_course(page, report);
+  for (int searches = 0; searches < 2; searches++) {
+    qe_report_run all = {.name = report->pipeline->name}, *run = &all;
+    qe_status status = qe_report_pipeline_join(report, searches, &all.history);
+    if (status == QE_OK && all.history.lines > 0) write_charts(page, &(qe_report){.run = &run, .runs = 1});
+    if (status != QE_OK && page->status == QE_OK) page->status = status;
+    qe_history_free(&all.history);
+  }
+}
+
 void qe_section_course(qe_page *page, const qe_report *report, const qe_report_run *run) {
   (void)run;
   size_t start = page->length, empty;
   if (report->runs == 0) return;
-  write_key(page, report);
-  write_note(page, report);
+  if (report->pipeline) {
+    qe_page_add(page,
+                "<p class=\"note\">Steps one after the other; a dotted line is the end of a step or of a phase in "
+                "it. Epochs are those of steps with gradients, candidate-images those of searches.</p>\n");
+  } else {
+    write_key(page, report);
+    write_note(page, report);
+  }
   qe_page_add(page, "<div class=\"charts\">\n");
   empty = page->length;
-  for (int i = 0; i < ROWS; i++)
-    if (rows[i].title) write_chart(page, report, &rows[i]);
+  if (report->pipeline)
+    write_joined(page, report);
+  else
+    write_charts(page, report);
   if (page->status != QE_OK) return;
   if (page->length > empty) {
     qe_page_add(page, "</div>\n");

@@ -67,7 +67,9 @@ static void write_state(qe_page *page, const qe_report_run *run, bool live) {
   if (state == QE_RUN_FAILED) qe_page_words(page, "<p class=\"note bad\">", run->stand.message, "</p>\n");
 }
 
-static void write_remarks(qe_page *page, const qe_report_run *run) {
+void qe_report_remarks(qe_page *page, const qe_report_run *run, bool named) {
+  if (named && (run->problem || run->why || run->history.broken > 0))
+    qe_page_words(page, "<p class=\"note\"><b>", run->name, "</b></p>");
   if (run->problem) qe_page_words(page, "<p class=\"note bad\">Not read: ", run->problem, "</p>\n");
   if (run->history.broken > 0)
     qe_page_add(page, "<p class=\"note bad\">%lld of the %lld lines of metrics.jsonl are damaged and left out.</p>\n",
@@ -114,7 +116,7 @@ static void write_answers(qe_page *page, const qe_report_run *run) {
   if (found->integer.images == 0 && found->real.images == 0) write_last(page, &run->history);
 }
 
-static void write_tiles(qe_page *page, const qe_report_run *run) {
+void qe_report_tiles(qe_page *page, const qe_report_run *run) {
   char value[QE_NUMBER_TEXT], note[64];
   const qe_cost_row *sum = &run->cost.sum;
   qe_page_add(page, "<ul class=\"tiles\">\n");
@@ -225,22 +227,21 @@ static void write_comparison(qe_page *page, const qe_report *report) {
 }
 
 void qe_report_summary(qe_page *page, const qe_report *report, bool live) {
+  if (report->pipeline) {
+    qe_report_pipeline_summary(page, report);
+    return;
+  }
   if (report->runs == 1) {
     const qe_report_run *run = report->run[0];
     qe_page_words(page, "<h1>", run->name, "</h1>\n");
     write_state(page, run, live);
     write_sentence(page, run);
-    write_tiles(page, run);
+    qe_report_tiles(page, run);
     write_networks(page, run);
-    write_remarks(page, run);
+    qe_report_remarks(page, run, false);
     return;
   }
   qe_page_add(page, "<h1>%zu runs</h1>\n", report->runs);
   write_comparison(page, report);
-  for (size_t i = 0; i < report->runs; i++) {
-    const qe_report_run *run = report->run[i];
-    if (run->problem || run->why || run->history.broken > 0)
-      qe_page_words(page, "<p class=\"note\"><b>", run->name, "</b></p>");
-    write_remarks(page, run);
-  }
+  for (size_t i = 0; i < report->runs; i++) qe_report_remarks(page, report->run[i], true);
 }
