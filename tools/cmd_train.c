@@ -158,6 +158,7 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   train->ema = qe_option_real(options, "ema");
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
   qe_read_augmentation(options, train);
+  train->gates = qe_read_gates(options);
   if (data->images && qe_option_source(options, "pad") == QE_FROM_DEFAULT) train->pad = 0; /* it is cropped already */
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);

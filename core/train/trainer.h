@@ -10,6 +10,7 @@
 #include "core/dispatch/network.h"
 #include "core/graph/lower.h"
 #include "core/models/model.h"
+#include "core/train/gates.h"
 #include "core/train/schedule.h"
 
 #ifdef __cplusplus
@@ -37,6 +38,7 @@ typedef struct qe_train_options {
   double jitter[QE_JITTERS]; /* colour jitter, 0...1: factors are 1 - x ... 1 + x; 0: off */
   double mixup;              /* images are mixed in pairs, with shares from Beta(mixup, mixup); 0: off, at most 16 */
   int32_t held_out;          /* training images kept apart; 0: none */
+  qe_gate_options gates;     /* stochastic precision */
   bool plain;                /* train the float network of a quantised graph's parameters */
 } qe_train_options;
 
