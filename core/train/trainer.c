@@ -307,12 +307,20 @@ static uint64_t batch_position(const qe_trainer *trainer) {
   return batch_number(trainer) * (uint64_t)trainer->options.batch;
 }
 
+/* Of all batches of the phase, the part that is done. */
+static double phase_done(const qe_trainer *trainer) {
+  int64_t done = trainer->epoch * trainer->epoch_steps + trainer->step;
+  return (double)done / ((double)trainer->epoch_steps * trainer->options.epochs);
+}
+
+double qe_trainer_quantised(const qe_trainer *trainer) {
+  return trainer->gates ? qe_gates_portion(&trainer->gates->options, phase_done(trainer)) : -1;
+}
+
 /* What part of the network is quantised in the running batch. */
 static qe_status draw_gates(qe_trainer *trainer) {
   qe_gates *gates = trainer->gates;
-  int64_t done = trainer->epoch * trainer->epoch_steps + trainer->step;
-  double t = (double)done / ((double)trainer->epoch_steps * trainer->options.epochs);
-  qe_gates_draw(gates, trainer->options.seed, batch_number(trainer), t);
+  qe_gates_draw(gates, trainer->options.seed, batch_number(trainer), phase_done(trainer));
   return qe_queue_write(trainer->queue, gates->buffer, 0, gates->host, (size_t)gates->count * sizeof(int32_t));
 }
 

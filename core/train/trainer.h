@@ -80,6 +80,9 @@ QE_CHECKED qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function 
 int qe_trainer_epochs_done(const qe_trainer *trainer);
 int64_t qe_trainer_steps_done(const qe_trainer *trainer);
 int64_t qe_trainer_epoch_steps(const qe_trainer *trainer);
+/* Stochastic precision: the portion of the network that is quantised in the next batch, in the mean; below 0: there is
+ * none. */
+double qe_trainer_quantised(const qe_trainer *trainer);
 
 typedef enum qe_split_part { QE_PART_TEST, QE_PART_HELD_OUT, QE_PART_TRAIN } qe_split_part;
 
