@@ -1,4 +1,4 @@
-/* References: the uniform fake quantiser and its straight-through gradient.
+/* References: the uniform fake quantiser and its straight-through gradient, also with a gate.
  *
  * The forward op is bit-exact on every backend, so it is defined in single precision, one rounding an operation:
  *   eff  = step * 2^-step_shift                    (exact)
@@ -69,5 +69,48 @@ qe_status qe_ref_quant_grad(const qe_call *call) {
     }
     f32_of(call, 4)[s] = (float)((double)quant->grad_scale * ldexp(sum, -quant->step_shift));
   }
+  return QE_OK;
+}
+
+/* The call without its operand `gate`, as the op of the same name without a gate takes it. */
+static qe_call ungated(const qe_call *call, int gate) {
+  qe_call plain = *call;
+  plain.operands--;
+  for (int i = gate; i < plain.operands; i++) plain.operand[i] = call->operand[i + 1];
+  return plain;
+}
+
+static bool is_open(const qe_call *call, int gate) {
+  return *(const int32_t *)call->operand[gate].data == 0;
+}
+
+/* Gate 1: as quant. Gate 0: what the float network has in the quantiser's place, bit for bit:
+ *   y = x                     where low is below 0
+ *   y = x < 0 ? 0 : x         ReLU, where it is not; NaN stays */
+qe_status qe_ref_quant_gate(const qe_call *call) {
+  QE_TRY(qe_call_check_values(call));
+  if (!is_open(call, 2)) {
+    qe_call plain = ungated(call, 2);
+    return qe_ref_quant(&plain);
+  }
+  bool is_signed = call->attrs.quant.low < 0;
+  const float *x = f32_of(call, 0);
+  float *y = f32_of(call, 3);
+  for (int64_t k = 0; k < qe_count(desc_of(call, 0)); k++) y[k] = is_signed || !(x[k] < 0) ? x[k] : 0.0f;
+  return QE_OK;
+}
+
+/* Gate 1: as quant_grad. Gate 0: dx = dy, or where low is not below 0, x > 0 ? dy : 0; dstep = 0. */
+qe_status qe_ref_quant_gate_grad(const qe_call *call) {
+  QE_TRY(qe_call_check_values(call));
+  if (!is_open(call, 3)) {
+    qe_call plain = ungated(call, 3);
+    return qe_ref_quant_grad(&plain);
+  }
+  bool is_signed = call->attrs.quant.low < 0;
+  const float *dy = f32_of(call, 0), *x = f32_of(call, 1);
+  float *dx = f32_of(call, 4);
+  for (int64_t k = 0; k < qe_count(desc_of(call, 1)); k++) dx[k] = is_signed || x[k] > 0 ? dy[k] : 0.0f;
+  for (int64_t s = 0; s < qe_count(desc_of(call, 5)); s++) f32_of(call, 5)[s] = 0;
   return QE_OK;
 }

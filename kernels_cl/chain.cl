@@ -78,14 +78,18 @@ DEVICE float chain_vector(qk_memory memory, const qk_lane *lane, qk_long place) 
 /* What a step computes from its vectors and scalars, for the work-item's channel. */
 typedef struct qk_factors {
   float mean, scale, shift, slope; /* quantisers: scale is the effective step */
+  bool open;                       /* a quantiser whose gate is 0 */
 } qk_factors;
 
 DEVICE qk_factors chain_factors(qk_memory memory, const qk_lane *lane, const qk_step *step, int code) {
   qk_factors factors;
   factors.mean = factors.scale = factors.shift = factors.slope = 0.0f;
+  factors.open = false;
   if (code == QK_STEP_BIAS_ADD) factors.shift = chain_vector(memory, lane, step->vector[0]);
-  if (code == QK_STEP_QUANT || code == QK_STEP_QUANT_GRAD)
+  if (code == QK_STEP_QUANT || code == QK_STEP_QUANT_GRAD) {
     factors.scale = qk_floats_at(memory, step->vector[0])[0] * step->factor;
+    if (step->gate >= 0) factors.open = ((GLOBAL const int *)qk_floats_at(memory, step->gate))[0] == 0;
+  }
   if (code == QK_STEP_BN_NORM || code == QK_STEP_BN_GRAD_SUMS || code == QK_STEP_BN_GRAD_X)
     factors.mean = chain_vector(memory, lane, step->vector[0]);
   if (code == QK_STEP_BN_NORM || code == QK_STEP_BN_GRAD_X) {
@@ -109,6 +113,10 @@ DEVICE void chain_bn_grad_sums(qk_lane *lane, qk_factors factors, const float *d
 
 DEVICE void chain_quant_grad(qk_lane *lane, const qk_step *step, qk_factors factors, float half_up, const float *dy,
                              const float *x, float *dx) {
+  if (factors.open) {
+    CHAIN_EACH(dx[k] = qk_open_grad(step->low, x[k], dy[k]);)
+    return;
+  }
   qk_sum sum = step->scalar ? lane->scalar1 : lane->scalar0;
   CHAIN_EACH(float v = qk_divide(x[k], factors.scale);
              float slope = qk_step_slope(step->rule, step->grid, v, step->low, step->high, half_up);
@@ -158,6 +166,10 @@ DEVICE void chain_step(qk_memory memory, qk_slots *slots, qk_lane *lane, const q
     CHAIN_EACH(y[k] = factors.scale * ((a[k] - factors.shift) - (b[k] - factors.mean) * factors.slope);)
     break;
   case QK_STEP_QUANT:
+    if (factors.open) {
+      CHAIN_EACH(y[k] = qk_open_value(step->low, a[k]);)
+      break;
+    }
     CHAIN_EACH(float v = qk_divide(a[k], factors.scale);
                y[k] = factors.scale * qk_quant_code(step->grid, v, step->low, step->high, half_up);)
     break;

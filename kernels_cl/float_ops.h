@@ -40,4 +40,13 @@ DEVICE float qk_step_slope(int rule, int grid, float v, float low, float high, f
   return rule == QK_RULE_LSQ ? qk_quant_code(grid, v, low, high, half_up) - v : 0.0f;
 }
 
+/* What a quantiser whose gate is 0 does: nothing where low is below 0, else it is a ReLU. */
+DEVICE float qk_open_value(float low, float x) {
+  return low < 0.0f || !(x < 0.0f) ? x : 0.0f;
+}
+
+DEVICE float qk_open_grad(float low, float x, float dy) {
+  return low < 0.0f || x > 0.0f ? dy : 0.0f;
+}
+
 #endif

@@ -295,6 +295,7 @@ enum { QK_RULE_FIXED, QK_RULE_LSQ, QK_RULE_PACT };
 typedef struct qk_step {
   qk_long a, b, out; /* maps */
   qk_long vector[QK_VECTORS];
+  qk_long gate; /* of a quantiser; -1: none, it is always on */
   float low, high;
   float factor;      /* 2^-step_shift of a quantiser, epsilon of a batch norm */
   qk_int code;       /* QK_STEP_... */

@@ -228,6 +228,17 @@ static void surrogate_quant(op_case *given) {
   }
 }
 
+static void draw_gated(op_case *given, int round, int32_t gate) {
+  draw_quant_outside(given, round);
+  *(int32_t *)case_add(given, "gate", qe_vector(QE_S32, 1))->data = gate;
+}
+static void draw_gate_on(op_case *given, int round) {
+  draw_gated(given, round, 1);
+}
+static void draw_gate_off(op_case *given, int round) {
+  draw_gated(given, round, 0);
+}
+
 /* tanh_norm with the maximum of the base point: undo the maximum that the op took. The element of the largest |x| has
  * |y| = 1 whatever x is, so y is rescaled by tanh of the largest |x| now over that at the base point. */
 static void surrogate_tanh(op_case *given) {
@@ -256,6 +267,8 @@ static const gradient_row rows[] = {
     {"quant, LSQ", {"quant"}, {"quant_grad"}, "y", draw_quant_lsq, surrogate_quant, {{0}}},
     {"quant, PACT", {"quant"}, {"quant_grad"}, "y", draw_quant_pact, surrogate_quant, {{0}}},
     {"quant, fixed", {"quant"}, {"quant_grad"}, "y", draw_quant_fixed, surrogate_quant, {{0}}},
+    {"quant, gate on", {"quant_gate"}, {"quant_gate_grad"}, "y", draw_gate_on, NULL, {{0}}},
+    {"quant, gate off", {"quant_gate"}, {"quant_gate_grad"}, "y", draw_gate_off, NULL, {{0}}},
     {"tanh_norm", {"tanh_norm"}, {"tanh_norm_grad"}, "y", draw_tanh, surrogate_tanh, {{0}}},
     {"loss", {"softmax_xent"}, {"softmax_xent_grad"}, "loss", draw_loss, NULL, {{0}}},
     {"loss of mixed images", {"mix_xent"}, {"mix_xent_grad"}, "loss", draw_mixed_loss, NULL, {{0}}},

@@ -1,5 +1,6 @@
 /* Tests of progressive quantisation: its stages, their bits, epochs and rates, and what one hands to the next. How it
  * is resumed: test_runs.c. */
+#include "core/graph/layers.h"
 #include "core/methods/method.h"
 #include "tests/saved.h"
 
@@ -121,6 +122,52 @@ static void exceptions_follow_the_stage(void **state) {
   }
 }
 
+/* Skip connections and outer layers of few bits are not below the stage's. */
+static void places_follow_the_stage(void **state) {
+  (void)state;
+  static const struct {
+    int weights, activations, edges, residual;
+  } rows[] = {{8, 8, 8, 8}, {4, 32, 4, 3}, {2, 4, 4, 4}, {2, 2, 3, 3}};
+  qe_bits end = {.weights = 2, .activations = 2, .edges = 3, .residual = 3};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    qe_progressive_stage stage = {.weights = rows[i].weights, .activations = rows[i].activations};
+    qe_bits bits;
+    char *text;
+    OK(qe_progressive_bits(&stage, &end, &bits, &text));
+    assert_int_equal(bits.edges, rows[i].edges);
+    assert_int_equal(bits.residual, rows[i].residual);
+    assert_null(text);
+  }
+}
+
+/* Of every network: the stages can be built, and what a quantiser of the next stage rounds has its place in the one
+ * before, so that its step is fitted to that. */
+static void every_network_has_stages(void **state) {
+  (void)state;
+  qe_train_options options = options_of(24);
+  qe_progressive_course course;
+  OK(qe_progressive_read(&(qe_progressive_setting){.stages = "two-stage-precision"}, &two_bits, &options, &course));
+  for (int m = 0; qe_model_name(m); m++) {
+    qe_model_spec spec = qe_model_default(qe_model_name(m));
+    qe_graph *before = NULL;
+    for (int i = 0; i < course.stages; i++) {
+      qe_graph *graph;
+      spec.bits.weights = course.stage[i].weights;
+      spec.bits.activations = course.stage[i].activations;
+      OK(qe_model_build(&spec, &graph));
+      for (size_t n = 0; before && n < graph->nodes; n++) {
+        const qe_node_info *node = &graph->node[n];
+        if (node->layer != &qe_layer_quant) continue;
+        while (node->layer == &qe_layer_quant) node = &graph->node[node->input[0]];
+        if (qe_graph_find_node(before, node->name) < 0) fail_msg("%s: %s is not there", spec.name, node->name);
+      }
+      qe_graph_free(before);
+      before = graph;
+    }
+    qe_graph_free(before);
+  }
+}
+
 /* ---- from stage to stage ---- */
 
 static float step_of(const qe_model *model, const char *name) {
@@ -200,6 +247,8 @@ int main(void) {
       cmocka_unit_test(stages_are_named),
       cmocka_unit_test(wrong_stages_are_refused),
       cmocka_unit_test(exceptions_follow_the_stage),
+      cmocka_unit_test(places_follow_the_stage),
+      cmocka_unit_test(every_network_has_stages),
       cmocka_unit_test(steps_come_from_the_network_before),
       cmocka_unit_test(stages_run_one_after_the_other),
       cmocka_unit_test(plans_have_a_phase_a_stage),

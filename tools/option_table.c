@@ -147,6 +147,18 @@ const qe_option qe_option_table[] = {
     {.name = "progressive-" text, .type = QE_OPTION_TEXT, .initial = value, .metavar = shown, .group = PROGRESSIVE, .commands = "train", .help = says},
 #include "core/methods/progressive_options.def"
 #undef QE_PROGRESSIVE_TEXT
+    {.name = "stochastic", .type = QE_OPTION_CHOICE, .initial = "off", .words = "off|layer|block|network", .group = PROGRESSIVE, .commands = "train",
+     .help = "stochastic precision of quantised training: in each step a drawn part of the layers, of the blocks, or of all steps is quantised, the rest runs in full precision"},
+    {.name = "stochastic-draw", .type = QE_OPTION_CHOICE, .initial = "independent", .words = "independent|count|front|back", .metavar = "HOW", .group = PROGRESSIVE, .commands = "train",
+     .help = "the part: each unit by chance, so many of any, so many from the input on, so many up to the output"},
+    {.name = "stochastic-growth", .type = QE_OPTION_CHOICE, .initial = "linear", .words = "linear|cosine|cubic|constant", .metavar = "CURVE", .group = PROGRESSIVE, .commands = "train",
+     .help = "how the part grows to the whole; constant: not before it is the whole"},
+    {.name = "stochastic-start", .type = QE_OPTION_REAL, .initial = "0.3", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train",
+     .help = "part that is quantised at first"},
+    {.name = "stochastic-until", .type = QE_OPTION_REAL, .initial = "0.6667", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train",
+     .help = "part of the training (progressive: of each stage) after which all is quantised"},
+    {.name = "stochastic-separate", .type = QE_OPTION_FLAG, .group = PROGRESSIVE, .commands = "train",
+     .help = "weights and activations are drawn each for themselves"},
 #define QE_SQWA_INT(field, text, value, least, most, says) \
     {.name = "sqwa-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .help = says},
 #define QE_SQWA_REAL(field, text, value, least, most, says) \

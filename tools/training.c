@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "tools/bits_option.h"
 #include "tools/method_options.h"
+#include "tools/progressive_options.h"
 #include "tools/train_choice.h"
 
 #include <stdlib.h>
@@ -85,6 +86,7 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   train->ema = qe_option_real(options, "ema");
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
   qe_read_augmentation(options, train);
+  train->gates = qe_read_gates(options);
   if (data->images && qe_option_source(options, "pad") == QE_FROM_DEFAULT) train->pad = 0; /* it is cropped already */
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);

@@ -47,6 +47,8 @@ static const struct impl_list {
     [QE_OP_subsample_grad] = LIST(rows),
     [QE_OP_quant] = LIST(tiles_or_rows),
     [QE_OP_quant_grad] = LIST(tiles_or_rows),
+    [QE_OP_quant_gate] = LIST(tiles_or_rows),
+    [QE_OP_quant_gate_grad] = LIST(tiles_or_rows),
     [QE_OP_tanh_norm] = LIST(tanh_norm),
     [QE_OP_tanh_norm_grad] = LIST(tanh_norm),
     [QE_OP_softmax_xent] = LIST(rows),

@@ -108,6 +108,38 @@ void CPU_NAME(quant_grad_tile)(const cpu_tile *tile) {
     quant_grad_as(UNIT, QE_STEP_LSQ, tile);
 }
 
+/* params: the effective step, the gate; as the float network where the gate is 0 */
+void CPU_NAME(quant_gate_tile)(const cpu_tile *tile) {
+  cpu_tile inner = *tile;
+  inner.operand[2] = tile->operand[3];
+  if (tile->params[1] > 0) {
+    CPU_NAME(quant_tile)(&inner);
+    return;
+  }
+  const float *x = tile->operand[0];
+  float *y = tile->operand[3];
+  bool is_signed = tile->attrs->quant.low < 0;
+  CPU_SIMD for (int64_t k = 0; k < tile->count; k++) y[k] = is_signed | !(x[k] < 0) ? x[k] : 0.0f;
+}
+
+/* params: the effective step, the gate; sums: as of quant_grad, 0 where the gate is 0 */
+void CPU_NAME(quant_gate_grad_tile)(const cpu_tile *tile) {
+  cpu_tile inner = *tile;
+  inner.operand[3] = tile->operand[4];
+  if (tile->params[1] > 0) {
+    CPU_NAME(quant_grad_tile)(&inner);
+    return;
+  }
+  const float *dy = tile->operand[0], *x = tile->operand[1];
+  float *dx = tile->operand[4];
+  bool is_signed = tile->attrs->quant.low < 0;
+  CPU_SIMD for (int64_t k = 0; k < tile->count; k++) {
+    float d = dy[k];
+    dx[k] = is_signed | (x[k] > 0) ? d : 0.0f;
+  }
+  tile->sums[0] = 0;
+}
+
 /* sums: sum of x^2 */
 void CPU_NAME(square_sum_tile)(const cpu_tile *tile) {
   const float *x = tile->operand[0];

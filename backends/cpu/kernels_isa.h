@@ -28,6 +28,8 @@
   X(accumulate)                                                                                                        \
   X(quant)                                                                                                             \
   X(quant_grad)                                                                                                        \
+  X(quant_gate)                                                                                                        \
+  X(quant_gate_grad)                                                                                                   \
   X(square_sum)                                                                                                        \
   X(clip_norm)                                                                                                         \
   X(sgd)                                                                                                               \
@@ -45,6 +47,8 @@
   X(subsample_grad)                                                                                                    \
   X(quant)                                                                                                             \
   X(quant_grad)                                                                                                        \
+  X(quant_gate)                                                                                                        \
+  X(quant_gate_grad)                                                                                                   \
   X(softmax_xent)                                                                                                      \
   X(softmax_xent_grad)                                                                                                 \
   X(mix_xent)                                                                                                          \

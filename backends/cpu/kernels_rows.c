@@ -201,12 +201,12 @@ void CPU_NAME(avg_pool_grad_rows)(const qe_call *call, int64_t first, int64_t la
 enum { PIECE = 4096 }; /* elements at a time */
 
 /* Run a tile kernel over one row in pieces; the sum of the pieces' sums. */
-static double by_pieces(cpu_tile_kernel kernel, const qe_call *call, int operands, float step, int64_t row,
+static double by_pieces(cpu_tile_kernel kernel, const qe_call *call, int operands, const float *params, int64_t row,
                         int64_t each) {
   double sum = 0;
   for (int64_t at = 0; at < each; at += PIECE) {
     float part = 0;
-    cpu_tile tile = {.count = smaller(PIECE, each - at), .params = &step, .sums = &part, .attrs = &call->attrs};
+    cpu_tile tile = {.count = smaller(PIECE, each - at), .params = params, .sums = &part, .attrs = &call->attrs};
     for (int i = 0; i < operands; i++) tile.operand[i] = f32_of(call, i) + row * each + at;
     kernel(&tile);
     sum += (double)part;
@@ -220,7 +220,7 @@ void CPU_NAME(quant_rows)(const qe_call *call, int64_t first, int64_t last) {
     float step = ldexpf(f32_of(call, 1)[row], -call->attrs.quant.step_shift);
     qe_call maps = *call;
     maps.operand[1] = maps.operand[0];
-    (void)by_pieces(CPU_NAME(quant_tile), &maps, 3, step, row, each);
+    (void)by_pieces(CPU_NAME(quant_tile), &maps, 3, &step, row, each);
   }
 }
 
@@ -231,8 +231,41 @@ void CPU_NAME(quant_grad_rows)(const qe_call *call, int64_t first, int64_t last)
     float step = ldexpf(f32_of(call, 2)[row], -quant->step_shift);
     qe_call maps = *call;
     maps.operand[2] = maps.operand[1];
-    double sum = by_pieces(CPU_NAME(quant_grad_tile), &maps, 4, step, row, each);
+    double sum = by_pieces(CPU_NAME(quant_grad_tile), &maps, 4, &step, row, each);
     f32_of(call, 4)[row] = (float)((double)quant->grad_scale * ldexp(sum, -quant->step_shift));
+  }
+}
+
+/* Step and gate of a row. */
+typedef struct gated_params {
+  float value[2];
+} gated_params;
+
+static gated_params gated_params_of(const qe_call *call, int step, int64_t row) {
+  float size = ldexpf(f32_of(call, step)[row], -call->attrs.quant.step_shift);
+  bool on = *(const int32_t *)call->operand[step + 1].data != 0;
+  return (gated_params){{size, on ? 1.0f : 0.0f}};
+}
+
+void CPU_NAME(quant_gate_rows)(const qe_call *call, int64_t first, int64_t last) {
+  int64_t each = qe_count(desc_of(call, 0)) / desc_of(call, 1)->dim[QE_N];
+  qe_call maps = *call;
+  maps.operand[1] = maps.operand[2] = maps.operand[0];
+  for (int64_t row = first; row < last; row++) {
+    gated_params params = gated_params_of(call, 1, row);
+    (void)by_pieces(CPU_NAME(quant_gate_tile), &maps, 4, params.value, row, each);
+  }
+}
+
+void CPU_NAME(quant_gate_grad_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const qe_quant *quant = &call->attrs.quant;
+  int64_t each = qe_count(desc_of(call, 1)) / desc_of(call, 2)->dim[QE_N];
+  qe_call maps = *call;
+  maps.operand[2] = maps.operand[3] = maps.operand[1];
+  for (int64_t row = first; row < last; row++) {
+    gated_params params = gated_params_of(call, 2, row);
+    double sum = by_pieces(CPU_NAME(quant_gate_grad_tile), &maps, 5, params.value, row, each);
+    f32_of(call, 5)[row] = (float)((double)quant->grad_scale * ldexp(sum, -quant->step_shift));
   }
 }
 

@@ -45,6 +45,8 @@ static const struct rows_op {
     [QE_OP_subsample_grad] = {lines, 1},
     [QE_OP_quant] = {images, 1},
     [QE_OP_quant_grad] = {images, 2},
+    [QE_OP_quant_gate] = {images, 1},
+    [QE_OP_quant_gate_grad] = {images, 2},
     [QE_OP_softmax_xent] = {images, 0},
     [QE_OP_softmax_xent_grad] = {images, 0},
     [QE_OP_mix_xent] = {images, 0},

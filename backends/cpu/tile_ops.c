@@ -175,10 +175,32 @@ static void quant_grad_begin(const qe_call *call, const cpu_grid *grid, float *p
   params[0] = ldexpf(f32_of(call, 2)[0], -call->attrs.quant.step_shift);
 }
 
+static float step_gradient(const qe_quant *quant, const cpu_tile_sums *sums) {
+  return (float)((double)quant->grad_scale * ldexp(total_scalar(sums), -quant->step_shift));
+}
+
 static void quant_grad_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
   (void)grid;
-  const qe_quant *quant = &call->attrs.quant;
-  result_of(call, 4)[0] = (float)((double)quant->grad_scale * ldexp(total_scalar(sums), -quant->step_shift));
+  result_of(call, 4)[0] = step_gradient(&call->attrs.quant, sums);
+}
+
+static float gate_of(const qe_call *call, int operand) {
+  return *(const int32_t *)call->operand[operand].data ? 1 : 0;
+}
+
+static void quant_gate_begin(const qe_call *call, const cpu_grid *grid, float *params) {
+  quant_begin(call, grid, params);
+  params[1] = gate_of(call, 2);
+}
+
+static void quant_gate_grad_begin(const qe_call *call, const cpu_grid *grid, float *params) {
+  quant_grad_begin(call, grid, params);
+  params[1] = gate_of(call, 3);
+}
+
+static void quant_gate_grad_end(const qe_call *call, const cpu_grid *grid, const cpu_tile_sums *sums) {
+  (void)grid;
+  result_of(call, 5)[0] = step_gradient(&call->attrs.quant, sums);
 }
 
 /* ---- optimizers ---- */
@@ -230,6 +252,9 @@ static const cpu_tile_op table[QE_OPS] = {
     [QE_OP_quant] = {.known = true, .scalars = 1, .begin = quant_begin},
     [QE_OP_quant_grad] =
         {.known = true, .scalars = 1, .scalar_sums = 1, .begin = quant_grad_begin, .end = quant_grad_end},
+    [QE_OP_quant_gate] = {.known = true, .scalars = 2, .begin = quant_gate_begin},
+    [QE_OP_quant_gate_grad] =
+        {.known = true, .scalars = 2, .scalar_sums = 1, .begin = quant_gate_grad_begin, .end = quant_gate_grad_end},
     [QE_OP_square_sum] = {.known = true, .scalar_sums = 1, .end = square_sum_end},
     [QE_OP_clip_norm] = {.known = true, .scalars = 1, .begin = clip_norm_begin},
     [QE_OP_sgd] = {.known = true, .scalars = QE_HYPERS, .begin = sgd_begin},

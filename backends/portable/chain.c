@@ -29,6 +29,9 @@ static const portable_step table[QE_OPS] = {
     [QE_OP_quant] = STEP(QK_STEP_QUANT, .a = 0, .b = NONE, .out = 2, .vector = {1}, NO_SUMS),
     [QE_OP_quant_grad] = STEP(QK_STEP_QUANT_GRAD, .a = 0, .b = 1, .out = 3, .vector = {2}, .channel_sum = {NONE, NONE},
                               .scalar_sum = 4, .var = NONE),
+    [QE_OP_quant_gate] = STEP(QK_STEP_QUANT, .a = 0, .b = NONE, .out = 3, .vector = {1}, .gate = 2, NO_SUMS),
+    [QE_OP_quant_gate_grad] = STEP(QK_STEP_QUANT_GRAD, .a = 0, .b = 1, .out = 4, .vector = {2}, .gate = 3,
+                                   .channel_sum = {NONE, NONE}, .scalar_sum = 5, .var = NONE),
 };
 
 const portable_step *portable_step_of(const qe_call *call) {
@@ -222,6 +225,7 @@ static void set_step(portable_chain *chain, const qe_call *call, qk_step *step) 
   step->out = place_of(chain, operand_of(call, op->out));
   for (int i = 0; i < QK_VECTORS && op->vector[i]; i++)
     step->vector[i] = place_of(chain, operand_of(call, op->vector[i]));
+  step->gate = op->gate ? place_of(chain, operand_of(call, op->gate)) : NONE;
   set_numbers(call, &chain->grid, step);
   set_sums(chain, call, op, step);
 }

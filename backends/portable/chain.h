@@ -10,6 +10,7 @@ typedef struct portable_step {
   qk_int code; /* QK_STEP_... */
   int a, b, out;
   int vector[QK_VECTORS];
+  int gate;                       /* of a quantiser; 0: none */
   int channel_sum[2], scalar_sum; /* operands written once all is summed */
   int var;                        /* the first channel sum is divided by this operand's deviation */
 } portable_step;

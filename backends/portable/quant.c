@@ -29,6 +29,16 @@ qe_status portable_quant(qe_queue *queue, const qe_call *call) {
   return run_rows(queue, call, 1, QK_qk_quant_rows);
 }
 
+qe_status portable_quant_gate(qe_queue *queue, const qe_call *call) {
+  if (portable_step_of(call)) return portable_chain_single(queue, call);
+  return run_rows(queue, call, 1, QK_qk_quant_gate_rows);
+}
+
+qe_status portable_quant_gate_grad(qe_queue *queue, const qe_call *call) {
+  if (portable_step_of(call)) return portable_chain_single(queue, call);
+  return run_rows(queue, call, 2, QK_qk_quant_gate_grad_rows);
+}
+
 qe_status portable_quant_grad(qe_queue *queue, const qe_call *call) {
   if (portable_step_of(call)) return portable_chain_single(queue, call);
   return run_rows(queue, call, 2, QK_qk_quant_grad_rows);

@@ -62,6 +62,8 @@ int32_t qe_kind_limit(qe_kind kind, const qe_attrs *attrs, const qe_desc *princi
     return attrs->images;
   case QE_KIND_SHARE:
     return QE_SHARE_ALL + 1;
+  case QE_KIND_GATE:
+    return 2;
   default:
     return 0;
   }

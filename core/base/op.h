@@ -63,6 +63,7 @@ typedef enum qe_kind {
   QE_KIND_LABEL,           /* s32, [1,N,1,1,1], 0 <= label < C */
   QE_KIND_INDEX,           /* s32, [1,N,1,1,1], 0 <= index < attrs.images */
   QE_KIND_SHARE,           /* s32, [1,N,1,1,1], 0...QE_SHARE_ALL: 256ths */
+  QE_KIND_GATE,            /* s32, [1,1,1,1,1], 0 or 1 */
   QE_KIND_IMAGES,          /* u8, [1,attrs.images,H,W,C] */
   QE_KIND_COUNTER,         /* s32, [1,1,1,1,4]: seed low, seed high, position low, position high */
   QE_KIND_CODES,           /* the principal operand itself, of its own integer type */

@@ -327,6 +327,8 @@ static qe_desc desc_of(qe_kind kind, const qe_attrs *attrs, const qe_desc *map, 
   case QE_KIND_INDEX:
   case QE_KIND_SHARE:
     return qe_map(QE_S32, images, 1, 1, 1);
+  case QE_KIND_GATE:
+    return qe_vector(QE_S32, 1);
   case QE_KIND_IMAGES:
     return qe_map(QE_U8, attrs->images, map->dim[QE_H], map->dim[QE_W], map->dim[QE_C]);
   case QE_KIND_COUNTER:

@@ -176,8 +176,7 @@ static qe_status quant_forward(qe_lowering *lowering, qe_node node, qe_value *ou
   QE_TRY(qe_lower_temp(lowering, node, "y", NULL, output));
   if (lowering->plain) return qe_lower_call(lowering, QE_OP_clamp, &relu, (qe_value[]){x, *output});
   qe_attrs attrs = qe_quant_attrs(&info->quantizer, &info->output);
-  return qe_lower_call(lowering, QE_OP_quant, &attrs,
-                       (qe_value[]){x, lowering->param[info->param[QE_QUANT_STEP]], *output});
+  return qe_lower_quant(lowering, node, &attrs, x, lowering->param[info->param[QE_QUANT_STEP]], *output);
 }
 
 static qe_status quant_backward(qe_lowering *lowering, qe_node node, qe_value gradient) {
@@ -191,8 +190,8 @@ static qe_status quant_backward(qe_lowering *lowering, qe_node node, qe_value gr
   } else {
     qe_attrs attrs = qe_quant_attrs(&info->quantizer, &info->output);
     QE_TRY(qe_lower_param_gradient(lowering, node, info->param[QE_QUANT_STEP], &dstep));
-    QE_TRY(qe_lower_call(lowering, QE_OP_quant_grad, &attrs,
-                         (qe_value[]){gradient, x, lowering->param[info->param[QE_QUANT_STEP]], dx, dstep}));
+    const qe_value given[3] = {gradient, x, lowering->param[info->param[QE_QUANT_STEP]]};
+    QE_TRY(qe_lower_quant_grad(lowering, node, &attrs, given, dx, dstep));
   }
   return qe_lower_add_gradient(lowering, info->input[0], dx);
 }

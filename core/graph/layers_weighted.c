@@ -24,8 +24,7 @@ static qe_status weight_forward(qe_lowering *lowering, qe_node node, qe_value *v
   QE_TRY(weight_to_quantise(lowering, node, &source));
   QE_TRY(qe_lower_temp(lowering, node, "weight_quantised", desc, value));
   qe_attrs attrs = qe_quant_attrs(&info->quantizer, desc);
-  return qe_lower_call(lowering, QE_OP_quant, &attrs,
-                       (qe_value[]){source, lowering->param[info->param[QE_CONV_STEP]], *value});
+  return qe_lower_quant(lowering, node, &attrs, source, lowering->param[info->param[QE_CONV_STEP]], *value);
 }
 
 /* From the gradient of the weight as used, that of the weight and of its step. */
@@ -38,8 +37,8 @@ static qe_status weight_backward(qe_lowering *lowering, qe_node node, qe_value u
   bool dorefa = info->quantizer.rule == QE_RULE_DOREFA;
   if (dorefa) QE_TRY(qe_lower_temp(lowering, node, "dtanh", desc, &through));
   qe_attrs attrs = qe_quant_attrs(&info->quantizer, desc);
-  QE_TRY(qe_lower_call(lowering, QE_OP_quant_grad, &attrs,
-                       (qe_value[]){used, source, lowering->param[info->param[QE_CONV_STEP]], through, dstep}));
+  const qe_value given[3] = {used, source, lowering->param[info->param[QE_CONV_STEP]]};
+  QE_TRY(qe_lower_quant_grad(lowering, node, &attrs, given, through, dstep));
   if (!dorefa) return QE_OK;
   return qe_lower_call(lowering, QE_OP_tanh_norm_grad, NULL,
                        (qe_value[]){through, lowering->param[info->param[QE_CONV_WEIGHT]], target});

@@ -30,6 +30,23 @@ qe_status qe_lower_call(qe_lowering *lowering, qe_op op, const qe_attrs *attrs, 
   return qe_program_call(lowering->program, op, attrs, values);
 }
 
+qe_status qe_lower_quant(qe_lowering *lowering, qe_node node, const qe_attrs *attrs, qe_value x, qe_value step,
+                         qe_value y) {
+  qe_value gate = lowering->gate[node];
+  if (gate == QE_NO_VALUE) return qe_lower_call(lowering, QE_OP_quant, attrs, (qe_value[]){x, step, y});
+  return qe_lower_call(lowering, QE_OP_quant_gate, attrs, (qe_value[]){x, step, gate, y});
+}
+
+qe_status qe_lower_quant_grad(qe_lowering *lowering, qe_node node, const qe_attrs *attrs, const qe_value dy_x_step[3],
+                              qe_value dx, qe_value dstep) {
+  qe_value gate = lowering->gate[node], values[6] = {dy_x_step[0], dy_x_step[1], dy_x_step[2], dx, dstep};
+  if (gate == QE_NO_VALUE) return qe_lower_call(lowering, QE_OP_quant_grad, attrs, values);
+  values[3] = gate;
+  values[4] = dx;
+  values[5] = dstep;
+  return qe_lower_call(lowering, QE_OP_quant_gate_grad, attrs, values);
+}
+
 qe_status qe_lower_output(qe_lowering *lowering, qe_node node, qe_value *value) {
   if (lowering->output[node] != QE_NO_VALUE) {
     *value = lowering->output[node];
@@ -196,6 +213,15 @@ static qe_status bind_params(qe_lowering *lowering, const qe_lower_buffers *buff
   return QE_OK;
 }
 
+static qe_status bind_gates(qe_lowering *lowering, const qe_lower_gates *gates) {
+  for (size_t i = 0; i < lowering->graph->nodes && gates->of_node && !lowering->plain; i++) {
+    if (gates->of_node[i] < 0) continue;
+    QE_TRY(qe_program_bind(lowering->program, "gate", qe_vector(QE_S32, 1), gates->buffer,
+                           (size_t)gates->of_node[i] * sizeof(int32_t), &lowering->gate[i]));
+  }
+  return QE_OK;
+}
+
 static void free_lowering(qe_lowering *lowering) {
   qe_free(lowering->output);
   qe_free(lowering->gradient);
@@ -205,14 +231,15 @@ static void free_lowering(qe_lowering *lowering) {
   qe_free(lowering->weight);
   qe_free(lowering->saved[0]);
   qe_free(lowering->saved[1]);
+  qe_free(lowering->gate);
   qe_free(lowering->late);
   qe_free(lowering->needs_gradient);
 }
 
 static qe_status init_lowering(qe_lowering *lowering) {
   size_t nodes = lowering->graph->nodes, params = lowering->graph->params;
-  qe_value **of_node[] = {&lowering->output, &lowering->gradient, &lowering->weight, &lowering->saved[0],
-                          &lowering->saved[1]};
+  qe_value **of_node[] = {&lowering->output,   &lowering->gradient, &lowering->weight,
+                          &lowering->saved[0], &lowering->saved[1], &lowering->gate};
   for (size_t k = 0; k < sizeof of_node / sizeof *of_node; k++) {
     *of_node[k] = QE_NEW_ARRAY(qe_value, nodes);
     if (!*of_node[k]) return QE_NO_MEMORY;
@@ -230,6 +257,7 @@ static qe_status init_lowering(qe_lowering *lowering) {
 static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
   QE_TRY(init_lowering(lowering));
   QE_TRY(bind_params(lowering, buffers, options->backward));
+  QE_TRY(bind_gates(lowering, &options->gates));
   QE_TRY(lower_batch(lowering, options, buffers));
   QE_TRY(lower_forward(lowering));
   qe_program_keep(lowering->program, lowering->output[qe_graph_output(lowering->graph)]);

@@ -9,6 +9,13 @@
 extern "C" {
 #endif
 
+/* Quantisers that can be switched off: gate of_node[n] of the buffer (s32, 0: off) is that of node n's quantiser; -1:
+ * it is always on. */
+typedef struct qe_lower_gates {
+  const int32_t *of_node;
+  qe_buffer *buffer;
+} qe_lower_gates;
+
 typedef struct qe_lower_options {
   int32_t batch;
   bool training;              /* batch norm on batch statistics */
@@ -22,8 +29,9 @@ typedef struct qe_lower_options {
   int32_t cutout;             /* augmentation: side of the square that is cut out; 0: none */
   int32_t jitter[QE_JITTERS]; /* augmentation: colours, in 256ths; see qe_attrs */
   int32_t mixup; /* augmentation: above 0: images of the batch are mixed in pairs; what the value is, is the caller's */
-  bool keep_outputs; /* every node's output can be read after a run */
-  bool last_batch;   /* training: running statistics become those of the batch, whatever the nodes' momentum */
+  qe_lower_gates gates; /* of_node NULL: none */
+  bool keep_outputs;    /* every node's output can be read after a run */
+  bool last_batch;      /* training: running statistics become those of the batch, whatever the nodes' momentum */
 } qe_lower_options;
 
 /* Where the program finds what it reads and leaves what it makes; all on the program's device. */

@@ -21,6 +21,7 @@ typedef struct qe_lowering {
   bool *needs_gradient; /* of each node: something trained lies at or below it */
   qe_value *weight;     /* conv, linear: the weights as used (quantised), kept for the backward pass */
   qe_value *saved[2];   /* batch norm: mean and variance of each node */
+  qe_value *gate;       /* conv, linear, quant: of the node's quantiser; QE_NO_VALUE: always on */
   qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
   size_t lates, late_capacity;
 } qe_lowering;
@@ -41,6 +42,11 @@ bool qe_lower_needs_gradient(const qe_lowering *lowering, qe_node node);
 QE_CHECKED qe_status qe_lower_param_gradient(qe_lowering *lowering, qe_node node, int param, qe_value *value);
 /* Attributes of the op `quant` for a quantizer. */
 qe_attrs qe_quant_attrs(const qe_quantizer *quantizer, const qe_desc *desc);
+/* Fake quantisation of x into y, and its gradients, by the node's gate if it has one. */
+QE_CHECKED qe_status qe_lower_quant(qe_lowering *lowering, qe_node node, const qe_attrs *attrs, qe_value x,
+                                    qe_value step, qe_value y);
+QE_CHECKED qe_status qe_lower_quant_grad(qe_lowering *lowering, qe_node node, const qe_attrs *attrs,
+                                         const qe_value dy_x_step[3], qe_value dx, qe_value dstep);
 /* A descriptor with N set to the lowering's batch. */
 qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image);
 

@@ -36,8 +36,9 @@ typedef struct qe_progressive_course {
 QE_CHECKED qe_status qe_progressive_read(const qe_progressive_setting *setting, const qe_bits *bits,
                                          const qe_train_options *options, qe_progressive_course *course);
 
-/* The bits of a stage of a run that ends at `end`; exceptions by layer are no lower than the end's and no lower than
- * the stage's. `layers` is new text (qe_free) that stage->layers points to, or NULL. */
+/* The bits of a stage of a run that ends at `end`; exceptions by layer, skip connections, first and last layer are no
+ * lower than at the end and no lower than the stage. `layers` is new text (qe_free) that stage->layers points to, or
+ * NULL. */
 QE_CHECKED qe_status qe_progressive_bits(const qe_progressive_stage *stage, const qe_bits *end, qe_bits *bits,
                                          char **layers);
 

@@ -205,13 +205,23 @@ static char *add_exception(char *to, const char *item, int length, const qe_prog
   return whole;
 }
 
+/* Skip connections and the first and last layer are no coarser than the rest. */
+static void lift_places(qe_bits *bits) {
+  if (bits->activations != QE_FLOAT_BITS) bits->residual = higher(bits->residual, bits->activations);
+  if (bits->edges == 0) return;
+  if (bits->weights != QE_FLOAT_BITS) bits->edges = higher(bits->edges, bits->weights);
+  if (bits->activations != QE_FLOAT_BITS) bits->edges = higher(bits->edges, bits->activations);
+}
+
 qe_status qe_progressive_bits(const qe_progressive_stage *stage, const qe_bits *end, qe_bits *bits, char **layers) {
   bool is_end = stage->weights == end->weights && stage->activations == end->activations;
   *bits = *end;
   *layers = NULL;
   bits->weights = stage->weights;
   bits->activations = stage->activations;
-  if (!end->layers || is_end) return QE_OK;
+  if (is_end) return QE_OK;
+  lift_places(bits);
+  if (!end->layers) return QE_OK;
   char *text = qe_strdup("");
   for (const char *at = end->layers; text && *at;) {
     int length = (int)strcspn(at, ",");

@@ -75,7 +75,8 @@ static qe_status finish_epoch(qe_run *run, qe_trainer *trainer, qe_model *model,
                               .train = run->newest.train,
                               .rate = run->newest.rate,
                               .gradient_norm = run->newest.gradient_norm,
-                              .images_per_second = run->newest.images_per_second};
+                              .images_per_second = run->newest.images_per_second,
+                              .quantised = qe_trainer_quantised(trainer)};
   QE_TRY(qe_trainer_evaluate(trainer, QE_PART_TEST, averaged, &report->test));
   if (options->held_out > 0) QE_TRY(qe_trainer_evaluate(trainer, QE_PART_HELD_OUT, averaged, &report->held_out));
   report->seconds = qe_run_clock() - since;

@@ -19,6 +19,7 @@ typedef struct qe_epoch_report {
   int epoch, epochs;
   qe_score train, test, held_out; /* images 0: not evaluated */
   double rate, gradient_norm, images_per_second, seconds;
+  double quantised; /* stochastic precision: portion at the end of the epoch; below 0: none */
 } qe_epoch_report;
 
 /* Where a search without gradients stands, after a generation. */

@@ -40,6 +40,7 @@ static qe_status write_epoch(qe_run *run, const qe_epoch_report *report) {
   write_score(&json, "held_out", &report->held_out);
   qe_json_real(&json, "rate", report->rate);
   qe_json_real(&json, "gradient_norm", report->gradient_norm);
+  if (report->quantised >= 0) qe_json_real(&json, "quantised", 100 * report->quantised);
   qe_json_real(&json, "images_per_second", report->images_per_second);
   qe_json_real(&json, "seconds", report->seconds);
   qe_json_close(&json);
@@ -171,6 +172,7 @@ qe_status qe_run_log_epoch(qe_run *run, const qe_model *model, const qe_epoch_re
     qe_board_scalar(run->board, "rate", report->rate);
     qe_board_scalar(run->board, "gradient_norm", report->gradient_norm);
   }
+  if (report->quantised >= 0) qe_board_scalar(run->board, "quantised", 100 * report->quantised);
   qe_board_scalar(run->board, "images_per_second", report->images_per_second);
   QE_TRY(show_weights(run, model));
   return qe_board_flush(run->board, step_of(run, report->epoch, 0));

@@ -183,12 +183,15 @@ void qe_train_augment(const qe_train_options *options, qe_lower_options *lower) 
 qe_lower_options qe_trainer_lowering(const qe_trainer *trainer) {
   const qe_train_options *options = &trainer->options;
   qe_lower_options lower = {.batch = options->batch, .training = true, .plain = options->plain};
+  if (trainer->gates) lower.gates = (qe_lower_gates){trainer->gates->of_node, trainer->gates->buffer};
   qe_train_augment(options, &lower);
   return lower;
 }
 
 qe_status qe_trainer_lower(qe_trainer *trainer, const qe_graph *graph) {
   const qe_train_options *options = &trainer->options;
+  if (options->gates.unit != QE_GATE_OFF && !options->plain)
+    QE_TRY(qe_gates_new(trainer->device, trainer->model->graph, &options->gates, &trainer->gates));
   qe_lower_options lower = qe_trainer_lowering(trainer);
   lower.backward = true;
   lower.smoothing = options->smoothing;
@@ -227,6 +230,7 @@ void qe_trainer_free(qe_trainer *trainer) {
   qe_queue_free(trainer->queue); /* waits */
   for (int i = 0; i < QE_EVALS; i++) qe_session_free(&trainer->eval[i]);
   qe_session_free(&trainer->train);
+  qe_gates_free(trainer->gates);
   qe_program_free(trainer->norm);
   qe_program_free(trainer->update);
   qe_program_free(trainer->accumulate);
@@ -296,28 +300,46 @@ static qe_status diverged(qe_trainer *trainer, const int32_t *index, uint64_t po
   return status;
 }
 
+/* What the draws of the running epoch, of its running batch, and of that batch's first image are numbered by. */
+static uint64_t epoch_number(const qe_trainer *trainer) {
+  return (uint64_t)trainer->options.epochs_before + (uint64_t)trainer->epoch;
+}
+static uint64_t batch_number(const qe_trainer *trainer) {
+  return epoch_number(trainer) * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step;
+}
+static uint64_t batch_position(const qe_trainer *trainer) {
+  return batch_number(trainer) * (uint64_t)trainer->options.batch;
+}
+
+/* Of all batches of the phase, the part that is done. */
+static double phase_done(const qe_trainer *trainer) {
+  int64_t done = trainer->epoch * trainer->epoch_steps + trainer->step;
+  return (double)done / ((double)trainer->epoch_steps * trainer->options.epochs);
+}
+
+double qe_trainer_quantised(const qe_trainer *trainer) {
+  return trainer->gates ? qe_gates_portion(&trainer->gates->options, phase_done(trainer)) : -1;
+}
+
+/* What part of the network is quantised in the running batch. */
+static qe_status draw_gates(qe_trainer *trainer) {
+  qe_gates *gates = trainer->gates;
+  qe_gates_draw(gates, trainer->options.seed, batch_number(trainer), phase_done(trainer));
+  return qe_queue_write(trainer->queue, gates->buffer, 0, gates->host, (size_t)gates->count * sizeof(int32_t));
+}
+
 /* Forward, backward and, at the end of an accumulation, the squared gradient norm; one wait for all. */
 static qe_status run_passes(qe_trainer *trainer, const int32_t *order, uint64_t position, bool last, double *loss,
                             int64_t *hits) {
   const qe_train_options *options = &trainer->options;
   qe_queue *queue = trainer->queue;
   QE_TRY(qe_queue_read(queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
+  if (trainer->gates) QE_TRY(draw_gates(trainer));
   QE_TRY(qe_session_start(&trainer->train, order, options->batch, options->seed, position));
   if (trainer->total) QE_TRY(qe_program_run(trainer->accumulate, queue));
   if (last) QE_TRY(qe_program_run(trainer->norm, queue));
   if (last) QE_TRY(qe_queue_read(queue, trainer->square, 0, &trainer->host_square, sizeof trainer->host_square));
   return qe_session_finish(&trainer->train, order, options->batch, loss, hits);
-}
-
-/* What the draws of the running epoch are numbered by. */
-static uint64_t epoch_number(const qe_trainer *trainer) {
-  return (uint64_t)trainer->options.epochs_before + (uint64_t)trainer->epoch;
-}
-
-/* The same of the running batch's first image. */
-static uint64_t batch_position(const qe_trainer *trainer) {
-  return (epoch_number(trainer) * (uint64_t)trainer->epoch_steps + (uint64_t)trainer->step) *
-         (uint64_t)trainer->options.batch;
 }
 
 /* One batch: both passes and, at the end of an accumulation, the parameter update. Loss and norm are checked before

@@ -10,6 +10,7 @@
 #include "core/dispatch/network.h"
 #include "core/graph/lower.h"
 #include "core/models/model.h"
+#include "core/train/gates.h"
 #include "core/train/schedule.h"
 
 #ifdef __cplusplus
@@ -38,6 +39,7 @@ typedef struct qe_train_options {
   double jitter[QE_JITTERS]; /* colour jitter, 0...1: factors are 1 - x ... 1 + x; 0: off */
   double mixup;              /* images are mixed in pairs, with shares from Beta(mixup, mixup); 0: off, at most 16 */
   int32_t held_out;          /* training images kept apart; 0: none */
+  qe_gate_options gates;     /* stochastic precision */
   bool plain;                /* train the float network of a quantised graph's parameters */
 } qe_train_options;
 
@@ -97,6 +99,9 @@ QE_CHECKED qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function 
 int qe_trainer_epochs_done(const qe_trainer *trainer);
 int64_t qe_trainer_steps_done(const qe_trainer *trainer);
 int64_t qe_trainer_epoch_steps(const qe_trainer *trainer);
+/* Stochastic precision: the portion of the network that is quantised in the next batch, in the mean; below 0: there is
+ * none. */
+double qe_trainer_quantised(const qe_trainer *trainer);
 
 typedef enum qe_split_part { QE_PART_TEST, QE_PART_HELD_OUT, QE_PART_TRAIN } qe_split_part;
 

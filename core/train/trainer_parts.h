@@ -21,6 +21,7 @@ struct qe_trainer {
   qe_buffer *square; /* f32 [1]: squared gradient norm */
   qe_image_store train_images, test_images;
   qe_session train, eval[QE_EVALS];
+  qe_gates *gates; /* of the training session; NULL: none */
   qe_program *norm, *update, *accumulate;
   int32_t *kept, *held, *order; /* image numbers: trained on, held out, this epoch's order of places in `kept` */
   int32_t kept_count;

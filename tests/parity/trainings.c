@@ -123,6 +123,17 @@ static double bound_of(const plan *p) {
   return p->quantised ? quantised_bound : float_bound;
 }
 
+/* Stochastic precision for half of the quantised networks; so small a training is all before it ends. */
+static void draw_gates(draws *from, qe_gate_options *gates) {
+  if (draw_range(from, 0, 1)) return;
+  *gates = (qe_gate_options){.unit = (qe_gate_unit)draw_range(from, QE_GATE_LAYER, QE_GATE_NETWORK),
+                             .draw = (qe_gate_draw)draw_range(from, 0, QE_DRAWS - 1),
+                             .growth = (qe_gate_growth)draw_range(from, 0, QE_GROWTHS - 1),
+                             .start = 0.5,
+                             .until = 1,
+                             .separate = draw_range(from, 0, 1)};
+}
+
 /* Quantised networks get few images, deep ones a single step: the fewer values are rounded, the fewer ties there are.
  */
 static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *method, plan *p) {
@@ -140,6 +151,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
     return draw_data(&images, STEPS * BATCH, &p->data);
   }
   p->float_options.epochs = 0;
+  draw_gates(&from, &p->options.gates);
   p->options.batch = deep ? BATCH / 2 : BATCH;
   p->options.accumulate = 1;
   if (p->method->run == qe_train_progressive) p->options.epochs = 2;
