@@ -63,7 +63,11 @@ static void warmup_rises_to_the_peak(void **state) {
     if (kind == QE_SCHEDULE_ONECYCLE) continue;
     qe_schedule schedule = {.kind = (qe_schedule_kind)kind, .rate = 0.5, .warmup = 2, .cycle = 20, .gamma = 0.1};
     for (int step = 0; step < 20; step++) assert_near(rate_at(&schedule, step), 0.5 * (step + 1) / 21);
-    assert_near(rate_at(&schedule, 20), kind == QE_SCHEDULE_CYCLICAL ? 0.5 * (1 - 1.0 / 200) : 0.5);
+    double first = kind == QE_SCHEDULE_CYCLICAL        ? 0.5 * (1 - 1.0 / 200)
+                   : kind == QE_SCHEDULE_COSINE_CYCLES ? 0.25 * (1 + cos(acos(-1.0) / 200))
+                   : kind == QE_SCHEDULE_TRIANGULAR    ? 0.5 / 100
+                                                       : 0.5;
+    assert_near(rate_at(&schedule, 20), first);
   }
   qe_schedule forever = {.kind = QE_SCHEDULE_COSINE, .rate = 0.5, .warmup = 1000}; /* longer than the training */
   assert_near(rate_at(&forever, TOTAL - 1), 0.5 * TOTAL / (TOTAL + 1));
@@ -103,6 +107,27 @@ static void cyclical(void **state) {
   }
 }
 
+/* The other forms of a cycle end at the lowest rate, too; the middle and the peak are where they must be. */
+static void forms_of_cycles(void **state) {
+  (void)state;
+  qe_schedule cosines = {.kind = QE_SCHEDULE_COSINE_CYCLES, .rate = 0.1, .min_rate = 0.01, .cycle = 4};
+  qe_schedule triangles = cosines;
+  triangles.kind = QE_SCHEDULE_TRIANGULAR;
+  for (int cycle = 0; cycle < 10; cycle++) {
+    assert_near(rate_at(&cosines, 40 * cycle + 19), 0.055);
+    assert_near(rate_at(&cosines, 40 * cycle + 39), 0.01);
+    assert_near(rate_at(&triangles, 40 * cycle + 9), 0.055);
+    assert_near(rate_at(&triangles, 40 * cycle + 19), 0.1);
+    assert_near(rate_at(&triangles, 40 * cycle + 39), 0.01);
+    for (int step = 1; step < 40; step++)
+      assert_true(rate_at(&cosines, 40 * cycle + step) < rate_at(&cosines, 40 * cycle + step - 1));
+  }
+  for (int kind = 0; kind < QE_SCHEDULES; kind++) {
+    bool cycles = kind == QE_SCHEDULE_CYCLICAL || kind == QE_SCHEDULE_COSINE_CYCLES || kind == QE_SCHEDULE_TRIANGULAR;
+    assert_int_equal(qe_schedule_has_cycles((qe_schedule_kind)kind), cycles);
+  }
+}
+
 static void onecycle(void **state) {
   (void)state;
   qe_schedule schedule = {.kind = QE_SCHEDULE_ONECYCLE, .rate = 0.5, .min_rate = 0.001, .warmup = 10};
@@ -123,6 +148,7 @@ int main(void) {
       cmocka_unit_test(warmup_rises_to_the_peak),
       cmocka_unit_test(cosine),
       cmocka_unit_test(cyclical),
+      cmocka_unit_test(forms_of_cycles),
       cmocka_unit_test(onecycle),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,13 +27,19 @@ static qe_status check_cycles(const qe_setting *setting) {
   if (!(cycle >= 1 && cycle <= INT32_MAX / 2 && floor(cycle) >= cycle))
     return qe_fail(QE_USAGE, "cycle %g: models are captured after whole epochs, so a cycle must be some of them",
                    cycle);
-  if (captures < 1) return qe_fail(QE_USAGE, "%d captures: must be at least 1", captures);
-  if (epochs % (int32_t)cycle != 0 || epochs / (int32_t)cycle < captures)
+  double warmup = setting->options.schedule.warmup;
+  if (warmup > 0 && !(warmup < epochs && floor(warmup) >= warmup))
     return qe_fail(QE_USAGE,
-                   "%d epochs with cycles of %g: %d captures need a whole number of cycles, at least as many; make "
-                   "epochs %lld",
-                   epochs, cycle, captures, (long long)captures * (int64_t)cycle);
-  return QE_OK;
+                   "warmup %g: cycles begin after it, and models are captured after whole epochs; make it whole",
+                   warmup);
+  epochs -= (int32_t)warmup;
+  if (captures < 1) return qe_fail(QE_USAGE, "%d captures: must be at least 1", captures);
+  if (epochs % (int32_t)cycle == 0 && epochs / (int32_t)cycle >= captures) return QE_OK;
+  return qe_fail(
+      QE_USAGE,
+      "%d epochs after the warm-up with cycles of %g: %d captures need a whole number of cycles, at least as "
+      "many; make epochs %lld",
+      epochs, cycle, captures, (long long)captures * (int64_t)cycle + (int64_t)warmup);
 }
 
 qe_status qe_check_sqwa(const qe_setting *setting) {
