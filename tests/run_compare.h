@@ -106,7 +106,12 @@ static const char *const file_list[] = {"config.yaml",
                                         "bits.txt",
                                         "rounds.json",
                                         "round-01.safetensors",
-                                        "round-02.safetensors"};
+                                        "round-02.safetensors",
+                                        "capture-01.safetensors",
+                                        "capture-02.safetensors",
+                                        "ema.safetensors",
+                                        "average.safetensors",
+                                        "average-wide.safetensors"};
 
 /* `damaged`: a checkpoint was set aside on the way. */
 static inline void compare_runs(const char *whole, const char *run, bool damaged) {

@@ -42,13 +42,34 @@ static qe_status train_gradfreebits(qe_setting *setting, qe_result *result) {
   return qe_train_gradfreebits(setting, result);
 }
 
+/* All that SQWA keeps: a cycle before the captures, captures, a moving average, a choice, averages, fine-tuning. */
+static qe_status train_averaged(qe_setting *setting, qe_result *result) {
+  setting->spec = small_spec(2);
+  setting->spec.bits.activations = 4;
+  setting->spec.bits.weight_rule = QE_RULE_L2;
+  setting->options = gradient_options(false);
+  setting->options.epochs = 3;
+  setting->options.optimizer = QE_OPTIMIZER_SGD;
+  setting->options.schedule.kind = QE_SCHEDULE_CYCLICAL;
+  setting->options.schedule.cycle = 1;
+  setting->float_options = gradient_options(true);
+  setting->float_options.epochs = 1;
+  setting->sqwa = (qe_sqwa_options){.captures = 2,
+                                    .norm_images = 16,
+                                    .fine_epochs = 1,
+                                    .fine_rate = 0.001,
+                                    .ema = 0.9,
+                                    .choose = QE_SQWA_CHOOSE_SOUP};
+  return qe_train_sqwa(setting, result);
+}
+
 typedef struct kind {
   const char *name;
   qe_status (*train)(qe_setting *setting, qe_result *result);
 } kind;
 static const kind gradient = {"gradient", train_gradient}, search = {"search", train_search},
-                  progressive = {"progressive", train_progressive},
-                  gradfreebits = {"gradfreebits", train_gradfreebits};
+                  progressive = {"progressive", train_progressive}, gradfreebits = {"gradfreebits", train_gradfreebits},
+                  averaged = {"averaged", train_averaged};
 
 /* Start the run, or resume it where there is one. */
 static qe_status go(const kind *of, const char *run, const qe_run_options *usual) {
@@ -143,6 +164,11 @@ static void rounds_killed_at_each_file_call(void **state) {
   check_each_kill(&gradfreebits);
 }
 
+static void averages_killed_at_each_file_call(void **state) {
+  (void)state;
+  check_each_kill(&averaged);
+}
+
 /* Killed again and again, until it ends. Every second time early, so that it dies while it resumes. */
 static void check_random_kills(const kind *of, int trials) {
   qe_run_options options = usual_options();
@@ -219,6 +245,7 @@ static void stopped_after_each_step(void **state) {
   check_stops(&progressive, 18);
   check_stops(&search, 8);
   check_stops(&gradfreebits, 20);
+  check_stops(&averaged, 24);
 }
 
 /* ---- failing calls ---- */
@@ -406,6 +433,7 @@ int main(void) {
       cmocka_unit_test(stages_of_bits_killed_at_each_file_call),
       cmocka_unit_test(searches_killed_at_each_file_call),
       cmocka_unit_test(rounds_killed_at_each_file_call),
+      cmocka_unit_test(averages_killed_at_each_file_call),
       cmocka_unit_test(killed_at_random),
       cmocka_unit_test(searches_killed_at_random),
       cmocka_unit_test(stopped_after_each_step),
