@@ -172,6 +172,8 @@ const qe_option qe_option_table[] = {
      .help = "which captured models are averaged: all, the best by held-out loss, or greedily as long as that of the quantised average does not rise"},
     {.name = "captures", .type = QE_OPTION_TEXT, .initial = "all", .metavar = "N,…", .group = AVERAGING, .commands = "train",
      .help = "captured models to choose from, as in 1,3,5-7"},
+    {.name = "sqwa-from", .type = QE_OPTION_PATH, .metavar = "RUN", .group = AVERAGING, .commands = "train",
+     .help = "train no cycles: average the captured models in this run's folder, with its options but for those given, and fine-tune"},
 
     {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},

@@ -17,6 +17,7 @@ qe_status qe_sqwa_options_default(qe_options *options) {
 }
 
 qe_sqwa_options qe_read_sqwa(const qe_options *options) {
+  const char *from = qe_option_text(options, "sqwa-from");
   return (qe_sqwa_options){
 #define QE_SQWA_INT(field, name, initial, least, most, help) .field = (int32_t)qe_option_int(options, "sqwa-" name),
 #define QE_SQWA_REAL(field, name, initial, least, most, help) .field = qe_option_real(options, "sqwa-" name),
@@ -25,5 +26,6 @@ qe_sqwa_options qe_read_sqwa(const qe_options *options) {
 #undef QE_SQWA_REAL
       .keep_steps = qe_option_is(options, "sqwa-step", "keep"),
       .choose = qe_sqwa_choice_find(qe_option_text(options, "sqwa-choose")),
+      .from = from && *from ? from : NULL,
       .subset = qe_option_text(options, "captures")};
 }

@@ -62,10 +62,11 @@ static qe_status take_argument(qe_options *options) {
   return is_yaml(name) ? load_file(options, name) : qe_train_say_unknown(name);
 }
 
-/* A resumed run has the options it was started with, but for those given now. */
+/* A resumed run has the options it was started with, but for those given now; so has a new one that goes on with the
+ * models of another. */
 static qe_status load_run_config(qe_options *options) {
-  const char *folder = qe_option_text(options, "out");
-  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
+  const char *folder = qe_option_text(options, qe_option_flag(options, "resume") ? "out" : "sqwa-from");
+  if (!folder || !*folder) return QE_OK;
   char *path = qe_path_join(folder, "config.yaml");
   if (!path) return QE_NO_MEMORY;
   qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;

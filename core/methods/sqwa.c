@@ -45,7 +45,7 @@ static qe_status check_cycles(const qe_setting *setting) {
 qe_status qe_check_sqwa(const qe_setting *setting) {
   const qe_sqwa_options *options = &setting->sqwa;
   const qe_bits *bits = &setting->spec.bits;
-  QE_TRY(check_cycles(setting));
+  if (!options->from) QE_TRY(check_cycles(setting));
   if (options->choose != QE_SQWA_CHOOSE_ALL && setting->options.held_out < 1)
     return qe_fail(QE_USAGE, "captures are chosen by their loss on held-out images; set held-out above 0");
   bool learned = bits->weight_rule == QE_RULE_LSQ || bits->weight_rule == QE_RULE_DOREFA;
@@ -156,16 +156,29 @@ static qe_status finish(const qe_sqwa *s, qe_model *model) {
   qe_model *average = NULL;
   if (qe_method_phase_is_past(s->setting, phases, cycles_phase)) return fine_tune(s, model);
   QE_TRY(qe_sqwa_average_all(s, &average));
-  qe_status status = fine_tune(s, average);
+  qe_status status = QE_OK;
+  if (!qe_model_is_alike(average, model))
+    status = qe_fail(QE_USAGE,
+                     "the models of %s have another network or other bits than this run is to have: leave "
+                     "its options as they are",
+                     s->setting->sqwa.from);
+  if (status == QE_OK) status = fine_tune(s, average);
   qe_model_free(average);
   return status;
 }
 
 static qe_status run_phases(const qe_sqwa *s, qe_model *model) {
+  if (s->setting->sqwa.from) return finish(s, model);
   QE_TRY(qe_method_pretrain(s->setting, model));
   if (!qe_run_resumed_phase(s->setting->run)) QE_TRY(begin(s, model));
   QE_TRY(run_cycles(s, model));
   return finish(s, model);
+}
+
+/* Captured models of another run need no start, only a network that says what they must be. */
+static qe_status start_model(const qe_setting *setting, qe_model **model) {
+  if (setting->sqwa.from) return qe_model_new(&setting->spec, setting->options.seed, model);
+  return qe_method_start_model(setting, model);
 }
 
 qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result) {
@@ -174,8 +187,8 @@ qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result) {
   memset(result, 0, sizeof *result);
   result->quantized = qe_method_quantizes(&setting->spec.bits);
   QE_TRY(qe_check_sqwa(setting));
-  QE_TRY(qe_method_start_model(setting, &model));
-  qe_status status = qe_captures_open(setting->run, setting->sqwa.captures, &s.captures);
+  QE_TRY(start_model(setting, &model));
+  qe_status status = qe_captures_open(setting->run, setting->sqwa.from, setting->sqwa.captures, &s.captures);
   if (status == QE_OK) status = run_phases(&s, model);
   qe_captures_close(&s.captures);
   qe_model_free(model);
@@ -186,10 +199,11 @@ qe_status qe_train_sqwa(const qe_setting *setting, qe_result *result) {
 
 static qe_status plan_phases(const qe_setting *setting, qe_model *model, qe_plan *plan) {
   qe_train_options cycles = cycle_options(setting), fine = fine_options(setting);
-  QE_TRY(qe_method_plan_pretraining(setting, model, plan));
+  bool averages = setting->sqwa.from != NULL; /* models that are there: fine-tuning is all there is to train */
+  if (!averages) QE_TRY(qe_method_plan_pretraining(setting, model, plan));
   if (qe_plan_is_timed(setting->device))
     QE_TRY(qe_fit_steps(setting->device, model, setting->data, setting->options.seed));
-  QE_TRY(qe_plan_training(setting->device, model, setting->data, &cycles, cycles_phase, plan));
+  if (!averages) QE_TRY(qe_plan_training(setting->device, model, setting->data, &cycles, cycles_phase, plan));
   if (fine.epochs == 0) return QE_OK;
   return qe_plan_training(setting->device, model, setting->data, &fine, fine_phase, plan);
 }
@@ -198,7 +212,7 @@ qe_status qe_plan_sqwa(const qe_setting *setting, qe_plan *plan) {
   qe_model *model;
   memset(plan, 0, sizeof *plan);
   QE_TRY(qe_check_sqwa(setting));
-  QE_TRY(qe_method_start_model(setting, &model));
+  QE_TRY(start_model(setting, &model));
   qe_status status = plan_phases(setting, model, plan);
   qe_model_free(model);
   return status;

@@ -35,6 +35,7 @@ typedef struct qe_sqwa_options {
 #undef QE_SQWA_REAL
   bool keep_steps; /* the average is quantised at the steps of the captured models; else at new ones */
   qe_sqwa_choice choose;
+  const char *from;   /* folder of a run whose captured models are averaged instead of training; NULL: none */
   const char *subset; /* "1,3,5-7": choose among these captures; NULL: among all */
 } qe_sqwa_options;
 

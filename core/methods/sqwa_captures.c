@@ -1,5 +1,6 @@
 /* Captured models of SQWA in the run folder or in memory, and lists of them. */
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "core/methods/sqwa_parts.h"
 
 #include <stdio.h>
@@ -16,9 +17,10 @@ static const char *file_of(int32_t number, char name[NAME]) {
   return name;
 }
 
-qe_status qe_captures_open(const qe_run *run, int32_t count, qe_captures *captures) {
+qe_status qe_captures_open(const qe_run *run, const char *from, int32_t count, qe_captures *captures) {
   char *path = NULL;
-  *captures = (qe_captures){.run = run, .count = count};
+  *captures = (qe_captures){.run = run, .from = from, .count = count};
+  if (from) return QE_OK;
   QE_TRY(qe_run_path(run, "", &path));
   if (!path && !(captures->held = QE_NEW_ARRAY(qe_model *, count + 1))) return QE_NO_MEMORY;
   qe_free(path);
@@ -50,7 +52,11 @@ qe_status qe_captures_get(const qe_captures *captures, int32_t number, qe_model 
   if (captures->held)
     return captures->held[number] ? copy(captures->held[number], model)
                                   : qe_fail(QE_NOT_FOUND, "%s was not kept", name);
-  QE_TRY(qe_run_path(captures->run, name, &path));
+  if (captures->from)
+    path = qe_path_join(captures->from, name);
+  else
+    QE_TRY(qe_run_path(captures->run, name, &path));
+  if (!path) return QE_NO_MEMORY;
   qe_status status = qe_model_read(path, model, NULL);
   qe_free(path);
   return status;

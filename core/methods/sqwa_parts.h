@@ -8,13 +8,14 @@
  * they stay in memory. */
 typedef struct qe_captures {
   const qe_run *run;
+  const char *from; /* folder of another run, whose they are; NULL: this one's */
   int32_t count;
   qe_model **held; /* [count + 1]; without a folder */
 } qe_captures;
 
 enum { QE_CAPTURED_EMA = 0 }; /* the number that stands for the moving average; captures count from 1 */
 
-QE_CHECKED qe_status qe_captures_open(const qe_run *run, int32_t count, qe_captures *captures);
+QE_CHECKED qe_status qe_captures_open(const qe_run *run, const char *from, int32_t count, qe_captures *captures);
 void qe_captures_close(qe_captures *captures);
 QE_CHECKED qe_status qe_captures_put(const qe_captures *captures, int32_t number, const qe_model *model,
                                      const char *const *facts);

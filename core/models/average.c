@@ -105,16 +105,21 @@ static bool same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
   return a->bits == b->bits && a->rule == b->rule && a->grid == b->grid && a->per_channel == b->per_channel;
 }
 
+bool qe_model_is_alike(const qe_model *one, const qe_model *other) {
+  const qe_graph *a = one->graph, *b = other->graph;
+  if (a->nodes != b->nodes || a->params != b->params) return false;
+  for (size_t i = 0; i < a->nodes; i++)
+    if (a->node[i].layer != b->node[i].layer || strcmp(a->node[i].name, b->node[i].name) != 0 ||
+        !same_quantizer(&a->node[i].quantizer, &b->node[i].quantizer))
+      return false;
+  for (size_t i = 0; i < a->params; i++)
+    if (strcmp(a->param[i].name, b->param[i].name) != 0 || qe_bytes(&a->param[i].desc) != qe_bytes(&b->param[i].desc))
+      return false;
+  return true;
+}
+
 static qe_status check_network(const qe_average *average, const qe_model *model, const char *name) {
-  const qe_graph *a = average->base->graph, *b = model->graph;
-  bool same = a->nodes == b->nodes && a->params == b->params;
-  for (size_t i = 0; same && i < a->nodes; i++)
-    same = a->node[i].layer == b->node[i].layer && strcmp(a->node[i].name, b->node[i].name) == 0 &&
-           same_quantizer(&a->node[i].quantizer, &b->node[i].quantizer);
-  for (size_t i = 0; same && i < a->params; i++)
-    same =
-        strcmp(a->param[i].name, b->param[i].name) == 0 && qe_bytes(&a->param[i].desc) == qe_bytes(&b->param[i].desc);
-  if (same) return QE_OK;
+  if (qe_model_is_alike(average->base, model)) return QE_OK;
   return qe_fail(QE_USAGE,
                  "%s is of another network or other bits than the models before it: average models of one run", name);
 }

@@ -21,6 +21,9 @@ typedef enum qe_average_of {
 
 typedef struct qe_average qe_average;
 
+/* Whether two models have the same network and the same quantisers. */
+bool qe_model_is_alike(const qe_model *a, const qe_model *b);
+
 /* An empty sum. */
 QE_CHECKED qe_status qe_average_new(qe_average_of of, qe_average **average);
 void qe_average_free(qe_average *average); /* NULL is fine */

@@ -18,6 +18,12 @@ void qe_history_free(qe_history *h) {
     qe_free(h->series[i].seconds);
   }
   for (size_t i = 0; i < h->edges; i++) qe_free(h->edge[i].name);
+  for (size_t i = 0; i < h->rows; i++) {
+    qe_free(h->row[i].name);
+    qe_free(h->row[i].captures);
+    qe_free(h->row[i].grid);
+  }
+  qe_free(h->row);
   for (size_t i = 0; i < h->layers; i++) qe_free(h->layer[i]);
   qe_free(h->series);
   qe_free(h->edge);
@@ -195,12 +201,34 @@ static qe_status add_search(qe_history *h, const cJSON *line, double spent) {
   return add_points(h, line, spent, h->seconds);
 }
 
+/* ---- rows ---- */
+
+static qe_status copy_text(const cJSON *line, const char *key, char **text) {
+  const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(line, key));
+  return !value || (*text = qe_strdup(value)) ? QE_OK : QE_NO_MEMORY;
+}
+
+static qe_status add_row(qe_history *h, const cJSON *line) {
+  QE_TRY(qe_reserve(&h->row, &h->row_capacity, h->rows + 1, sizeof *h->row));
+  qe_history_row *row = &h->row[h->rows++];
+  *row = (qe_history_row){.test_loss = number(line, "test_loss"),
+                          .test_top1 = number(line, "test_top1"),
+                          .held_out_loss = number(line, "held_out_loss"),
+                          .held_out_top1 = number(line, "held_out_top1"),
+                          .integer_top1 = number(line, "integer_top1"),
+                          .bytes = number(line, "bytes")};
+  QE_TRY(copy_text(line, "row", &row->name));
+  QE_TRY(copy_text(line, "captures", &row->captures));
+  return copy_text(line, "grid", &row->grid);
+}
+
 static qe_status add_line(qe_history *h, const cJSON *line) {
   double spent = number(line, "spent");
   if (!cJSON_IsObject(line)) {
     h->broken++;
     return QE_OK;
   }
+  if (cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(line, "row"))) return add_row(h, line);
   return spent >= 0 ? add_search(h, line, spent) : add_epoch(h, line);
 }
 

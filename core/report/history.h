@@ -22,6 +22,12 @@ typedef struct qe_edge { /* the end of a phase or stage */
   double x;
 } qe_edge;
 
+/* A line that says how a network of a method scored: "row" is its name. NaN: it does not say. */
+typedef struct qe_history_row {
+  char *name, *captures, *grid; /* the last two NULL where the line lacks them */
+  double test_loss, test_top1, held_out_loss, held_out_top1, integer_top1, bytes;
+} qe_history_row;
+
 /* Mean of a confidence's histogram, of a layer at a line. */
 typedef struct qe_confidence_cell {
   size_t layer, column;
@@ -33,6 +39,8 @@ typedef struct qe_history {
   size_t count, capacity;
   qe_edge *edge;
   size_t edges, edge_capacity;
+  qe_history_row *row;
+  size_t rows, row_capacity;
   char *phase;       /* of the last line */
   int epoch, epochs; /* of the last line of an epoch, in its phase; 0: none */
   double base, end;  /* epochs of the phases before; the greatest x */

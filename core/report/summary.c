@@ -33,6 +33,8 @@ static void write_how(qe_page *page, const qe_report_run *run) {
   char text[QE_NUMBER_TEXT];
   if (strcmp(method, "qat") == 0)
     qe_page_add(page, ", trained by gradients");
+  else if (strcmp(method, "sqwa") == 0)
+    qe_page_add(page, ", trained by gradients, with low-bit models captured and averaged (SQWA)");
   else if (h->searches)
     qe_page_words(page, ", searched without gradients (", method, ")");
   else if (*method)
