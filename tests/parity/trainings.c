@@ -46,6 +46,7 @@ typedef struct plan {
   const qe_method *method;
   qe_model_spec spec;
   qe_train_options options, float_options;
+  qe_sqwa_options sqwa;
   qe_dataset *data;
   bool quantised;
 } plan;
@@ -119,6 +120,16 @@ static void draw_spec(draws *from, plan *p) {
   p->spec.bits.per_channel = draw_range(from, 0, 3) == 0;
 }
 
+/* The method sqwa takes weights with fixed steps: a cycle of an epoch, its captured model averaged with nothing, batch
+ * norm's statistics anew, an epoch of fine-tuning. More models would be more steps and more ties. */
+static void draw_averaging(plan *p) {
+  p->sqwa = qe_sqwa_defaults();
+  p->sqwa.captures = p->sqwa.fine_epochs = 1;
+  p->sqwa.norm_images = BATCH;
+  p->options.schedule.cycle = 1;
+  if (strcmp(p->method->name, "sqwa") == 0) p->spec.bits.weight_rule = QE_RULE_L2;
+}
+
 static double bound_of(const plan *p) {
   return p->quantised ? quantised_bound : float_bound;
 }
@@ -143,6 +154,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   p->options = draw_options(&from);
   p->float_options = draw_options(&from);
   p->options.seed = p->float_options.seed = draw_word(&images);
+  draw_averaging(p);
   bool deep = strcmp(p->spec.name, "mlp") != 0;
   if (!p->quantised) {
     p->float_options.epochs = draw_range(&from, 0, 1);
@@ -181,6 +193,7 @@ static qe_status run_in_folder(const plan *p, qe_device *device, const char *fol
                         .options = p->options,
                         .float_options = p->float_options,
                         .progressive = {.stages = "two-stage"},
+                        .sqwa = p->sqwa,
                         .run = run};
   qe_status status = p->method->run(&setting, &to->result);
   qe_run_close(run);
