@@ -121,10 +121,11 @@ static void draw_spec(draws *from, plan *p) {
 }
 
 /* The method sqwa takes weights with fixed steps: a cycle of an epoch, its captured model averaged with nothing, batch
- * norm's statistics anew, an epoch of fine-tuning. More models would be more steps and more ties. */
+ * norm's statistics anew, and of networks that are not deep an epoch of fine-tuning. More would be more ties. */
 static void draw_averaging(plan *p) {
   p->sqwa = qe_sqwa_defaults();
-  p->sqwa.captures = p->sqwa.fine_epochs = 1;
+  p->sqwa.captures = 1;
+  p->sqwa.fine_epochs = strcmp(p->spec.name, "mlp") == 0;
   p->sqwa.norm_images = BATCH;
   p->options.schedule.cycle = 1;
   if (strcmp(p->method->name, "sqwa") == 0) p->spec.bits.weight_rule = QE_RULE_L2;
