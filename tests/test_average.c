@@ -211,6 +211,35 @@ static void models_that_do_not_fit_are_refused(void **state) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) qe_model_free(all[i]);
 }
 
+/* Whatever allocation fails: a status, and nothing half made. */
+static void allocations_can_fail(void **state) {
+  (void)state;
+  qe_model_spec spec = spec_of(2, QE_RULE_L2, true);
+  qe_model *models[2] = {drawn_model(&spec, 0), drawn_model(&spec, 1)};
+  qe_status status = QE_NO_MEMORY;
+  for (int nth = 1; status == QE_NO_MEMORY; nth++) {
+    qe_average *average = NULL;
+    qe_model *mean = NULL, *wide = NULL;
+    qe_wide_layer *layers = NULL;
+    size_t count = 0;
+    qe_alloc_fail_nth(nth);
+    status = qe_average_new(QE_AVERAGE_CODES, &average);
+    for (int i = 0; status == QE_OK && i < 2; i++) status = qe_average_add(average, models[i], "a model");
+    if (status == QE_OK) status = qe_average_mean(average, &mean);
+    if (status == QE_OK) status = qe_average_wide(average, &wide, &layers, &count);
+    qe_alloc_fail_nth(0);
+    assert_true(status == QE_OK || status == QE_NO_MEMORY);
+    if (average && status != QE_OK) OK(qe_average_add(average, models[0], "again"));
+    qe_average_free(average);
+    qe_model_free(mean);
+    qe_model_free(wide);
+    qe_free(layers);
+    assert_true(nth < 10000);
+  }
+  qe_model_free(models[0]);
+  qe_model_free(models[1]);
+}
+
 /* ---- batch norm ---- */
 
 static float *norm_values(const qe_model *model, const char *name) {
@@ -271,6 +300,7 @@ int main(void) {
       cmocka_unit_test(wide_grids_hold_the_sums),
       cmocka_unit_test(means_are_means),
       cmocka_unit_test(models_that_do_not_fit_are_refused),
+      cmocka_unit_test(allocations_can_fail),
       cmocka_unit_test(statistics_are_those_of_the_weights),
       cmocka_unit_test(few_images_and_no_norm),
   };

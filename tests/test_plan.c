@@ -76,6 +76,8 @@ static void test_memory(void **state) {
   compare("qat --model mlp --float-epochs 1 --epochs 1 --out mlp " COMMON);
   compare("qat --model resnet8 --float-epochs 1 --epochs 1 --batch 256 --out big " COMMON);
   compare("qat --model resnet8 --float-epochs 0 --epochs 1 --batch 32 --optimizer adam --ema 0.9 --out adam " COMMON);
+  compare(
+      "sqwa --model resnet8 -w 2 --float-epochs 0 --cycle 1 --sqwa-captures 2 --sqwa-fine-epochs 1 --out sqwa " COMMON);
   compare("coevolution --model mlp --stages eda --budget 200000 --out eda " COMMON);
 }
 

@@ -102,6 +102,23 @@ static void test_resume(void **state) {
   assert_shell("tail -n 1 run/metrics.jsonl", 0, "\"epoch\":2,\"epochs\":2");
 }
 
+/* A run with the captured models of another has that one's options, but for those given; and it is resumed as its own.
+ */
+static void test_averaged_again(void **state) {
+  (void)state;
+  assert_int_equal(shell("qevo-gpu train sqwa --model mlp --data cifar10-subset --threads 1 -w 2 --float-epochs 0 "
+                         "--sqwa-captures 2 --cycle 1 --sqwa-fine-epochs 1 --out captured >/dev/null 2>&1"),
+                   0);
+  assert_shell("grep -c '\"row\":\"capture\"' captured/metrics.jsonl", 0, "2\n");
+  assert_shell("qevo-gpu train --sqwa-from captured --captures 2 --out second 2>&1", 0, "re-quantised of 2: ");
+  assert_shell("cat second/config.yaml", 0, "\ncycle: 1 # captured/config.yaml:");
+  assert_shell("qevo-gpu train --resume --out second --set sqwa-fine-epochs=2 2>/dev/null", 0, "test accuracy: ");
+  assert_shell("tail -n 2 second/metrics.jsonl", 0, "\"phase\":\"fine-tuning\",\"epoch\":2,\"epochs\":2");
+  assert_shell("qevo-gpu train --sqwa-from nowhere --out third 2>&1", 2, "needs METHOD or RECIPE");
+  assert_shell("qevo-gpu train sqwa --sqwa-from nowhere --model mlp --data cifar10-subset --out third 2>&1", 2,
+               "nowhere/capture-01.safetensors: cannot open");
+}
+
 /* ---- printed from the tables ---- */
 
 static const char *const commands[] = {"train", "eval", "export", "inspect", "bench", "devices", "completion", "man"};
@@ -254,9 +271,11 @@ static int remove_folder(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_list),          cmocka_unit_test(test_precedence),   cmocka_unit_test(test_method),
-      cmocka_unit_test(test_resume),        cmocka_unit_test(test_examples),     cmocka_unit_test(test_man),
-      cmocka_unit_test(test_bash),          cmocka_unit_test(test_zsh_and_fish), cmocka_unit_test(test_inspect),
+      cmocka_unit_test(test_list),          cmocka_unit_test(test_precedence),
+      cmocka_unit_test(test_method),        cmocka_unit_test(test_averaged_again),
+      cmocka_unit_test(test_resume),        cmocka_unit_test(test_examples),
+      cmocka_unit_test(test_man),           cmocka_unit_test(test_bash),
+      cmocka_unit_test(test_zsh_and_fish),  cmocka_unit_test(test_inspect),
       cmocka_unit_test(test_inspect_plain),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -122,9 +122,9 @@ static qe_status tell_shadows(const qe_sqwa *s, const qe_capture_list *list, con
   qe_sqwa_row row = {.name = "SWA of float shadows", .captures = captures, .integer = true};
   qe_status status = qe_sqwa_average(s, list, QE_AVERAGE_VALUES, &average);
   if (status == QE_OK) status = qe_sqwa_requantise(s, average, &model);
+  qe_average_free(average);
   if (status == QE_OK) status = qe_sqwa_tell(s, &row, model, NULL, NULL);
   qe_model_free(model);
-  qe_average_free(average);
   return status;
 }
 
