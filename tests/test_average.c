@@ -1,5 +1,6 @@
 /* Averages of models: sums of codes are exact, the wide grid holds them, and batch norm's statistics are those of the
  * weights that are there. */
+#define _GNU_SOURCE /* open_memstream */
 #include "core/graph/codes.h"
 #include "core/graph/integer.h"
 #include "core/graph/layers.h"
@@ -135,6 +136,53 @@ static void wide_grids_hold_the_sums(void **state) {
       check_wide(models, cases[c].count, cases[c].wanted);
       for (int i = 0; i < cases[c].count; i++) qe_model_free(models[i]);
     }
+}
+
+/* Networks of the zoo, and one of a text, as a wide average with an integer network; of the zoo's a file is read as it
+ * was written. */
+static void check_network(const qe_model_spec *spec) {
+  qe_model *models[3] = {drawn_model(spec, 0), drawn_model(spec, 1), drawn_model(spec, 2)}, *wide, *again;
+  qe_average *average = average_of(models, 3, QE_AVERAGE_CODES);
+  qe_network *network;
+  OK(qe_average_wide(average, &wide, NULL, NULL));
+  OK(qe_fit_steps(fixture_device[0], wide, data, 1)); /* weights only: the images do not matter */
+  OK(qe_network_from_graph(wide->graph, wide->values, &network));
+  qe_network_free(network);
+  if (!spec->net) {
+    save(wide, "zoo.safetensors");
+    OK(qe_model_read(path_of("zoo.safetensors"), &again, NULL));
+    assert_true(qe_model_is_alike(again, wide) && same_values(again, wide));
+    qe_model_free(again);
+  }
+  qe_model_free(wide);
+  qe_average_free(average);
+  for (int i = 0; i < 3; i++) qe_model_free(models[i]);
+}
+
+static void wide_averages_of_networks(void **state) {
+  (void)state;
+  static const char *const names[] = {"resnet20",     "preresnet20", "mobilenet-v2-cifar",
+                                      "lenet5-caffe", "lenet5",      "vgg-small"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    qe_model_spec spec = qe_model_default(names[i]);
+    spec.bits.weights = 2;
+    spec.bits.activations = 4;
+    spec.bits.weight_rule = QE_RULE_L2;
+    check_network(&spec);
+  }
+  qe_model_spec spec = spec_of(2, QE_RULE_L2, false);
+  qe_model *model = new_model(&spec, 1);
+  char *text = NULL;
+  size_t bytes;
+  FILE *file = open_memstream(&text, &bytes);
+  assert_non_null(file);
+  qe_graph_dump(model->graph, file);
+  assert_int_equal(fclose(file), 0);
+  spec.name = "own.net";
+  spec.net = text;
+  check_network(&spec);
+  qe_model_free(model);
+  free(text);
 }
 
 /* Weights: the sum of codes times the step over the number; all else: the mean. In any order, bit for bit what codes
@@ -297,11 +345,9 @@ static void few_images_and_no_norm(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(wide_grids_hold_the_sums),
-      cmocka_unit_test(means_are_means),
-      cmocka_unit_test(models_that_do_not_fit_are_refused),
-      cmocka_unit_test(allocations_can_fail),
-      cmocka_unit_test(statistics_are_those_of_the_weights),
+      cmocka_unit_test(wide_grids_hold_the_sums), cmocka_unit_test(wide_averages_of_networks),
+      cmocka_unit_test(means_are_means),          cmocka_unit_test(models_that_do_not_fit_are_refused),
+      cmocka_unit_test(allocations_can_fail),     cmocka_unit_test(statistics_are_those_of_the_weights),
       cmocka_unit_test(few_images_and_no_norm),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
