@@ -197,6 +197,42 @@ static void test_refusals(void **state) {
   assert_run("train " QUICK "--batch 2000 --backend ref 2>&1", 2, "batch 2000");
 }
 
+/* The table has a row for each layer and pair of bits, and 0 at the base's own. */
+static void latency_table(void **state) {
+  (void)state;
+  char path[] = "/tmp/qevo-latency-XXXXXX", arguments[256];
+  int file = mkstemp(path);
+  assert_true(file >= 0);
+  close(file);
+  snprintf(arguments, sizeof arguments, "latency " QUICK "-w 3 -a 4 --latency-bits 2,8 --json --latency-file %s", path);
+  assert_run(arguments, 0, "\"bench\":\"latency\"");
+  snprintf(arguments, sizeof arguments, "cat %s", path);
+  assert_int_equal(shell_run(arguments, out, OUTPUT), 0);
+  remove(path);
+  cJSON *table = cJSON_Parse(out);
+  assert_non_null(table);
+  assert_text(table, "format", "qevo-gpu latency 1");
+  assert_text(table, "model", "mlp");
+  assert_text(table, "backend", "cpu");
+  assert_true(number(table, "base_us") > 0);
+  int rows = 0, base = 0;
+  const cJSON *row;
+  cJSON_ArrayForEach(row, cJSON_GetObjectItem(table, "layers")) {
+    rows++;
+    base += !(number(row, "us") < 0) && !(number(row, "us") > 0);
+  }
+  assert_int_equal(rows, 1 + 1 + 1 + 4 + 1 + 3); /* fc1: w8 and w2; fc2: w3a4 and four pairs; fc3: w8a8 and three */
+  assert_true(base >= 3);
+  cJSON_Delete(table);
+}
+
+static void latency_refusals(void **state) {
+  (void)state;
+  assert_run("latency " QUICK "-w 32 2>&1", 2, "--weight-bits and --act-bits must be 1 to 8");
+  assert_run("latency " QUICK "--backend cpu,ref 2>&1", 2, "measures one backend, these are 2");
+  assert_run("latency " QUICK "--latency-bits 2,9 2>&1", 2, "--latency-bits");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_json),
@@ -208,6 +244,8 @@ int main(void) {
       cmocka_unit_test(test_notes_of_networks),
       cmocka_unit_test(test_serve),
       cmocka_unit_test(test_refusals),
+      cmocka_unit_test(latency_table),
+      cmocka_unit_test(latency_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

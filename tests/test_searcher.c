@@ -206,6 +206,7 @@ static void bits_on_a_budget(void **state) {
     qe_searcher_options options = {.kind = row[i].kind, .seed = 11};
     open_rig(&r, n, QE_SEARCH_INTEGER, 2, 8, 3, &options, 1, 3);
     double best = run(&r, row[i].kind == QE_SEARCHER_CMA ? f_penalty : f_noise, row[i].trials);
+    if (best > least * row[i].ratio) fail_msg("%s: %g, the least is %g", qe_searcher_name(row[i].kind), best, least);
     assert_true(over(&r.most, qe_searcher_best(r.searcher, NULL)) <= 0);
     qe_search_front front = qe_searcher_front(r.searcher);
     assert_int_equal(front.count, 1);

@@ -10,11 +10,10 @@
 static const struct {
   const char *name;
   qe_status (*run)(const qe_options *options, qe_bench_row **rows, size_t *count);
+  bool alone; /* only when it is named: `all` leaves it out */
 } benches[] = {
-    {"conv", qe_bench_conv},
-    {"train", qe_bench_train},
-    {"population", qe_bench_population},
-    {"data", qe_bench_data},
+    {"conv", qe_bench_conv, false}, {"train", qe_bench_train, false},    {"population", qe_bench_population, false},
+    {"data", qe_bench_data, false}, {"latency", qe_bench_latency, true},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
 
@@ -57,7 +56,7 @@ static qe_status say_unknown(const char *name) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   for (int i = 0; i < BENCHES; i++) qe_nearest_offer(&nearest, benches[i].name);
-  return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population and all%s", name,
+  return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population, data, latency and all%s", name,
                  qe_nearest_hint(&nearest, "", hint));
 }
 
@@ -70,7 +69,7 @@ static qe_status run_benches(const qe_options *options, const char *name, qe_ben
   qe_status first = QE_OK;
   char message[512] = "";
   for (int i = 0; i < BENCHES; i++) {
-    if (!all && strcmp(benches[i].name, name) != 0) continue;
+    if (all ? benches[i].alone : strcmp(benches[i].name, name) != 0) continue;
     found = true;
     qe_status status = benches[i].run(options, rows, count);
     if (status != QE_OK && first == QE_OK) snprintf(message, sizeof message, "%s", qe_message());

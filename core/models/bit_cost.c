@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const double most_energy = 1e15;         /* so that sums stay finite */
 enum { MOST_BITS = 8, ENERGY_LIMIT = 1 << 20 }; /* bytes of a user's table */
 
 /* A measured cost of each layer by its weight bits - 1 and code bits - 1; NaN: not known. */
@@ -236,7 +237,7 @@ static qe_status put_energy(const qe_bit_map *map, const char *path, int line, c
   double energy;
   if (fields < 1) return QE_OK;
   bool sound = sscanf(text, "%*s %d %d %lf %c", &weight, &code, &energy, &rest) == 3 && weight >= 1 &&
-               weight <= MOST_BITS && code >= 1 && code <= MOST_BITS && isfinite(energy) && energy >= 0;
+               weight <= MOST_BITS && code >= 1 && code <= MOST_BITS && energy >= 0 && energy <= most_energy;
   if (!sound)
     return qe_fail(QE_FORMAT, "%s:%d: write LAYER WEIGHT-BITS CODE-BITS ENERGY, bits 1 to %d, energy 0 or more", path,
                    line, (int)MOST_BITS);

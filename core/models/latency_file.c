@@ -12,6 +12,7 @@
 
 enum { FILE_LIMIT = 16 << 20, MOST_BITS = 8 }; /* bytes */
 static const char format_name[] = "qevo-gpu latency 1";
+static const double most_us = 1e15; /* so that sums stay finite */
 
 qe_status qe_latency_add(qe_latency_table *table, const char *layer, int32_t weight_bits, int32_t code_bits,
                          double us) {
@@ -98,8 +99,8 @@ static qe_status take_whole(const char *path, const cJSON *root, const char *key
 
 static qe_status take_real(const char *path, const cJSON *root, const char *key, double *value) {
   const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, key);
-  if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble))
-    return qe_fail(QE_FORMAT, "%s: '%s' must be a number", path, key);
+  if (!cJSON_IsNumber(item) || !(fabs(item->valuedouble) <= most_us))
+    return qe_fail(QE_FORMAT, "%s: '%s' must be a number, %g at most", path, key, most_us);
   *value = item->valuedouble;
   return QE_OK;
 }

@@ -190,6 +190,7 @@ qe_status qe_cma_tell(qe_cma *cma, const double *fitness) {
   cma->run_evaluations += count;
   bool sound = true;
   if (best < HUGE_VAL) {
+    qe_cma_centre_integers(cma);
     qe_cma_learn(cma);
     qe_cma_keep_margin(cma);
   }

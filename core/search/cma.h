@@ -6,7 +6,8 @@
  * "Benchmarking a BI-Population CMA-ES on the BBOB-2009 Function Testbed", GECCO 2009 (BIPOP); Hamano, Saito, Nomura,
  * Shirakawa, "CMA-ES with Margin", GECCO 2022, arXiv 2205.13482, and "Marginal Probability-Based Integer Handling for
  * CMA-ES", arXiv 2212.09260 (integers); Hamano and others, "CatCMA with Margin", arXiv 2504.07884 (margin beside
- * reals).
+ * reals); Marty, Hansen, Auger, Semet, Heron, "LB+IC-CMA-ES: Two Simple Modifications of CMA-ES to Handle Mixed-Integer
+ * Problems", PPSN 2024 (centering of integers).
  *
  *   while (qe_cma_stopped(cma) == QE_CMA_RUNNING && calls are left) {
  *     QE_TRY(qe_cma_ask(cma, &candidates, &count));
@@ -40,7 +41,7 @@ typedef struct qe_cma_variable {
 
 /* What is done so that integers do not get stuck when the sample becomes narrower than a step. */
 typedef enum qe_cma_integers {
-  QE_CMA_MARGIN, /* the probability of leaving the present value keeps a floor */
+  QE_CMA_MARGIN, /* the probability of leaving the present value keeps a floor; what left it counts as whole steps */
   QE_CMA_ROUND   /* nothing; for comparisons */
 } qe_cma_integers;
 

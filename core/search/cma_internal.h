@@ -89,6 +89,9 @@ double qe_cma_variance(const qe_cma *cma, int32_t i);
 
 /* Mean and stretch of the integer variables so that each keeps its floor of probability. */
 void qe_cma_keep_margin(qe_cma *cma);
+/* Steps of the parents' integer variables become those to the values that were evaluated: integer centering (Marty,
+ * Hansen, Auger, Semet, Heron, "LB+IC-CMA-ES", PPSN 2024). */
+void qe_cma_centre_integers(qe_cma *cma);
 /* x with P(N(0, 1) > x) = tail, for tail in (0, 1/2]. */
 double qe_cma_quantile(double tail);
 

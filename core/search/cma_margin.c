@@ -64,3 +64,38 @@ void qe_cma_keep_margin(qe_cma *cma) {
     }
   }
 }
+
+/* ---- centring ---- */
+
+/* A variable that has left the mean's value counts as the value it was evaluated at, not as where it was drawn: most
+ * draws lie near the edge of their cell, and what is learned from them would be steps too short. `bias` is how far all
+ * of these move; draws on the mean's own value give way towards its middle as far as that balances it. */
+static void centre_variable(qe_cma *cma, int32_t i) {
+  const qe_cma_variable *v = &cma->variable[i];
+  double scale = cma->sigma * cma->stretch[i], middle = fmin(fmax(floor(cma->mean[i] + 0.5), v->low), v->high);
+  double bias = 0, below = 0, above = 0; /* what draws on the middle's value could move down and up */
+  for (int32_t k = 0; k < cma->set.parents; k++) {
+    int64_t at = (int64_t)cma->order[k] * cma->n + i;
+    double away = cma->candidate[at] - (cma->mean[i] + scale * cma->step[at]);
+    if (cma->candidate[at] < middle || cma->candidate[at] > middle) {
+      bias += away;
+      cma->step[at] = (cma->candidate[at] - cma->mean[i]) / scale;
+    } else {
+      below += fmin(away, 0);
+      above += fmax(away, 0);
+    }
+  }
+  double room = bias < 0 ? above : below, part = room * bias < 0 ? fmin(1, -bias / room) : 0;
+  for (int32_t k = 0; part > 0 && k < cma->set.parents; k++) {
+    int64_t at = (int64_t)cma->order[k] * cma->n + i;
+    double away = middle - (cma->mean[i] + scale * cma->step[at]);
+    bool stays = !(cma->candidate[at] < middle || cma->candidate[at] > middle);
+    if (stays && away * bias < 0) cma->step[at] += part * away / scale;
+  }
+}
+
+void qe_cma_centre_integers(qe_cma *cma) {
+  if (cma->options.integers != QE_CMA_MARGIN) return;
+  for (int32_t i = 0; i < cma->n; i++)
+    if (cma->variable[i].integer && cma->sigma * cma->stretch[i] > 0) centre_variable(cma, i);
+}
