@@ -30,6 +30,8 @@ qe_status qe_read_gradfreebits(const qe_options *options, qe_gradfreebits_option
 #undef QE_GFB_INT
 #undef QE_GFB_REAL
 #undef QE_GFB_FLAG
-      .budgets = qe_option_text(options, "gfb-budgets")};
+      .budgets = qe_option_text(options, "gfb-budgets"),
+      .latency = qe_option_text(options, "gfb-latency"),
+      .energy = qe_option_text(options, "gfb-energy")};
   return read_searcher(options, &to->searcher);
 }

@@ -241,6 +241,10 @@ const qe_option qe_option_table[] = {
      .help = "what looks for the bits; a wrong name lists them"},
     {.name = "gfb-budgets", .type = QE_OPTION_TEXT, .initial = "", .metavar = "COST=LIMIT,…", .group = ALLOCATION, .commands = "train",
      .help = "what an allocation may cost, as in weight-bits=3,act-bits=3 or bytes=100e3; nothing: as the start's weights and codes"},
+    {.name = "gfb-latency", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train",
+     .help = "table of latencies for a budget of them, as 'qevo-gpu bench latency' writes it"},
+    {.name = "gfb-energy", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train",
+     .help = "table of energies for a budget of them: lines LAYER WEIGHT-BITS CODE-BITS NANOJOULES"},
 
     {.name = "method", .type = QE_OPTION_TEXT, .metavar = "METHOD", .group = RUN, .commands = "train",
      .help = "how to train, in recipes and config files; the argument METHOD wins over it"},

@@ -51,6 +51,20 @@ static qe_status find_variables(qe_gradfreebits *s) {
   return QE_OK;
 }
 
+/* Latency is that of the device that trains, unless the user says that another one is meant. */
+static qe_status take_tables(qe_gradfreebits *s) {
+  const qe_model_spec *spec = &s->setting->spec;
+  const qe_device *device = s->setting->device;
+  const char *latency = s->options->latency, *energy = s->options->energy;
+  qe_cost_origin here = {.model = spec->name, .height = spec->height, .width = spec->width, .channels = spec->channels};
+  if (!s->options->latency_elsewhere) {
+    here.backend = device->backend->name;
+    here.device = device->name;
+  }
+  if (latency && *latency) QE_TRY(qe_bit_costs_take_latency(s->costs, latency, &here));
+  return energy && *energy ? qe_bit_costs_take_energy(s->costs, energy) : QE_OK;
+}
+
 /* Where none are given: what the start costs, so that gains are not bought. */
 static qe_status read_budgets(qe_gradfreebits *s) {
   const char *text = s->options->budgets;
@@ -85,6 +99,7 @@ static qe_status open_all(qe_gradfreebits *s, const qe_setting *setting) {
   QE_TRY(name_phases(s));
   QE_TRY(qe_bit_map_new(&setting->spec, &s->map));
   QE_TRY(qe_bit_costs_new(s->map, &s->costs));
+  QE_TRY(take_tables(s));
   s->bits = QE_NEW_ARRAY(int32_t, s->map->places);
   s->history = qe_strdup("");
   if (!s->bits || !s->history) return QE_NO_MEMORY;

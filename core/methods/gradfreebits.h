@@ -25,6 +25,7 @@ typedef struct qe_gradfreebits_options {
   qe_searcher_kind searcher;
   const char *budgets; /* as qe_budgets_read takes them; NULL or empty: as much as the start bits cost, of weights and
                           of codes */
+  const char *latency, *energy; /* files of tables (bit_cost.h) that budgets of them need; NULL or empty: none */
 } qe_gradfreebits_options;
 
 /* The options' own defaults, with CMA-ES. */
