@@ -207,6 +207,14 @@ static qe_status tell_generation(const search *r, int32_t count, int32_t best, d
   return qe_run_generation(s->setting->run, &report);
 }
 
+/* The super-batch of the next generation. Searchers that remember single points compare them on the same images. */
+static int64_t first_batch(const search *r) {
+  const qe_gradfreebits_options *options = r->s->options;
+  bool remembers = options->searcher == QE_SEARCHER_GREEDY || options->searcher == QE_SEARCHER_PARETO;
+  int64_t before = (int64_t)(r->round - 1) * options->generations;
+  return (remembers ? before : before + r->generation) * options->move;
+}
+
 static qe_status run_generation(search *r) {
   const qe_gradfreebits *s = r->s;
   const qe_gradfreebits_options *options = s->options;
@@ -216,8 +224,7 @@ static qe_status run_generation(search *r) {
   QE_TRY(qe_searcher_ask(r->searcher, &x, &count));
   QE_TRY(make_room(r, count));
   for (int32_t i = 0; i < count; i++) to_bits(s, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
-  int64_t first = ((int64_t)(r->round - 1) * options->generations + r->generation) * options->move;
-  QE_TRY(qe_trials_run(r->trials, r->bits, count, first, options->batches, r->score));
+  QE_TRY(qe_trials_run(r->trials, r->bits, count, first_batch(r), options->batches, r->score));
   for (int32_t i = 0; i < count; i++) {
     const int32_t *bits = r->bits + (int64_t)i * places;
     r->value[i] = r->score[i].loss + qe_budgets_penalty(&s->budgets, s->costs, bits);
