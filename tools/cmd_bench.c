@@ -14,6 +14,7 @@ static const struct {
     {"conv", qe_bench_conv},
     {"train", qe_bench_train},
     {"population", qe_bench_population},
+    {"allocations", qe_bench_allocations},
     {"data", qe_bench_data},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
