@@ -229,6 +229,43 @@ static void the_list_is_in_order(void **state) {
   qe_gfb_list_free(&list);
 }
 
+/* ---- onto the budgets ---- */
+
+static void allocations_fill_the_budgets(void **state) {
+  (void)state;
+  qe_setting setting = {.options = {.seed = 1}};
+  qe_gradfreebits_options options = qe_gradfreebits_defaults();
+  qe_gradfreebits s = {.setting = &setting, .options = &options, .map = map};
+  int32_t *bits = QE_NEW_ARRAY(int32_t, map->places), *again = QE_NEW_ARRAY(int32_t, map->places);
+  s.variable = QE_NEW_ARRAY(int32_t, map->places);
+  for (int32_t i = 0; i < map->places; i++)
+    if (map->place[i].open && !map->place[i].edge) s.variable[s.variables++] = i;
+  assert_true(s.variables > 0);
+  OK(qe_bit_costs_new(map, &s.costs));
+  OK(qe_budgets_read("weight-bits=3,act-bits=4", s.costs, &s.budgets));
+  draws from = {5, 0};
+  for (int trial = 0; trial < 50; trial++) {
+    qe_bit_map_default(map, bits);
+    for (int32_t i = 0; i < s.variables; i++) bits[s.variable[i]] = draw_range(&from, 2, 8);
+    memcpy(again, bits, (size_t)map->places * sizeof *bits);
+    qe_gfb_repair(&s, bits);
+    qe_gfb_repair(&s, again);
+    assert_memory_equal(bits, again, (size_t)map->places * sizeof *bits);
+    assert_true(qe_budgets_excess(&s.budgets, s.costs, bits) <= 0);
+    for (int32_t i = 0; i < s.variables; i++) {
+      int32_t *one = &bits[s.variable[i]];
+      assert_in_range(*one, 2, 8);
+      ++*one; /* not even one more bit fits */
+      assert_true(*one > 8 || qe_budgets_excess(&s.budgets, s.costs, bits) > 0);
+      --*one;
+    }
+  }
+  qe_bit_costs_free(s.costs);
+  qe_free(s.variable);
+  qe_free(again);
+  qe_free(bits);
+}
+
 /* ---- the whole ---- */
 
 static qe_setting small_setting(void) {
@@ -315,6 +352,7 @@ int main(void) {
       cmocka_unit_test(scores_are_those_of_plain_networks),
       cmocka_unit_test(known_allocations_cost_nothing),
       cmocka_unit_test(the_list_is_in_order),
+      cmocka_unit_test(allocations_fill_the_budgets),
       cmocka_unit_test(the_result_keeps_the_budgets),
       cmocka_unit_test(bad_options_are_refused),
   };
