@@ -102,6 +102,7 @@ QE_CHECKED qe_status qe_bench_train(const qe_options *options, qe_bench_row **ro
 QE_CHECKED qe_status qe_bench_conv(const qe_options *options, qe_bench_row **rows, size_t *count);
 QE_CHECKED qe_status qe_bench_population(const qe_options *options, qe_bench_row **rows, size_t *count);
 QE_CHECKED qe_status qe_bench_latency(const qe_options *options, qe_bench_row **rows, size_t *count);
+QE_CHECKED qe_status qe_bench_allocations(const qe_options *options, qe_bench_row **rows, size_t *count);
 QE_CHECKED qe_status qe_bench_data(const qe_options *options, qe_bench_row **rows, size_t *count);
 
 #endif

@@ -12,8 +12,12 @@ static const struct {
   qe_status (*run)(const qe_options *options, qe_bench_row **rows, size_t *count);
   bool alone; /* only when it is named: `all` leaves it out */
 } benches[] = {
-    {"conv", qe_bench_conv, false}, {"train", qe_bench_train, false},    {"population", qe_bench_population, false},
-    {"data", qe_bench_data, false}, {"latency", qe_bench_latency, true},
+    {"conv", qe_bench_conv, false},
+    {"train", qe_bench_train, false},
+    {"population", qe_bench_population, false},
+    {"allocations", qe_bench_allocations, false},
+    {"data", qe_bench_data, false},
+    {"latency", qe_bench_latency, true},
 };
 enum { BENCHES = sizeof benches / sizeof *benches };
 

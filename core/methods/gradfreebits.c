@@ -162,6 +162,8 @@ static qe_status start(qe_gradfreebits *s, qe_result *result) {
 
 static qe_status train(qe_gradfreebits *s, int round, qe_score *final) {
   qe_train_options options = s->setting->options;
+  options.epochs_before =
+      s->options->pretrain_epochs + s->options->random_epochs + (round - 1) * s->options->round_epochs;
   if (round < s->options->rounds) options.epochs = s->options->round_epochs;
   QE_TRY(qe_method_phase(s->setting, s->model, &options, qe_gfb_train_phase(s, round), final));
   qe_step_bank_keep(s->bank, s->model);

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* All places of the search at `width` bits; what the bank lacks of them is fitted to the weights and to the float
- * network's activations. */
+/* All places of the search at `width` bits; what the bank lacks of them is fitted to the weights and to what the
+ * quantisers of the present network get. */
 static qe_status fit_width(const qe_gradfreebits *s, int32_t *bits, int32_t width, qe_step_bank *bank) {
   char *text = NULL;
   qe_model *model = NULL;
@@ -22,7 +22,7 @@ static qe_status fit_width(const qe_gradfreebits *s, int32_t *bits, int32_t widt
   qe_free(text);
   QE_TRY(status);
   qe_step_bank_put(bank, model);
-  status = qe_fit_steps(s->setting->device, model, s->setting->data, s->setting->options.seed);
+  status = qe_refit_steps(s->setting->device, s->model, model, s->setting->data, s->setting->options.seed);
   if (status == QE_OK) qe_step_bank_keep(bank, model);
   qe_model_free(model);
   return status;

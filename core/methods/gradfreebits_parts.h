@@ -60,6 +60,12 @@ QE_CHECKED qe_status qe_gfb_fill_bank(const qe_gradfreebits *s, qe_step_bank **b
 /* The phase of random bits: s->model and s->bank hold what it has trained. */
 QE_CHECKED qe_status qe_gfb_train_random(qe_gradfreebits *s);
 
+/* ---- gradfreebits_repair.c ---- */
+
+/* Takes bits away where there are most until the allocation is within the budgets, then adds some where there are
+ * fewest, as far as they allow. */
+void qe_gfb_repair(const qe_gradfreebits *s, int32_t *bits);
+
 /* ---- gradfreebits_search.c ---- */
 
 /* One round's search: s->bits and s->model become those of the best allocation that was found. */

@@ -103,6 +103,7 @@ qe_status qe_gfb_train_random(qe_gradfreebits *s) {
   qe_trainer *trainer = NULL;
   drawing d = {.s = s, .bits = QE_NEW_ARRAY(int32_t, s->map->places)};
   options.epochs = s->options->random_epochs;
+  options.epochs_before = s->options->pretrain_epochs;
   options.ema = 0;
   qe_status status = d.bits ? start_bank(s) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_trainer_new(setting->device, s->model, setting->data, &options, &trainer);

@@ -207,24 +207,48 @@ static qe_status tell_generation(const search *r, int32_t count, int32_t best, d
   return qe_run_generation(s->setting->run, &report);
 }
 
+/* Searchers that remember single points: they compare them on the same images, and as they are. */
+static bool remembers(const search *r) {
+  qe_searcher_kind kind = r->s->options->searcher;
+  return kind == QE_SEARCHER_GREEDY || kind == QE_SEARCHER_PARETO;
+}
+
+/* The super-batch of the next generation. */
+static int64_t first_batch(const search *r) {
+  const qe_gradfreebits_options *options = r->s->options;
+  int64_t before = (int64_t)(r->round - 1) * options->generations;
+  return (remembers(r) ? before : before + r->generation) * options->move;
+}
+
+/* The allocation of a candidate; what the searcher is told beside its loss: of one that was moved onto the budgets, a
+ * slight pull towards them, so that its place does not wander off. */
+static double make_allocation(const search *r, const double *x, int32_t *bits) {
+  const qe_gradfreebits *s = r->s;
+  const double pull = 0.1;
+  to_bits(s, x, bits);
+  if (!s->options->repair || remembers(r)) return qe_budgets_penalty(&s->budgets, s->costs, bits);
+  double off = fabs(qe_budgets_excess(&s->budgets, s->costs, bits));
+  qe_gfb_repair(s, bits);
+  return s->budgets.count > 0 ? pull * off : 0;
+}
+
 static qe_status run_generation(search *r) {
   const qe_gradfreebits *s = r->s;
-  const qe_gradfreebits_options *options = s->options;
   const double *x;
   int32_t count, places = s->map->places, best = 0;
   double mean = 0, since = qe_plan_clock();
   QE_TRY(qe_searcher_ask(r->searcher, &x, &count));
   QE_TRY(make_room(r, count));
-  for (int32_t i = 0; i < count; i++) to_bits(s, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
-  int64_t first = ((int64_t)(r->round - 1) * options->generations + r->generation) * options->move;
-  QE_TRY(qe_trials_run(r->trials, r->bits, count, first, options->batches, r->score));
+  for (int32_t i = 0; i < count; i++)
+    r->value[i] = make_allocation(r, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
+  QE_TRY(qe_trials_run(r->trials, r->bits, count, first_batch(r), s->options->batches, r->score));
   for (int32_t i = 0; i < count; i++) {
     const int32_t *bits = r->bits + (int64_t)i * places;
-    r->value[i] = r->score[i].loss + qe_budgets_penalty(&s->budgets, s->costs, bits);
+    r->value[i] += r->score[i].loss;
     mean += r->value[i] / count;
     if (r->value[i] < r->value[best]) best = i;
     if (qe_budgets_excess(&s->budgets, s->costs, bits) <= 0)
-      QE_TRY(qe_gfb_list_add(&r->list, places, bits, r->value[i]));
+      QE_TRY(qe_gfb_list_add(&r->list, places, bits, r->score[i].loss));
   }
   QE_TRY(qe_searcher_tell(r->searcher, r->value));
   r->generation++;
