@@ -5,6 +5,7 @@
 #include "core/base/file.h"
 #include "core/report/report.h"
 #include "core/report/surface_view.h"
+#include "tools/progress.h"
 #include "tools/setup.h"
 
 #include <dirent.h>
@@ -150,10 +151,12 @@ static qe_status on_progress(void *context, const qe_surface_progress *progress)
   bool last = progress->points == progress->all;
   if (!last && time - c->said < (width > 0 ? 0.1 : 10)) return QE_OK;
   c->said = time;
-  fprintf(stderr, "%s%lld of %lld points, %s, %.0f candidate-images/s, %.0f s%s", width > 0 ? "\r" : "",
+  char left[32];
+  double each = (time - c->start) / (double)progress->points;
+  fprintf(stderr, "%s%lld of %lld points, %s, %.0f candidate-images/s, left %s%s", width > 0 ? "\r" : "",
           (long long)progress->points, (long long)progress->all,
           progress->side == QE_SIDE_ROUNDED ? "weights quantised" : "weights as they are", progress->per_second,
-          time - c->start, width > 0 ? "\033[K" : "\n");
+          qe_duration_text(each * (double)(progress->all - progress->points), left), width > 0 ? "\033[K" : "\n");
   if (last && width > 0) fputs("\r\033[K", stderr);
   return QE_OK;
 }
@@ -175,20 +178,24 @@ static qe_surface_options read_options(const qe_options *options) {
   return surface;
 }
 
-/* Data as the run's config has it, unless the command line names others. */
-static qe_status choose_data(qe_options *options) {
+/* Data as the run's config has it, unless the command line names others. *is_run: the folder is a run's. */
+static qe_status choose_data(qe_options *options, bool *is_run) {
   static const char *const keys[] = {"data", "data-dir", "image-size", "resize"};
   const char *folder = qe_options_positional(options, 1);
   qe_report *report;
+  *is_run = false;
   if (!qe_folder_exists(folder)) return QE_OK;
   QE_TRY(qe_report_new(&report));
   qe_status status = qe_report_add(report, folder);
+  *is_run = status == QE_OK;
   for (size_t i = 0; status == QE_OK && i < sizeof keys / sizeof *keys; i++) {
     const char *wanted = qe_report_config(report, 0, keys[i]);
     if (wanted) status = qe_option_set(options, keys[i], wanted, QE_FROM_RECIPE, keys[i], "the run's config.yaml");
   }
   qe_report_free(report);
-  return status;
+  if (*is_run || status != QE_FORMAT) return status;
+  qe_message_clear(); /* a folder of captures and nothing else */
+  return QE_OK;
 }
 
 static qe_status make(qe_options *options, const inputs *in, qe_surface **surface) {
@@ -196,7 +203,6 @@ static qe_status make(qe_options *options, const inputs *in, qe_surface **surfac
   struct sigaction action, before;
   qe_surface_options wanted = read_options(options);
   course c = {.start = now()};
-  QE_TRY(choose_data(options));
   QE_TRY(qe_setup_open(options, 1, &setup));
   memset(&action, 0, sizeof action);
   action.sa_handler = on_signal;
@@ -304,15 +310,17 @@ static char *output_folder(const qe_options *options) {
 qe_status qe_report_surface(qe_options *options, const char **run) {
   inputs in = {0};
   qe_surface *surface = NULL;
+  bool is_run = false;
   const char *out = qe_option_text(options, "out"), *first = qe_options_positional(options, 1);
   *run = NULL;
   if (!first) return qe_fail(QE_USAGE, "report surface needs a run's folder or model files");
   char *folder = output_folder(options);
   qe_status status = folder ? add_all(options, &in) : QE_NO_MEMORY;
+  if (status == QE_OK) status = choose_data(options, &is_run);
   if (status == QE_OK) status = make(options, &in, &surface);
   if (status == QE_OK) status = write_files(surface, folder);
   if (status == QE_OK) status = print_result(options, surface, folder);
-  if (status == QE_OK && qe_folder_exists(first) && !(out && *out)) *run = first;
+  if (status == QE_OK && is_run && !(out && *out)) *run = first;
   qe_surface_free(surface);
   free_inputs(&in);
   qe_free(folder);

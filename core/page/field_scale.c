@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CUT_FROM = 50 }; /* values, from which on some can be taken for exceptions */
+
 static int rising(const void *a, const void *b) {
   double left = *(const double *)a, right = *(const double *)b;
   return (left > right) - (left < right);
@@ -48,7 +50,7 @@ bool qe_field_scale_of(const double *values, size_t count, bool logarithmic, qe_
   qsort(sorted, used, sizeof *sorted, rising);
   double low = sorted[0], high = sorted[used - 1], most = sorted[(used - 1) * 49 / 50];
   qe_free(sorted);
-  if (high - low > 1.5 * (most - low) && most > low) high = most;
+  if (used >= CUT_FROM && high - low > 1.5 * (most - low) && most > low) high = most;
   *scale = (qe_field_scale){.low = low, .high = high, .logarithmic = logarithmic && low > 0};
   if (!(scale->high > scale->low)) scale->high = scale->low + fmax(fabs(scale->low) * 1e-3, 1e-6);
   set_levels(scale);

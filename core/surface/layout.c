@@ -106,9 +106,10 @@ static void lay_grid(const qe_surface_options *options, qe_surface *surface, qe_
   double side = fmax(high[0] - low[0], high[1] - low[1]) * (1 + 2 * margin), step = side / (surface->grid - 1);
   double x0 = (low[0] + high[0] - side) / 2, y0 = (low[1] + high[1] - side) / 2;
   for (int i = 0; i < surface->grid * surface->grid; i++) {
-    double x = x0 + step * (i % surface->grid), y = y0 + step * (i / surface->grid);
-    surface->point[i].x = (float)x;
-    surface->point[i].y = (float)y;
+    qe_surface_point *point = &surface->point[i];
+    point->x = (float)(x0 + step * (i % surface->grid));
+    point->y = (float)(y0 + step * (i / surface->grid));
+    double x = (double)point->x, y = (double)point->y; /* as they will be told */
     l->blend[i] = l->corners == QE_BLEND_MODELS ? qe_plane_blend(&l->plane, x, y) : only(l->corner[0]);
     if (l->corners < QE_BLEND_MODELS) memcpy(l->blend[i].along, (double[]){x, y}, sizeof l->blend[i].along);
   }

@@ -19,6 +19,7 @@ qe_surface_options qe_surface_defaults(void) {
                               .margin = 0.3,
                               .reach = 1,
                               .by_filter = true,
+                              .rounded = true,
                               .estimate = true,
                               .images = 512,
                               .norm_images = 256,
