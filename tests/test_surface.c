@@ -2,6 +2,7 @@
 #include "core/base/file.h"
 #include "core/graph/integer.h"
 #include "core/graph/layers.h"
+#include "core/report/surface_view.h"
 #include "core/surface/images.h"
 #include "core/surface/plane.h"
 #include "core/surface/programs.h"
@@ -108,6 +109,7 @@ static qe_surface_options few(void) {
   options.path = PATH;
   options.images = 0;
   options.norm_images = 24;
+  options.rounded = false;
   return options;
 }
 
@@ -390,6 +392,34 @@ static void test_files(void **state) {
   free_trio(&t);
 }
 
+/* Of a plane through three models, of one around a model, of a path alone. */
+static void test_pages(void **state) {
+  (void)state;
+  trio t = new_trio(LOW_BIT);
+  qe_surface_options options = few();
+  options.images = 10;
+  for (size_t models = 1; models <= MODELS; models++) {
+    qe_surface *surface;
+    char *text;
+    bool plane = models != 2;
+    OK(qe_surface_make(fixture_fast(), data, t.given, models, &options, NULL, NULL, &surface));
+    OK(qe_surface_write_page(surface, "a<b>", path_of("page.html")));
+    OK(qe_file_read(path_of("page.html"), 1 << 22, &text, NULL));
+    assert_non_null(strstr(text, "a&lt;b&gt;"));
+    assert_non_null(strstr(text, "integer networks as one population"));
+    assert_int_equal(strstr(text, "Test loss, quantised weights") != NULL, plane);
+    assert_int_equal(strstr(text, "Loss from model to model") != NULL, models > 1);
+    assert_int_equal(strstr(text, "mean of the three") != NULL, models == MODELS);
+    assert_null(strstr(text, "nan"));
+    qe_free(text);
+    OK(qe_surface_write_pictures(surface, folder));
+    assert_int_equal(qe_file_exists(path_of("unquantised-train-error.svg")), plane);
+    if (plane) OK(qe_file_remove(path_of("unquantised-train-error.svg")));
+    qe_surface_free(surface);
+  }
+  free_trio(&t);
+}
+
 static void write_changed(const char *key, const char *value) {
   qe_tensors *tensors;
   OK(qe_tensors_read(path_of("s.safetensors"), &tensors));
@@ -472,6 +502,7 @@ int main(void) {
       cmocka_unit_test(test_statistics),
       cmocka_unit_test(test_saved_models),
       cmocka_unit_test(test_files),
+      cmocka_unit_test(test_pages),
       cmocka_unit_test(test_damaged_files),
       cmocka_unit_test(test_refusals),
       cmocka_unit_test(test_no_memory),
