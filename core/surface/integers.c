@@ -1,9 +1,9 @@
 /* Integer networks of many parameter vectors in one population.
  *
  * Each point is lowered on its own; its multipliers and offsets are then brought to shifts that all points of a
- * population share. Shifts are chosen so that this multiplies by a power of two, which changes no result:
- * floor((sum + offset) / 2^s) stays what it is when sum, offset and 2^s grow alike. Only multipliers of more than 27
- * bits lose their last bits. */
+ * population share: the largest at which those of all of them fit 32 bits. A larger shift than the point's own changes
+ * no result, since floor((sum + offset) / 2^s) stays what it is when sum, offset and 2^s grow alike. A smaller one
+ * rounds multipliers, of up to 31 bits, by as many bits as the greatest one of the population needs more. */
 #include "core/surface/integers.h"
 
 #include "core/base/alloc.h"
@@ -15,8 +15,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { MULTIPLIER_BITS = 27, MOST_SHIFT = 62, MOST_CANDIDATES = 128 };
-static const size_t genome_memory = (size_t)128 << 20;
+enum { MULTIPLIER_BITS = 31, MOST_SHIFT = 62, MOST_CANDIDATES = 128, SPARE_BITS = 1 };
+static const size_t most_memory = (size_t)256 << 20; /* of networks that wait */
 
 struct qe_surface_integers {
   const qe_graph *graph;
@@ -28,9 +28,11 @@ struct qe_surface_integers {
   qe_network *base, *filled; /* what all points share; the same with one point's values */
   qe_genome_layout *layout;
   qe_population *population;
-  char *genomes;
-  qe_surface_point **point; /* [capacity]: whose genomes these are */
-  int32_t candidates, capacity;
+  char *genomes;                         /* [MOST_CANDIDATES] at most: of those that wait */
+  qe_network **network;                  /* those that wait, and whose they are */
+  qe_surface_point **point, **candidate; /* the candidates': of those that wait, less those that do not fit */
+  int32_t waiting, candidates;
+  size_t network_bytes;
   int64_t *loss, *hits;
   int64_t spent;
   double seconds;
@@ -45,10 +47,12 @@ static qe_status open_all(qe_surface_integers *s, qe_device *device) {
   for (int part = 0; part < 2; part++)
     QE_TRY(qe_image_store_new(s->queue, s->images->data, part == 1, &s->store[part]));
   s->index = QE_NEW_ARRAY(int32_t, most);
+  s->network = QE_NEW_ARRAY(qe_network *, MOST_CANDIDATES);
   s->point = QE_NEW_ARRAY(qe_surface_point *, MOST_CANDIDATES);
+  s->candidate = QE_NEW_ARRAY(qe_surface_point *, MOST_CANDIDATES);
   s->loss = QE_NEW_ARRAY(int64_t, MOST_CANDIDATES);
   s->hits = QE_NEW_ARRAY(int64_t, MOST_CANDIDATES);
-  if (!s->index || !s->point || !s->loss || !s->hits) return QE_NO_MEMORY;
+  if (!s->index || !s->network || !s->point || !s->candidate || !s->loss || !s->hits) return QE_NO_MEMORY;
   for (int32_t i = 0; i < most; i++) s->index[i] = i;
   return QE_OK;
 }
@@ -73,20 +77,27 @@ static void close_population(qe_surface_integers *s) {
   qe_genome_layout_free(s->layout);
   qe_network_free(s->base);
   qe_network_free(s->filled);
-  qe_free(s->genomes);
   s->population = NULL;
   s->layout = NULL;
   s->base = s->filled = NULL;
-  s->genomes = NULL;
+}
+
+static void drop_waiting(qe_surface_integers *s) {
+  for (int32_t i = 0; i < s->waiting; i++) qe_network_free(s->network[i]);
+  s->waiting = 0;
 }
 
 void qe_surface_integers_close(qe_surface_integers *s) {
   if (!s) return;
   close_population(s);
+  if (s->network) drop_waiting(s);
   for (int part = 0; part < 2; part++) qe_image_store_free(&s->store[part]);
   qe_queue_free(s->queue);
   qe_free(s->index);
+  qe_free(s->genomes);
+  qe_free(s->network);
   qe_free(s->point);
+  qe_free(s->candidate);
   qe_free(s->loss);
   qe_free(s->hits);
   qe_free(s);
@@ -120,7 +131,7 @@ static bool bring_over(const qe_network_layer *from, qe_network_layer *to) {
   for (int32_t c = 0; c < from->output.dim[QE_C]; c++) {
     int64_t value;
     for (int b = 0; b < from->inputs; b++) {
-      if (!shift_by(from->multiplier[b][c], by, 31, &value)) return false;
+      if (!shift_by(from->multiplier[b][c], by, MULTIPLIER_BITS, &value)) return false;
       to->multiplier[b][c] = (int32_t)value;
     }
     if (!shift_by(from->offset[c], by, MOST_SHIFT, &to->offset[c])) return false;
@@ -128,16 +139,31 @@ static bool bring_over(const qe_network_layer *from, qe_network_layer *to) {
   return true;
 }
 
-/* The shift at which the layer's greatest multiplier has MULTIPLIER_BITS bits. */
-static int32_t common_shift(const qe_network_layer *layer) {
-  int64_t most = 1;
-  for (int b = 0; b < layer->inputs; b++)
-    for (int32_t c = 0; c < layer->output.dim[QE_C]; c++)
-      if (llabs(layer->multiplier[b][c]) > most) most = llabs(layer->multiplier[b][c]);
+/* The largest shift at which the layer's multipliers and offsets fit. */
+static int32_t largest_shift(const qe_network_layer *layer) {
+  int64_t most = 1, offset = 1;
   int32_t shift = layer->attrs.requant.shift;
-  for (; most < INT64_C(1) << (MULTIPLIER_BITS - 1) && shift < MOST_SHIFT; most *= 2) shift++;
-  for (; most >= INT64_C(1) << MULTIPLIER_BITS && shift > 0; most /= 2) shift--;
+  for (int32_t c = 0; c < layer->output.dim[QE_C]; c++) {
+    for (int b = 0; b < layer->inputs; b++)
+      if (llabs(layer->multiplier[b][c]) > most) most = llabs(layer->multiplier[b][c]);
+    if (llabs(layer->offset[c]) > offset) offset = llabs(layer->offset[c]);
+  }
+  while (shift < MOST_SHIFT && most < INT64_C(1) << (MULTIPLIER_BITS - 1) && offset < INT64_C(1) << (MOST_SHIFT - 2)) {
+    most *= 2;
+    offset *= 2;
+    shift++;
+  }
   return shift;
+}
+
+/* The largest shift that all waiting networks can have in a layer. */
+static int32_t common_shift(const qe_surface_integers *s, size_t layer) {
+  int32_t least = MOST_SHIFT;
+  for (int32_t i = 0; i < s->waiting; i++) {
+    int32_t own = largest_shift(&s->network[i]->layer[layer]);
+    if (own < least) least = own;
+  }
+  return least;
 }
 
 /* A network's values in place of the filled one's; false when they do not fit what the points share. */
@@ -156,16 +182,30 @@ static bool fill_from(qe_surface_integers *s, const qe_network *network) {
 
 /* ---- the population ---- */
 
-static qe_status share_shifts(qe_network *base) {
+/* With a bit to spare, so that the next points fit too; but one alone keeps all of its own. */
+static qe_status share_shifts(const qe_surface_integers *s, qe_network *base) {
+  int32_t spare = s->waiting > 1 ? SPARE_BITS : 0;
   for (size_t i = 0; i < base->layers; i++) {
     qe_network_layer *layer = &base->layer[i], before = *layer;
     if (!layer->offset || only_shifts(layer)) continue;
-    layer->attrs.requant.shift = common_shift(layer);
+    int32_t shift = common_shift(s, i) - spare;
+    layer->attrs.requant.shift = shift > 0 ? shift : 0;
     if (!bring_over(&before, layer))
-      return qe_fail(QE_REFUSED, "layer %s: its offsets do not fit 62 bits beside its multipliers", layer->name);
+      return qe_fail(QE_REFUSED, "layer %s: its multipliers and offsets have no common form", layer->name);
   }
   qe_network_prove(base);
   return QE_OK;
+}
+
+/* Whether the population at hand serves the waiting networks as well as one of their own would. */
+static bool still_serves(const qe_surface_integers *s) {
+  for (size_t i = 0; i < s->base->layers; i++) {
+    const qe_network_layer *layer = &s->base->layer[i];
+    if (!layer->offset || only_shifts(layer)) continue;
+    int32_t shift = common_shift(s, i);
+    if (layer->attrs.requant.shift > shift || layer->attrs.requant.shift < shift - 2 * SPARE_BITS) return false;
+  }
+  return s->waiting > 1;
 }
 
 static qe_status make_layout(qe_surface_integers *s) {
@@ -180,17 +220,14 @@ static qe_status make_layout(qe_surface_integers *s) {
   return status;
 }
 
-/* A population for points like this network. */
-static qe_status open_population(qe_surface_integers *s, const qe_network *network) {
-  QE_TRY(qe_network_copy(network, &s->base));
-  QE_TRY(share_shifts(s->base));
+/* A population for points like those that wait. */
+static qe_status open_population(qe_surface_integers *s) {
+  QE_TRY(qe_network_copy(s->network[0], &s->base));
+  QE_TRY(share_shifts(s, s->base));
   QE_TRY(qe_network_copy(s->base, &s->filled));
   QE_TRY(make_layout(s));
-  QE_TRY(qe_population_new(s->queue, s->base, s->layout, &s->options, &s->population));
-  size_t fit = genome_memory / s->layout->bytes;
-  s->capacity = fit < 1 ? 1 : fit > MOST_CANDIDATES ? MOST_CANDIDATES : (int32_t)fit;
-  s->genomes = qe_alloc((size_t)s->capacity * s->layout->bytes);
-  return s->genomes ? QE_OK : QE_NO_MEMORY;
+  qe_status status = qe_population_new(s->queue, s->base, s->layout, &s->options, &s->population);
+  return status == QE_FORMAT ? QE_REFUSED : status; /* sums that could overflow */
 }
 
 static double now(void) {
@@ -215,51 +252,92 @@ static qe_status run_part(qe_surface_integers *s, int part) {
   s->seconds += now() - start;
   s->spent += (int64_t)images * s->candidates;
   for (int32_t i = 0; i < s->candidates; i++) {
-    float *value = s->point[i]->value[QE_SIDE_ROUNDED] + 2 * part;
+    float *value = s->candidate[i]->value[QE_SIDE_ROUNDED] + 2 * part;
     value[0] = (float)((double)s->loss[i] * nats / images);
     value[1] = (float)(100 - 100.0 * (double)s->hits[i] / images);
   }
   return QE_OK;
 }
 
-qe_status qe_surface_integers_flush(qe_surface_integers *s) {
-  if (s->candidates == 0) return QE_OK;
-  for (int part = 0; part < 2; part++) QE_TRY(run_part(s, part));
+/* The waiting networks as genomes; one whose sums could pass 64 bits is left out. */
+static qe_status make_genomes(qe_surface_integers *s) {
+  qe_free(s->genomes);
+  s->genomes = qe_alloc((size_t)s->waiting * s->layout->bytes);
+  if (!s->genomes) return QE_NO_MEMORY;
   s->candidates = 0;
+  for (int32_t i = 0; i < s->waiting; i++) {
+    char *genome = s->genomes + (size_t)s->candidates * s->layout->bytes;
+    if (!fill_from(s, s->network[i])) continue;
+    qe_genome_from_network(s->layout, s->filled, genome);
+    if (qe_genome_check(s->layout, s->base, genome) == QE_OK) s->candidate[s->candidates++] = s->point[i];
+  }
+  qe_message_clear();
+  return QE_OK;
+}
+
+static qe_status run_waiting(qe_surface_integers *s) {
+  if (!s->population || !still_serves(s)) {
+    close_population(s);
+    QE_TRY(open_population(s));
+  }
+  QE_TRY(make_genomes(s));
+  for (int part = 0; s->candidates > 0 && part < 2; part++) QE_TRY(run_part(s, part));
   snprintf(s->engine, sizeof s->engine, "%s", qe_population_engine(s->population));
   return QE_OK;
 }
 
-/* The filled network's values as a genome behind the others; refused when sums could pass 64 bits. */
-static qe_status append(qe_surface_integers *s, qe_surface_point *point) {
-  char *genome = s->genomes + (size_t)s->candidates * s->layout->bytes;
-  qe_genome_from_network(s->layout, s->filled, genome);
-  qe_status status = qe_genome_check(s->layout, s->base, genome);
-  if (status != QE_OK) return qe_fail(QE_REFUSED, "%s", qe_message());
-  s->point[s->candidates++] = point;
-  return s->candidates == s->capacity ? qe_surface_integers_flush(s) : QE_OK;
+/* Where they have no common form, each alone; one that has none by itself is left as it is. */
+static qe_status run_each(qe_surface_integers *s) {
+  int32_t all = s->waiting;
+  qe_status status = QE_OK;
+  s->waiting = 1;
+  for (int32_t i = 0; i < all && (status == QE_OK || status == QE_REFUSED); i++) {
+    qe_network *network = s->network[i];
+    s->network[i] = s->network[0];
+    s->network[0] = network;
+    qe_surface_point *point = s->point[i];
+    s->point[i] = s->point[0];
+    s->point[0] = point;
+    status = run_waiting(s);
+    close_population(s);
+  }
+  s->waiting = all;
+  return status;
 }
 
-static qe_status add_network(qe_surface_integers *s, const qe_network *network, qe_surface_point *point) {
-  if (!s->population || !fill_from(s, network)) {
-    QE_TRY(qe_surface_integers_flush(s));
+qe_status qe_surface_integers_flush(qe_surface_integers *s) {
+  if (s->waiting == 0) return QE_OK;
+  qe_status status = run_waiting(s);
+  if (status == QE_REFUSED) {
     close_population(s);
-    QE_TRY(open_population(s, network));
-    if (!fill_from(s, network)) return qe_fail(QE_REFUSED, "its requantisers have no common form");
+    status = run_each(s);
   }
-  return append(s, point);
+  drop_waiting(s);
+  s->network_bytes = 0;
+  if (status != QE_REFUSED) return status;
+  qe_message_clear();
+  return QE_OK;
+}
+
+static size_t bytes_of(const qe_network *network) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < network->layers; i++)
+    if (network->layer[i].weight) bytes += (size_t)qe_count(&network->layer[i].weight_desc);
+  return bytes;
 }
 
 qe_status qe_surface_integers_add(qe_surface_integers *s, const float *values, qe_surface_point *point) {
   qe_network *network;
   qe_status status = qe_network_from_graph(s->graph, values, &network);
-  if (status == QE_OK) {
-    status = add_network(s, network, point);
-    qe_network_free(network);
+  if (status == QE_REFUSED) {
+    qe_message_clear();
+    return QE_OK;
   }
-  if (status != QE_REFUSED) return status;
-  qe_message_clear();
-  return QE_OK;
+  QE_TRY(status);
+  s->network[s->waiting] = network;
+  s->point[s->waiting++] = point;
+  s->network_bytes += bytes_of(network);
+  return s->waiting == MOST_CANDIDATES || s->network_bytes > most_memory ? qe_surface_integers_flush(s) : QE_OK;
 }
 
 int64_t qe_surface_integers_spent(const qe_surface_integers *s, double *seconds) {

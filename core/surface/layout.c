@@ -118,7 +118,7 @@ static void lay_grid(const qe_surface_options *options, qe_surface *surface, qe_
 /* ---- the path ---- */
 
 static void lay_path(qe_surface *surface, qe_surface_layout *l) {
-  size_t at = (size_t)(surface->grid * surface->grid);
+  size_t at = (size_t)surface->grid * (size_t)surface->grid;
   double start = 0;
   for (int leg = 0; leg < surface->legs; leg++) {
     int from = l->corner[leg], to = l->corner[leg + 1];
@@ -185,8 +185,8 @@ static qe_status count_points(const qe_surface_options *options, qe_surface *sur
   surface->legs = options->path > 0 ? l->corners - 1 : 0;
   surface->path = surface->legs > 0 ? options->path : 0;
   surface->saved = options->estimate ? l->models : 0;
-  surface->points = (size_t)(surface->grid * surface->grid) + marks + surface->saved;
-  if (surface->legs > 0) surface->points += (size_t)(surface->legs * (surface->path - 1) + 1);
+  surface->points = (size_t)surface->grid * (size_t)surface->grid + marks + surface->saved;
+  if (surface->legs > 0) surface->points += (size_t)surface->legs * (size_t)(surface->path - 1) + 1;
   surface->point = QE_NEW_ARRAY(qe_surface_point, surface->points);
   surface->mark = QE_NEW_ARRAY(qe_surface_mark, marks);
   if (!surface->point || !surface->mark) return QE_NO_MEMORY;

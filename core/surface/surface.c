@@ -8,7 +8,6 @@
 #include "core/surface/integers.h"
 #include "core/surface/layout.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -43,36 +42,37 @@ typedef struct making {
 
 /* ---- notes ---- */
 
-static qe_status note(qe_surface *surface, const char *key, const char *format, ...) QE_PRINTF(3, 4);
-static qe_status note(qe_surface *surface, const char *key, const char *format, ...) {
-  char text[256];
-  va_list args;
-  va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
-  va_end(args);
+static qe_status note(qe_surface *surface, const char *key, const char *text) {
   return qe_tensors_set_meta(surface->notes, key, text);
+}
+
+static qe_status note_number(qe_surface *surface, const char *key, int64_t number) {
+  char text[32];
+  snprintf(text, sizeof text, "%lld", (long long)number);
+  return note(surface, key, text);
 }
 
 static qe_status note_setting(const making *m, const qe_dataset *data) {
   const qe_surface_options *options = m->options;
   const qe_model *model = m->model[0].model;
-  QE_TRY(note(m->surface, "network", "%s", model->spec.name));
-  QE_TRY(note(m->surface, "data", "%s", data->name ? data->name : ""));
-  QE_TRY(note(m->surface, "train images", "%d", m->images.train));
-  QE_TRY(note(m->surface, "test images", "%d", m->images.test));
-  QE_TRY(note(m->surface, "norm images", "%d", options->estimate ? m->images.norm : 0));
-  QE_TRY(note(m->surface, "corners", "%s", options->rounded ? "rounded" : "shadow"));
-  QE_TRY(note(m->surface, "seed", "%llu", (unsigned long long)options->seed));
-  return note(m->surface, "directions", "%s", options->by_filter ? "filter" : "whole");
+  QE_TRY(note(m->surface, "network", model->spec.name));
+  QE_TRY(note(m->surface, "data", data->name ? data->name : ""));
+  QE_TRY(note_number(m->surface, "train images", m->images.train));
+  QE_TRY(note_number(m->surface, "test images", m->images.test));
+  QE_TRY(note_number(m->surface, "norm images", options->estimate ? m->images.norm : 0));
+  QE_TRY(note(m->surface, "corners", options->rounded ? "rounded" : "shadow"));
+  QE_TRY(note_number(m->surface, "seed", (int64_t)options->seed));
+  return note(m->surface, "directions", options->by_filter ? "filter" : "whole");
 }
 
 static qe_status note_rate(const making *m, const char *side, const char *how, int64_t spent, double seconds) {
-  char key[32];
+  char key[32], text[160];
   snprintf(key, sizeof key, "%s rate", side);
-  QE_TRY(note(m->surface, key, "%.0f", seconds > 0 ? (double)spent / seconds : 0));
+  QE_TRY(note_number(m->surface, key, seconds > 0 ? (int64_t)((double)spent / seconds) : 0));
   snprintf(key, sizeof key, "%s candidate-images", side);
-  QE_TRY(note(m->surface, key, "%lld", (long long)spent));
-  return note(m->surface, side, "%s, backend %s", how, m->device->backend->name);
+  QE_TRY(note_number(m->surface, key, spent));
+  snprintf(text, sizeof text, "%s, backend %s", how, m->device->backend->name);
+  return note(m->surface, side, text);
 }
 
 /* ---- points ---- */
@@ -102,9 +102,12 @@ static qe_status make_values(const making *m, size_t at, qe_surface_programs *pr
 static qe_status run_integers(const making *m, qe_surface_programs *programs, qe_surface_integers *integers) {
   double seconds;
   int64_t spent;
+  size_t first = (size_t)(qe_surface_marks(m->surface) - m->surface->point);
   for (size_t i = 0; i < m->surface->points; i++) {
     QE_TRY(make_values(m, i, programs));
     QE_TRY(qe_surface_integers_add(integers, m->values, &m->surface->point[i]));
+    if (i + 1 >= first)
+      QE_TRY(qe_surface_integers_flush(integers)); /* models are evaluated alone, exactly as they are */
     spent = qe_surface_integers_spent(integers, &seconds);
     QE_TRY(tell(m, QE_SIDE_ROUNDED, i + 1, spent, seconds));
   }
@@ -173,7 +176,7 @@ static qe_status has_integer_network(const making *m, bool *has) {
   *has = status == QE_OK;
   qe_network_free(network);
   if (status != QE_REFUSED) return status;
-  status = note(m->surface, "why not integer", "%s", qe_message());
+  status = note(m->surface, "why not integer", qe_message());
   qe_message_clear();
   return status;
 }
