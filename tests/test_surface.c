@@ -280,7 +280,7 @@ static void test_weights_only(void **state) {
   qe_surface *surface;
   OK(qe_surface_make(fixture_fast(), data, t.given, MODELS, &options, NULL, NULL, &surface));
   assert_non_null(strstr(qe_surface_note(surface, "quantised"), "fake quantisers"));
-  assert_non_null(strstr(qe_surface_note(surface, "why not integer"), "integer"));
+  assert_non_null(strstr(qe_surface_note(surface, "why_not_integer"), "integer"));
   for (int m = 0; m < MODELS; m++) {
     qe_score score;
     const qe_surface_point *mark = &qe_surface_marks(surface)[m];
@@ -378,7 +378,7 @@ static void test_files(void **state) {
                               read->point[i].value[v / QE_SURFACE_VALUES][v % QE_SURFACE_VALUES]));
   assert_string_equal(read->mark[2].name, "three \"quoted\"");
   assert_true(read->mark[3].role == QE_ROLE_MEAN);
-  assert_string_equal(qe_surface_note(read, "train images"), "10");
+  assert_string_equal(qe_surface_note(read, "train_images"), "10");
   OK(qe_surface_write_csv(read, path_of("s.csv")));
   char *text;
   size_t lines = 0;

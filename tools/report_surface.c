@@ -239,14 +239,14 @@ static qe_status write_files(const qe_surface *surface, const char *folder) {
 }
 
 static void json_side(qe_json *json, const qe_surface *surface, const char *side) {
-  static const char *const numbers[] = {"rate", "candidate-images"};
+  static const char *const numbers[] = {"rate", "candidate_images"};
   static const char *const keys[] = {"candidate_images_per_second", "candidate_images"};
   if (!*qe_surface_note(surface, side)) return;
   qe_json_open_object(json, side);
   qe_json_text(json, "how", qe_surface_note(surface, side));
   for (int i = 0; i < 2; i++) {
     char key[48];
-    snprintf(key, sizeof key, "%s %s", side, numbers[i]);
+    snprintf(key, sizeof key, "%s_%s", side, numbers[i]);
     qe_json_real(json, keys[i], strtod(qe_surface_note(surface, key), NULL));
   }
   qe_json_close(json);

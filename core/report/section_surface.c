@@ -15,7 +15,7 @@ static void add_side(qe_page *page, const qe_surface *surface, const char *side,
   char key[32], text[QE_NUMBER_TEXT];
   if (!*how) return;
   qe_page_words(page, head, how, "");
-  snprintf(key, sizeof key, "%s rate", side);
+  snprintf(key, sizeof key, "%s_rate", side);
   rate = qe_surface_note(surface, key);
   if (*rate) qe_page_add(page, ", %s candidate-images/s", qe_count_text(strtod(rate, NULL), text));
   qe_page_add(page, ". ");
@@ -39,14 +39,14 @@ static void add_geometry(qe_page *page, const qe_surface *surface) {
 }
 
 static void add_how(qe_page *page, const qe_surface *surface) {
-  const char *norm = qe_surface_note(surface, "norm images");
+  const char *norm = qe_surface_note(surface, "norm_images");
   qe_page_words(page, "<p class=\"note\">", qe_surface_note(surface, "network"), "");
   qe_page_words(page, " on ", qe_surface_note(surface, "data"), ", ");
-  qe_page_words(page, "", qe_surface_note(surface, "train images"), " training and ");
-  qe_page_words(page, "", qe_surface_note(surface, "test images"), " test images. ");
+  qe_page_words(page, "", qe_surface_note(surface, "train_images"), " training and ");
+  qe_page_words(page, "", qe_surface_note(surface, "test_images"), " test images. ");
   add_side(page, surface, "quantised", "Quantised: ");
-  if (*qe_surface_note(surface, "why not integer"))
-    qe_page_words(page, "There is no integer network: ", qe_surface_note(surface, "why not integer"), ". ");
+  if (*qe_surface_note(surface, "why_not_integer"))
+    qe_page_words(page, "There is no integer network: ", qe_surface_note(surface, "why_not_integer"), ". ");
   add_side(page, surface, "unquantised", "Weights as they are: ");
   qe_page_add(page, "Activations are quantised as the models have it, on both sides. ");
   if (strcmp(norm, "0") != 0)

@@ -81,7 +81,9 @@ qe_status qe_surface_field_new(const qe_surface *surface, qe_surface_side side, 
   field->y0 = (double)surface->point[0].y;
   field->x1 = (double)last->x;
   field->y1 = (double)last->y;
+  const double most = 1e30;
   *any &= field->x1 > field->x0 && field->y1 > field->y0;
+  *any &= field->x0 > -most && field->x1 < most && field->y0 > -most && field->y1 < most;
   return QE_OK;
 }
 

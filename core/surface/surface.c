@@ -57,9 +57,9 @@ static qe_status note_setting(const making *m, const qe_dataset *data) {
   const qe_model *model = m->model[0].model;
   QE_TRY(note(m->surface, "network", model->spec.name));
   QE_TRY(note(m->surface, "data", data->name ? data->name : ""));
-  QE_TRY(note_number(m->surface, "train images", m->images.train));
-  QE_TRY(note_number(m->surface, "test images", m->images.test));
-  QE_TRY(note_number(m->surface, "norm images", options->estimate ? m->images.norm : 0));
+  QE_TRY(note_number(m->surface, "train_images", m->images.train));
+  QE_TRY(note_number(m->surface, "test_images", m->images.test));
+  QE_TRY(note_number(m->surface, "norm_images", options->estimate ? m->images.norm : 0));
   QE_TRY(note(m->surface, "corners", options->rounded ? "rounded" : "shadow"));
   QE_TRY(note_number(m->surface, "seed", (int64_t)options->seed));
   return note(m->surface, "directions", options->by_filter ? "filter" : "whole");
@@ -67,9 +67,9 @@ static qe_status note_setting(const making *m, const qe_dataset *data) {
 
 static qe_status note_rate(const making *m, const char *side, const char *how, int64_t spent, double seconds) {
   char key[32], text[160];
-  snprintf(key, sizeof key, "%s rate", side);
+  snprintf(key, sizeof key, "%s_rate", side);
   QE_TRY(note_number(m->surface, key, seconds > 0 ? (int64_t)((double)spent / seconds) : 0));
-  snprintf(key, sizeof key, "%s candidate-images", side);
+  snprintf(key, sizeof key, "%s_candidate_images", side);
   QE_TRY(note_number(m->surface, key, spent));
   snprintf(text, sizeof text, "%s, backend %s", how, m->device->backend->name);
   return note(m->surface, side, text);
@@ -176,7 +176,7 @@ static qe_status has_integer_network(const making *m, bool *has) {
   *has = status == QE_OK;
   qe_network_free(network);
   if (status != QE_REFUSED) return status;
-  status = note(m->surface, "why not integer", qe_message());
+  status = note(m->surface, "why_not_integer", qe_message());
   qe_message_clear();
   return status;
 }

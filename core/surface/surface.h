@@ -119,6 +119,8 @@ QE_CHECKED qe_status qe_surface_make(qe_device *device, const qe_dataset *data, 
 /* All of it as safetensors: "place" [points, 3], "quantised" and "unquantised" [points, 4]; metadata. */
 QE_CHECKED qe_status qe_surface_write(const qe_surface *surface, const char *path);
 QE_CHECKED qe_status qe_surface_read(const char *path, qe_surface **surface);
+/* The same of a file's tensors; `file` is for messages. */
+QE_CHECKED qe_status qe_surface_of_tensors(const qe_tensors *tensors, const char *file, qe_surface **surface);
 /* The same as CSV: a line a point. */
 QE_CHECKED qe_status qe_surface_write_csv(const qe_surface *surface, const char *path);
 

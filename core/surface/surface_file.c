@@ -83,7 +83,7 @@ static qe_status give_meta(const qe_surface *surface, qe_tensors *tensors) {
   QE_TRY(set_number(tensors, "legs", surface->legs));
   QE_TRY(set_number(tensors, "marks", (int64_t)surface->marks));
   QE_TRY(set_number(tensors, "saved", (int64_t)surface->saved));
-  QE_TRY(set_number(tensors, "by directions", surface->directions));
+  QE_TRY(set_number(tensors, "by_directions", surface->directions));
   for (size_t i = 0; i < surface->marks; i++) {
     char key[32];
     snprintf(key, sizeof key, "mark.%zu", i);
@@ -165,7 +165,7 @@ static qe_status take_all(qe_surface *surface, const qe_tensors *tensors, const 
   QE_TRY(get_number(tensors, path, "path", 1000000, &along));
   QE_TRY(get_number(tensors, path, "marks", MOST_MARKS, &marks));
   QE_TRY(get_number(tensors, path, "saved", marks, &saved));
-  QE_TRY(get_number(tensors, path, "by directions", 1, &directions));
+  QE_TRY(get_number(tensors, path, "by_directions", 1, &directions));
   if (grid == 1 || (legs > 0 && along < 2)) return qe_fail(QE_FORMAT, "%s: a plane or a path of one point", path);
   *surface = (qe_surface){.grid = (int)grid,
                           .legs = (int)legs,
@@ -183,16 +183,21 @@ static qe_status take_all(qe_surface *surface, const qe_tensors *tensors, const 
   return QE_OK;
 }
 
-qe_status qe_surface_read(const char *path, qe_surface **out) {
-  qe_tensors *tensors;
-  QE_TRY(qe_tensors_read(path, &tensors));
+qe_status qe_surface_of_tensors(const qe_tensors *tensors, const char *file, qe_surface **out) {
   qe_surface *surface = QE_NEW(qe_surface);
-  qe_status status = surface ? take_all(surface, tensors, path) : QE_NO_MEMORY;
-  qe_tensors_free(tensors);
+  qe_status status = surface ? take_all(surface, tensors, file) : QE_NO_MEMORY;
   if (status == QE_OK)
     *out = surface;
   else
     qe_surface_free(surface);
+  return status;
+}
+
+qe_status qe_surface_read(const char *path, qe_surface **surface) {
+  qe_tensors *tensors;
+  QE_TRY(qe_tensors_read(path, &tensors));
+  qe_status status = qe_surface_of_tensors(tensors, path, surface);
+  qe_tensors_free(tensors);
   return status;
 }
 
