@@ -13,21 +13,33 @@ static bool same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
          a->step_shift == b->step_shift;
 }
 
+static bool same_layers(const qe_graph *a, const qe_graph *b) {
+  bool same = a->nodes == b->nodes;
+  for (size_t i = 0; same && i < a->nodes; i++)
+    same = a->node[i].layer == b->node[i].layer && strcmp(a->node[i].name, b->node[i].name) == 0 &&
+           memcmp(a->node[i].output.dim, b->node[i].output.dim, sizeof a->node[i].output.dim) == 0;
+  return same;
+}
+
+static bool same_params(const qe_graph *a, const qe_graph *b) {
+  bool same = a->params == b->params && qe_graph_param_bytes(a) == qe_graph_param_bytes(b);
+  for (size_t i = 0; same && i < a->params; i++)
+    same = strcmp(a->param[i].name, b->param[i].name) == 0 && a->param[i].offset == b->param[i].offset &&
+           qe_bytes(&a->param[i].desc) == qe_bytes(&b->param[i].desc);
+  return same;
+}
+
 qe_status qe_surface_alike(const qe_surface_model *a, const qe_surface_model *b) {
   const qe_graph *one = a->model->graph, *other = b->model->graph;
-  bool same = one->params == other->params && one->nodes == other->nodes &&
-              qe_graph_param_bytes(one) == qe_graph_param_bytes(other);
-  for (size_t i = 0; same && i < one->params; i++)
-    same = strcmp(one->param[i].name, other->param[i].name) == 0 && one->param[i].offset == other->param[i].offset &&
-           qe_bytes(&one->param[i].desc) == qe_bytes(&other->param[i].desc);
-  if (!same) return qe_fail(QE_USAGE, "%s and %s are not of the same network", a->name, b->name);
-  for (size_t i = 0; i < one->nodes; i++)
+  bool same = same_layers(one, other);
+  for (size_t i = 0; same && i < one->nodes; i++)
     if (!same_quantizer(&one->node[i].quantizer, &other->node[i].quantizer))
       return qe_fail(QE_USAGE,
-                     "%s and %s differ in the bits or the rule of layer %s; a surface goes through models "
-                     "with the same quantisers",
+                     "%s and %s differ in the bits or the rule of layer %s; a surface goes through models with the "
+                     "same quantisers",
                      a->name, b->name, one->node[i].name);
-  return QE_OK;
+  if (same && same_params(one, other)) return QE_OK;
+  return qe_fail(QE_USAGE, "%s and %s are not of the same network at the same bits", a->name, b->name);
 }
 
 static qe_status copy_values(const qe_surface_model *model, size_t models, bool rounded, qe_surface_layout *l) {

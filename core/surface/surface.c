@@ -245,12 +245,3 @@ qe_status qe_surface_make(qe_device *device, const qe_dataset *data, const qe_su
     qe_surface_free(m.surface);
   return status;
 }
-
-void qe_surface_free(qe_surface *surface) {
-  if (!surface) return;
-  for (size_t i = 0; surface->mark && i < surface->marks; i++) qe_free(surface->mark[i].name);
-  qe_free(surface->mark);
-  qe_free(surface->point);
-  qe_tensors_free(surface->notes);
-  qe_free(surface);
-}

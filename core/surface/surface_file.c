@@ -10,7 +10,16 @@
 
 enum { PLACES = 3, MOST_MARKS = 10000 };
 
-/* ---- asking ---- */
+/* ---- in memory ---- */
+
+void qe_surface_free(qe_surface *surface) {
+  if (!surface) return;
+  for (size_t i = 0; surface->mark && i < surface->marks; i++) qe_free(surface->mark[i].name);
+  qe_free(surface->mark);
+  qe_free(surface->point);
+  qe_tensors_free(surface->notes);
+  qe_free(surface);
+}
 
 static const char *const role_name[QE_ROLES] = {"corner", "mark", "average", "tuned", "mean"};
 
