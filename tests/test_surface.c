@@ -456,7 +456,8 @@ static void test_refusals(void **state) {
   qe_surface *surface;
   qe_surface_model mixed[2] = {t.given[0], {"other", QE_ROLE_CORNER, other}}, mark = t.given[0];
   mark.role = QE_ROLE_MARK;
-  FAILS(QE_USAGE, qe_surface_make(fixture_fast(), data, mixed, 2, &options, NULL, NULL, &surface), "one and other are not");
+  FAILS(QE_USAGE, qe_surface_make(fixture_fast(), data, mixed, 2, &options, NULL, NULL, &surface),
+        "one and other are not");
   FAILS(QE_USAGE, qe_surface_make(fixture_fast(), data, &mark, 1, &options, NULL, NULL, &surface), "needs a model");
   FAILS(QE_USAGE, qe_surface_make(fixture_fast(), data, t.given, 0, &options, NULL, NULL, &surface), "needs a model");
   FAILS(QE_INTERRUPTED, qe_surface_make(fixture_fast(), data, t.given, 3, &options, stop_soon, NULL, &surface),

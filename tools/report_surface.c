@@ -3,10 +3,9 @@
 
 #include "core/base/alloc.h"
 #include "core/base/file.h"
-#include "core/report/report.h"
 #include "core/report/surface_view.h"
 #include "tools/progress.h"
-#include "tools/setup.h"
+#include "tools/report_runs.h"
 
 #include <dirent.h>
 #include <fnmatch.h>
@@ -178,24 +177,23 @@ static qe_surface_options read_options(const qe_options *options) {
   return surface;
 }
 
-/* Data as the run's config has it, unless the command line names others. *is_run: the folder is a run's. */
+/* Data as the run's config and the first model have them, unless the command line names others. *is_run: the folder is
+ * a run's. */
 static qe_status choose_data(qe_options *options, bool *is_run) {
-  static const char *const keys[] = {"data", "data-dir", "image-size", "resize"};
-  const char *folder = qe_options_positional(options, 1);
+  const char *first = qe_options_positional(options, 1);
   qe_report *report;
-  *is_run = false;
-  if (!qe_folder_exists(folder)) return QE_OK;
+  bool changed;
   QE_TRY(qe_report_new(&report));
-  qe_status status = qe_report_add(report, folder);
-  *is_run = status == QE_OK;
-  for (size_t i = 0; status == QE_OK && i < sizeof keys / sizeof *keys; i++) {
-    const char *wanted = qe_report_config(report, 0, keys[i]);
-    if (wanted) status = qe_option_set(options, keys[i], wanted, QE_FROM_RECIPE, keys[i], "the run's config.yaml");
+  qe_status status = qe_report_add(report, first);
+  *is_run = status == QE_OK && qe_folder_exists(first);
+  if (status == QE_OK)
+    status = qe_choose_run_data(options, report, 0, &changed);
+  else if (status == QE_FORMAT) { /* a folder of captures and nothing else */
+    qe_message_clear();
+    status = QE_OK;
   }
   qe_report_free(report);
-  if (*is_run || status != QE_FORMAT) return status;
-  qe_message_clear(); /* a folder of captures and nothing else */
-  return QE_OK;
+  return status;
 }
 
 static qe_status make(qe_options *options, const inputs *in, qe_surface **surface) {
