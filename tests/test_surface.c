@@ -76,7 +76,6 @@ typedef struct trio {
   qe_model *model[MODELS];
   qe_surface_model given[MODELS];
   const float *values[MODELS];
-  qe_blend_space space;
 } trio;
 
 static trio new_trio(int kind) {
@@ -87,7 +86,6 @@ static trio new_trio(int kind) {
     t.given[i] = (qe_surface_model){names[i], QE_ROLE_CORNER, t.model[i]};
     t.values[i] = t.model[i]->values;
   }
-  t.space.graph = t.model[0]->graph;
   return t;
 }
 

@@ -98,6 +98,7 @@ static qe_status add_run(inputs *in, const char *folder) {
   QE_TRY(add_captures(in, folder));
   qe_surface_role result = in->models > 0 ? QE_ROLE_TUNED : QE_ROLE_CORNER;
   if (in->models > 0) QE_TRY(add_named(in, folder, "average.safetensors", QE_ROLE_AVERAGE, &added));
+  if (in->models > 0) QE_TRY(add_named(in, folder, "ema.safetensors", QE_ROLE_MARK, &added));
   QE_TRY(add_named(in, folder, "best.safetensors", result, &best));
   if (!best) QE_TRY(add_named(in, folder, "last.safetensors", result, &best));
   if (in->models > 0) return QE_OK;
@@ -150,12 +151,12 @@ static qe_status on_progress(void *context, const qe_surface_progress *progress)
   bool last = progress->points == progress->all;
   if (!last && time - c->said < (width > 0 ? 0.1 : 10)) return QE_OK;
   c->said = time;
-  char left[32];
+  char left[32], rate[48] = "";
   double each = (time - c->start) / (double)progress->points;
-  fprintf(stderr, "%s%lld of %lld points, %s, %.0f candidate-images/s, left %s%s", width > 0 ? "\r" : "",
-          (long long)progress->points, (long long)progress->all,
-          progress->side == QE_SIDE_ROUNDED ? "weights quantised" : "weights as they are", progress->per_second,
-          qe_duration_text(each * (double)(progress->all - progress->points), left), width > 0 ? "\033[K" : "\n");
+  if (progress->per_second > 0) snprintf(rate, sizeof rate, ", %.0f candidate-images/s", progress->per_second);
+  fprintf(stderr, "%s%lld of %lld points, %s%s, left %s%s", width > 0 ? "\r" : "", (long long)progress->points,
+          (long long)progress->all, progress->side == QE_SIDE_ROUNDED ? "weights quantised" : "weights as they are",
+          rate, qe_duration_text(each * (double)(progress->all - progress->points), left), width > 0 ? "\033[K" : "\n");
   if (last && width > 0) fputs("\r\033[K", stderr);
   return QE_OK;
 }
