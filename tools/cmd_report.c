@@ -5,6 +5,7 @@
 #include "core/train/pipeline.h"
 #include "core/train/run_state.h"
 #include "tools/report_runs.h"
+#include "tools/report_surface.h"
 
 #include <signal.h>
 #include <string.h>
@@ -140,7 +141,28 @@ static qe_status watch(qe_options *options, const char *path) {
   return report_once(options, path);
 }
 
+/* The surface's files, and the report of a run anew, with the surface in it. */
+static qe_status surface(qe_options *options) {
+  const char *run;
+  qe_report *report;
+  QE_TRY(qe_report_surface(options, &run));
+  if (!run) return QE_OK;
+  char *path = qe_path_join(run, "report.html");
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_report_new(&report);
+  if (status == QE_OK) {
+    status = qe_report_add(report, run);
+    if (status == QE_OK && qe_option_flag(options, "evaluate")) status = qe_evaluate_runs(options, report);
+    if (status == QE_OK) status = qe_report_write(report, path, 0);
+    qe_report_free(report);
+  }
+  if (status == QE_OK && !qe_option_flag(options, "json")) printf("%s\n", path);
+  qe_free(path);
+  return status;
+}
+
 qe_status qe_cmd_report(qe_options *options) {
+  if (qe_report_is_surface(options)) return surface(options);
   char *path = output_path(options);
   if (!path) return QE_NO_MEMORY;
   qe_status status = qe_option_flag(options, "watch") ? watch(options, path) : report_once(options, path);

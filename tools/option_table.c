@@ -14,6 +14,7 @@
 #define SEARCH "search without gradients"
 #define ALLOCATION "bits of each layer (gradfreebits)"
 #define RUN "run"
+#define SURFACES "loss surfaces"
 #define MEASUREMENT "measurement"
 
 #define RUNS "train eval"
@@ -140,7 +141,7 @@ const qe_option qe_option_table[] = {
      .help = "largest norm of the gradient; 0: no limit"},
     {.name = "ema", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999999}, .group = TRAINING, .commands = "train",
      .help = "decay a step of the moving average of the weights, which is then the model; 0: none"},
-    {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
+    {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train report",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
 
 #define QE_PROGRESSIVE_TEXT(member, text, value, shown, says) \
@@ -255,7 +256,7 @@ const qe_option qe_option_table[] = {
     {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train", .chained = true,
      .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
     {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export report", .transient = true,
-     .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file; report: the page, report.html in the folder of a single run unless given"},
+     .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file; report: the page, report.html in the folder of a single run unless given; report surface: the folder, surface in that of the run unless given"},
     {.name = "resume", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "go on from the run folder's last checkpoint"},
     {.name = "save-every", .type = QE_OPTION_INT, .initial = "1", .range = {0, 1000000}, .metavar = "EPOCHS", .group = RUN, .commands = "train",
@@ -285,6 +286,23 @@ const qe_option qe_option_table[] = {
     {.name = "dump-dot", .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = RUNS, .transient = true,
      .help = "write the network as a Graphviz graph"},
 
+    {.name = "grid", .type = QE_OPTION_INT, .initial = "31", .range = {0, 1001}, .metavar = "POINTS", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: points of a side of the plane; 0: no plane"},
+    {.name = "path", .type = QE_OPTION_INT, .initial = "31", .range = {0, 100001}, .metavar = "POINTS", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: points of the straight line from each model to the next; 0: no path"},
+    {.name = "through", .type = QE_OPTION_CHOICE, .initial = "quantised", .words = "quantised|shadow", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: what of the models the plane goes through: their quantised weights, or the shadow weights that these are rounded from"},
+    {.name = "batch-norm", .type = QE_OPTION_CHOICE, .initial = "estimate", .words = "estimate|blend", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: statistics of points between models: estimated anew from training images, or blended from the models'"},
+    {.name = "norm-images", .type = QE_OPTION_INT, .initial = "256", .range = {2, 1000000}, .metavar = "IMAGES", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: training images for these statistics"},
+    {.name = "margin", .type = QE_OPTION_REAL, .initial = "0.3", .range = {0, 100}, .metavar = "SHARE", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface: how far the plane goes beyond the models, as a share of their extent"},
+    {.name = "directions", .type = QE_OPTION_CHOICE, .initial = "filter", .words = "filter|whole", .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface of one model: random directions in which each filter is as long as the model's, or the whole as its weights"},
+    {.name = "reach", .type = QE_OPTION_REAL, .initial = "1", .range = {0.000001, 1000}, .group = SURFACES, .commands = "report", .transient = true,
+     .help = "report surface of one model: how far along each direction, both ways"},
+
     {.name = "repeat", .type = QE_OPTION_INT, .initial = "7", .range = {1, 1000}, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "times that each case is measured; the median counts; bench population: 3 unless given"},
     {.name = "steps", .type = QE_OPTION_INT, .initial = "0", .range = {0, 1000000}, .group = MEASUREMENT, .commands = "bench", .transient = true,
@@ -293,9 +311,9 @@ const qe_option qe_option_table[] = {
      .help = "bench conv: which cases; a wrong name lists them"},
     {.name = "candidates", .type = QE_OPTION_INT, .initial = "64", .range = {1, 4096}, .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "bench population: candidates, each with weights of its own"},
-    {.name = "images", .type = QE_OPTION_INT, .initial = "512", .range = {1, 65536}, .group = MEASUREMENT, .commands = "bench", .transient = true,
-     .help = "bench population: images that each candidate is evaluated on"},
-    {.name = "memory", .type = QE_OPTION_INT, .initial = "1024", .range = {1, 16777216}, .metavar = "MIB", .group = MEASUREMENT, .commands = "train bench", .transient = true,
+    {.name = "images", .type = QE_OPTION_INT, .initial = "512", .range = {1, 65536}, .group = MEASUREMENT, .commands = "bench report", .transient = true,
+     .help = "bench population: images that each candidate is evaluated on; report surface: of the training and of the test images"},
+    {.name = "memory", .type = QE_OPTION_INT, .initial = "1024", .range = {1, 16777216}, .metavar = "MIB", .group = MEASUREMENT, .commands = "train bench report", .transient = true,
      .help = "MiB that the evaluation of candidates may take beside the images; more candidates run in turns"},
     {.name = "latency-bits", .type = QE_OPTION_INTS, .initial = "2,4,8", .range = {1, 8}, .metavar = "BITS,…", .group = MEASUREMENT, .commands = "bench", .transient = true,
      .help = "bench latency: bits of weights and of activations that are measured, each with each"},

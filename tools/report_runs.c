@@ -30,10 +30,14 @@ static qe_status choose_side(qe_options *options, const qe_report *report, int r
   return qe_option_set(options, "image-size", text, QE_FROM_RECIPE, "--image-size", "the network");
 }
 
+qe_status qe_choose_run_data(qe_options *options, const qe_report *report, int run, bool *changed) {
+  QE_TRY(choose_data(options, report, run, changed));
+  return choose_side(options, report, run, changed);
+}
+
 static qe_status evaluate(qe_options *options, qe_report *report, int run, qe_setup *setup) {
   bool changed;
-  QE_TRY(choose_data(options, report, run, &changed));
-  QE_TRY(choose_side(options, report, run, &changed));
+  QE_TRY(qe_choose_run_data(options, report, run, &changed));
   if (changed) qe_setup_close(setup);
   if (!setup->device) QE_TRY(qe_setup_open(options, 1, setup));
   return qe_report_evaluate(report, run, setup->device, setup->data, (int32_t)qe_option_int(options, "batch"));

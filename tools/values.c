@@ -113,6 +113,6 @@ bool qe_values_of_argument(const char *command, qe_value_visit visit, void *cont
 
 bool qe_argument_is_file(const char *command) {
   const qe_command *found = qe_command_find(command);
-  return found && (strstr(found->arguments, "FILE") || strstr(found->arguments, "MODEL") ||
-                   strncmp(found->arguments, "RUN", 3) == 0);
+  return found &&
+         (strstr(found->arguments, "FILE") || strstr(found->arguments, "MODEL") || strstr(found->arguments, "RUN"));
 }

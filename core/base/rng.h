@@ -25,6 +25,7 @@ enum {
   QE_STREAM_MIX = 8,         /* partner and share of a mixed image */
   QE_STREAM_TEST = 9,        /* drawn cases of the tests */
   QE_STREAM_GATE = 16,       /* gates of stochastic precision */
+  QE_STREAM_SURFACE = 17,    /* directions of a loss surface: + which of the two */
   QE_STREAM_DESCENT = 24,    /* perturbed starts of a quadratic descent */
   QE_STREAM_BATCH = 40,      /* fitness batches: + qe_fitness_part */
   QE_STREAM_GENES = 44,      /* changes of genes that the gene stages propose */

@@ -30,7 +30,7 @@ static void shrink(const uint8_t *pixels, int width, int channels, int factor, i
       }
 }
 
-static qe_status encode(qe_page *page, const uint8_t *pixels, int height, int width, int channels) {
+qe_status qe_png_of(const uint8_t *pixels, int height, int width, int channels, uint8_t **png, size_t *length) {
   png_image image;
   memset(&image, 0, sizeof image);
   image.version = PNG_IMAGE_VERSION;
@@ -38,12 +38,27 @@ static qe_status encode(qe_page *page, const uint8_t *pixels, int height, int wi
   image.height = (png_uint_32)height;
   image.format = channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
   png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
-  uint8_t *png = qe_alloc(bytes);
-  if (!png) return QE_NO_MEMORY;
-  int good = png_image_write_to_memory(&image, png, &bytes, 0, pixels, 0, NULL);
-  if (good) add_base64(page, png, bytes);
+  uint8_t *made = qe_alloc(bytes);
+  if (!made) return QE_NO_MEMORY;
+  int good = png_image_write_to_memory(&image, made, &bytes, 0, pixels, 0, NULL);
+  if (good) {
+    *png = made;
+    *length = bytes;
+    return QE_OK;
+  }
+  qe_free(made);
+  return qe_fail(QE_IO, "a picture for a page: libpng says: %s", image.message);
+}
+
+void qe_page_png(qe_page *page, const uint8_t *pixels, int height, int width, int channels) {
+  uint8_t *png = NULL;
+  size_t bytes = 0;
+  if (page->status != QE_OK) return;
+  page->status = qe_png_of(pixels, height, width, channels, &png, &bytes);
+  if (page->status != QE_OK) return;
+  qe_page_add(page, "data:image/png;base64,");
+  add_base64(page, png, bytes);
   qe_free(png);
-  return good ? QE_OK : qe_fail(QE_IO, "a picture for a page: libpng says: %s", image.message);
 }
 
 void qe_page_picture(qe_page *page, const uint8_t *pixels, int height, int width, int channels, int most,
@@ -57,10 +72,9 @@ void qe_page_picture(qe_page *page, const uint8_t *pixels, int height, int width
     shrink(pixels, width, channels, factor, rows, columns, small);
     qe_page_add(page, "<img loading=\"lazy\" width=\"%d\" height=\"%d\" alt=\"", columns, rows);
     qe_page_text(page, alt);
-    qe_page_add(page, "\" src=\"data:image/png;base64,");
-    qe_status status = encode(page, small, rows, columns, channels);
+    qe_page_add(page, "\" src=\"");
+    qe_page_png(page, small, rows, columns, channels);
     qe_page_add(page, "\">");
-    if (page->status == QE_OK) page->status = status;
   } else {
     page->status = QE_NO_MEMORY;
   }

@@ -7,6 +7,7 @@
 #include "core/page/page.h"
 #include "core/report/history.h"
 #include "core/report/report.h"
+#include "core/surface/surface.h"
 #include "core/train/pipeline.h"
 #include "core/train/run_state.h"
 
@@ -92,8 +93,9 @@ typedef struct qe_report_run {
   qe_cost_table cost;
   qe_layer_weights *layer;
   size_t layers, layer_capacity;
-  char *problem; /* what of the folder could not be read; NULL: nothing */
-  char *why;     /* why there was no evaluation */
+  qe_surface *surface; /* of a folder, or NULL */
+  char *problem;       /* what of the folder could not be read; NULL: nothing */
+  char *why;           /* why there was no evaluation */
   qe_findings found;
 } qe_report_run;
 

@@ -20,6 +20,7 @@ void qe_report_run_free(qe_report_run *run) {
   qe_network_free(run->start);
   qe_network_free(run->teacher);
   qe_tensors_free(run->tensors);
+  qe_surface_free(run->surface);
   qe_history_free(&run->history);
   qe_config_free(&run->config);
   qe_free(run->config_text);
@@ -137,11 +138,21 @@ static qe_status read_one(qe_report_run *run, const char *file, qe_model **model
   return status;
 }
 
+/* What `report surface` has left in the folder. */
+static qe_status read_surface(qe_report_run *run) {
+  char *path = qe_path_join(run->path, QE_SURFACE_FOLDER "/" QE_SURFACE_FILE);
+  if (!path) return QE_NO_MEMORY;
+  qe_status status = qe_file_exists(path) ? note_problem(run, qe_surface_read(path, &run->surface)) : QE_OK;
+  qe_free(path);
+  return status;
+}
+
 static qe_status read_folder(qe_report_run *run) {
   static const char *const files[] = {"best.safetensors", "last.safetensors"};
   bool metrics = false, network = false, any = false;
   QE_TRY(read_config(run));
   QE_TRY(read_metrics(run, &metrics));
+  QE_TRY(read_surface(run));
   for (int i = 0; i < 2 && !run->model && !run->network; i++) {
     QE_TRY(read_one(run, files[i], &run->model, &run->network, &run->tensors, &network));
     any |= network;
