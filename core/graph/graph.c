@@ -28,6 +28,11 @@ void qe_grid_range(qe_grid grid, int bits, int32_t *low, int32_t *high) {
   *high = range[grid][1];
 }
 
+bool qe_same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
+  return a->bits == b->bits && a->rule == b->rule && a->grid == b->grid && a->per_channel == b->per_channel &&
+         a->step_shift == b->step_shift;
+}
+
 qe_grid qe_weight_grid(qe_rule rule, int bits) {
   static const qe_grid grid_of[QE_RULES] = {
       [QE_RULE_LSQ] = QE_GRID_SIGNED,   [QE_RULE_PACT] = QE_GRID_SYMMETRIC, [QE_RULE_DOREFA] = QE_GRID_ODD,

@@ -54,6 +54,8 @@ const char *qe_rule_name(qe_rule rule);
 const char *qe_grid_name(qe_grid grid);
 /* Smallest and largest code of a grid at `bits`. */
 void qe_grid_range(qe_grid grid, int bits, int32_t *low, int32_t *high);
+/* Whether a step of one is a step of the other: the same bits, rule, grid, number of steps and shift. */
+bool qe_same_quantizer(const qe_quantizer *a, const qe_quantizer *b);
 /* The grid on which a rule puts weights of so many bits. */
 qe_grid qe_weight_grid(qe_rule rule, int bits);
 

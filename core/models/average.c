@@ -101,16 +101,12 @@ static qe_status begin(qe_average *average, const qe_model *model, const char *n
 
 /* ---- adding ---- */
 
-static bool same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
-  return a->bits == b->bits && a->rule == b->rule && a->grid == b->grid && a->per_channel == b->per_channel;
-}
-
 bool qe_model_is_alike(const qe_model *one, const qe_model *other) {
   const qe_graph *a = one->graph, *b = other->graph;
   if (a->nodes != b->nodes || a->params != b->params) return false;
   for (size_t i = 0; i < a->nodes; i++)
     if (a->node[i].layer != b->node[i].layer || strcmp(a->node[i].name, b->node[i].name) != 0 ||
-        !same_quantizer(&a->node[i].quantizer, &b->node[i].quantizer))
+        !qe_same_quantizer(&a->node[i].quantizer, &b->node[i].quantizer))
       return false;
   for (size_t i = 0; i < a->params; i++)
     if (strcmp(a->param[i].name, b->param[i].name) != 0 || qe_bytes(&a->param[i].desc) != qe_bytes(&b->param[i].desc))

@@ -9,17 +9,13 @@ static int step_of(const qe_node_info *node) {
   return node->layer == &qe_layer_quant ? node->param[QE_QUANT_STEP] : -1;
 }
 
-static bool same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
-  return a->bits == b->bits && a->rule == b->rule && a->grid == b->grid && a->per_channel == b->per_channel;
-}
-
 /* Whether every quantiser of `model` that uses the step is in `from` as it is here. */
 static bool step_stays(const qe_model *from, const qe_model *model, int step) {
   for (size_t i = 0; i < model->graph->nodes; i++) {
     const qe_node_info *node = &model->graph->node[i];
     if (step_of(node) != step) continue;
     qe_node before = qe_graph_find_node(from->graph, node->name);
-    if (before < 0 || !same_quantizer(&from->graph->node[before].quantizer, &node->quantizer)) return false;
+    if (before < 0 || !qe_same_quantizer(&from->graph->node[before].quantizer, &node->quantizer)) return false;
   }
   return true;
 }

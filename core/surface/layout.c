@@ -8,11 +8,6 @@
 
 /* ---- models ---- */
 
-static bool same_quantizer(const qe_quantizer *a, const qe_quantizer *b) {
-  return a->bits == b->bits && a->rule == b->rule && a->grid == b->grid && a->per_channel == b->per_channel &&
-         a->step_shift == b->step_shift;
-}
-
 static bool same_layers(const qe_graph *a, const qe_graph *b) {
   bool same = a->nodes == b->nodes;
   for (size_t i = 0; same && i < a->nodes; i++)
@@ -33,7 +28,7 @@ qe_status qe_surface_alike(const qe_surface_model *a, const qe_surface_model *b)
   const qe_graph *one = a->model->graph, *other = b->model->graph;
   bool same = same_layers(one, other);
   for (size_t i = 0; same && i < one->nodes; i++)
-    if (!same_quantizer(&one->node[i].quantizer, &other->node[i].quantizer))
+    if (!qe_same_quantizer(&one->node[i].quantizer, &other->node[i].quantizer))
       return qe_fail(QE_USAGE,
                      "%s and %s differ in the bits or the rule of layer %s; a surface goes through models with the "
                      "same quantisers",

@@ -1,6 +1,4 @@
 /* result.json of a run folder: what came of the run. */
-#include "core/base/alloc.h"
-#include "core/base/file.h"
 #include "core/base/json_read.h"
 #include "core/train/pipeline.h"
 #include "core/train/run_parts.h"
@@ -50,19 +48,10 @@ static void take_scores(const cJSON *root, qe_run_scores *scores) {
 }
 
 qe_status qe_run_read_scores(const char *folder, qe_run_scores *scores) {
-  char *path = qe_path_join(folder, RESULT_FILE), *text = NULL;
-  size_t bytes = 0;
+  cJSON *root;
   memset(scores, 0, sizeof *scores);
-  qe_status status = path ? qe_file_read(path, RESULT_LIMIT, &text, &bytes) : QE_NO_MEMORY;
-  if (status == QE_OK) {
-    cJSON *root = qe_json_parse(text, bytes);
-    take_scores(root, scores);
-    cJSON_Delete(root);
-  } else if (status != QE_NO_MEMORY) {
-    qe_message_clear();
-    status = QE_OK;
-  }
-  qe_free(text);
-  qe_free(path);
-  return status;
+  QE_TRY(qe_json_find(folder, RESULT_FILE, RESULT_LIMIT, &root));
+  take_scores(root, scores);
+  cJSON_Delete(root);
+  return QE_OK;
 }

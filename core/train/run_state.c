@@ -80,21 +80,12 @@ static void take_state(const cJSON *root, qe_run_stand *stand) {
 }
 
 static qe_status read_state(const char *folder, qe_run_stand *stand) {
-  char *path = qe_path_join(folder, STATE_FILE), *text = NULL;
-  size_t bytes = 0;
+  cJSON *root;
   *stand = (qe_run_stand){.state = QE_RUN_UNKNOWN};
-  qe_status status = path ? qe_file_read(path, STATE_LIMIT, &text, &bytes) : QE_NO_MEMORY;
-  if (status == QE_OK) {
-    cJSON *root = qe_json_parse(text, bytes);
-    take_state(root, stand);
-    cJSON_Delete(root);
-  } else if (status != QE_NO_MEMORY) {
-    qe_message_clear();
-    status = QE_OK;
-  }
-  qe_free(text);
-  qe_free(path);
-  return status;
+  QE_TRY(qe_json_find(folder, STATE_FILE, STATE_LIMIT, &root));
+  take_state(root, stand);
+  cJSON_Delete(root);
+  return QE_OK;
 }
 
 /* A run that ends between the first look and that at the lock has written its state by then: hence the second look. */
