@@ -148,7 +148,7 @@ const qe_option qe_option_table[] = {
 #include "core/methods/progressive_options.def"
 #undef QE_PROGRESSIVE_TEXT
     {.name = "stochastic", .type = QE_OPTION_CHOICE, .initial = "off", .words = "off|layer|block|network", .group = PROGRESSIVE, .commands = "train",
-     .help = "stochastic precision of quantised training: in each step a drawn part of the layers, of the blocks, or of all steps is quantised, the rest runs in full precision"},
+     .help = "stochastic precision of quantised training: in each step a drawn part of the layers or of the blocks is quantised, or the whole network in a part of the steps; the rest runs in full precision"},
     {.name = "stochastic-draw", .type = QE_OPTION_CHOICE, .initial = "independent", .words = "independent|count|front|back", .metavar = "HOW", .group = PROGRESSIVE, .commands = "train",
      .help = "the part: each unit by chance, so many of any, so many from the input on, so many up to the output"},
     {.name = "stochastic-growth", .type = QE_OPTION_CHOICE, .initial = "linear", .words = "linear|cosine|cubic|constant", .metavar = "CURVE", .group = PROGRESSIVE, .commands = "train",

@@ -41,6 +41,10 @@ static void each_stage(qe_value_visit visit, void *context) {
   for (int i = 0; qe_search_stage_get(i); i++) visit(context, qe_search_stage_get(i)->name);
 }
 
+static void each_scheme(qe_value_visit visit, void *context) {
+  for (int i = 0; qe_progressive_scheme(i); i++) visit(context, qe_progressive_scheme(i));
+}
+
 static void each_bench(qe_value_visit visit, void *context) {
   for (int i = 0; qe_bench_name(i); i++) visit(context, qe_bench_name(i));
   visit(context, "all");
@@ -59,11 +63,9 @@ typedef struct names {
   void (*each)(qe_value_visit visit, void *context);
 } names;
 
-static const names of_options[] = {{"method", each_method},
-                                   {"model", each_model},
-                                   {"data", each_data_set},
-                                   {"backend", each_backend},
-                                   {"stages", each_stage}};
+static const names of_options[] = {{"method", each_method}, {"model", each_model},
+                                   {"data", each_data_set}, {"backend", each_backend},
+                                   {"stages", each_stage},  {"progressive-stages", each_scheme}};
 static const names of_arguments[] = {{"train", each_method_and_recipe},
                                      {"data", each_data_set},
                                      {"bench", each_bench},

@@ -31,6 +31,9 @@ typedef struct qe_progressive_course {
   int stages;
 } qe_progressive_course;
 
+/* Names of schemes that stand for stages, "precision"; NULL past the last. */
+const char *qe_progressive_scheme(int index);
+
 /* The stages of a run that ends at `bits`, in options.epochs epochs unless each stage has its own. QE_USAGE where the
  * texts are no stages, more or fewer than the epochs and rates, or end at other bits. */
 QE_CHECKED qe_status qe_progressive_read(const qe_progressive_setting *setting, const qe_bits *bits,

@@ -85,6 +85,12 @@ static const scheme schemes[] = {{"direct", add_direct},
                                  {"two-stage", add_two},
                                  {"two-stage-precision", add_two_precision}};
 
+enum { SCHEMES = sizeof schemes / sizeof *schemes };
+
+const char *qe_progressive_scheme(int index) {
+  return index >= 0 && index < SCHEMES ? schemes[index].name : NULL;
+}
+
 /* ---- lists ---- */
 
 /* The bits behind `letter` at *at, which moves behind them. */
@@ -116,7 +122,7 @@ static qe_status add_named(const char *text, qe_progressive_course *course) {
 }
 
 static qe_status add_stages(const char *text, const qe_bits *end, qe_progressive_course *course) {
-  for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+  for (int i = 0; i < SCHEMES; i++)
     if (strcmp(text, schemes[i].name) == 0) return schemes[i].add(end, course);
   QE_TRY(add_named(text, course));
   const qe_progressive_stage *last = &course->stage[course->stages - 1];
@@ -155,7 +161,7 @@ static qe_status divide_epochs(int32_t epochs, qe_progressive_course *course) {
 }
 
 static qe_status set_epochs(const char *text, int32_t epochs, qe_progressive_course *course) {
-  double number[QE_PROGRESSIVE_STAGES];
+  double number[QE_PROGRESSIVE_STAGES] = {0};
   bool any;
   QE_TRY(read_numbers("epochs", text, course->stages, number, &any));
   if (!any) return divide_epochs(epochs, course);
@@ -170,7 +176,7 @@ static qe_status set_epochs(const char *text, int32_t epochs, qe_progressive_cou
 qe_status qe_progressive_read(const qe_progressive_setting *setting, const qe_bits *bits,
                               const qe_train_options *options, qe_progressive_course *course) {
   qe_progressive_setting own = *setting;
-  double rate[QE_PROGRESSIVE_STAGES];
+  double rate[QE_PROGRESSIVE_STAGES] = {0};
   bool rates;
 #define QE_PROGRESSIVE_TEXT(member, name, initial, metavar, help)                                                      \
   if (!own.member) own.member = initial;
