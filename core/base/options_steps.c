@@ -245,8 +245,10 @@ static const char *text_of(const qe_options *options, size_t row) {
   return options->values[row].text;
 }
 
+/* Whether it can be said once for all steps. */
 static bool is_common(qe_options *const *step, int count, size_t row) {
   const char *first = text_of(step[0], row);
+  if (step[0]->table[row].chained && count > 1) return false;
   for (int i = 1; i < count; i++) {
     const char *text = text_of(step[i], row);
     if (!first != !text || (first && strcmp(first, text) != 0)) return false;

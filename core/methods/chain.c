@@ -12,8 +12,7 @@ qe_handed qe_method_hands_on(const qe_method *method, const qe_setting *setting,
 /* A model as if it had been trained: with steps. */
 static qe_status new_model(const qe_model_spec *spec, qe_model **model) {
   QE_TRY(qe_model_new(spec, 1, model));
-  for (size_t i = 0; i < (*model)->graph->params; i++)
-    if ((*model)->graph->param[i].group == QE_GROUP_STEP) (*model)->graph->param[i].initialised = true;
+  for (size_t i = 0; i < (*model)->graph->params; i++) (*model)->graph->param[i].initialised = true;
   return QE_OK;
 }
 
