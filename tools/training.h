@@ -13,8 +13,8 @@ typedef struct qe_training {
 } qe_training;
 
 /* Finds the files that the options name, opens the setup unless it is open, fills in the method's defaults, reads the
- * setting and checks it. Options, setup and method must outlive the training; also after a failure the caller closes the
- * setup. */
+ * setting and checks it. Options, setup and method must outlive the training; also after a failure the caller closes
+ * the setup. */
 QE_CHECKED qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setup *setup,
                                       qe_training *training);
 /* Where the options want the run. Its texts are those of the options, and `config`. */

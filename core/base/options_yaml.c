@@ -283,13 +283,13 @@ static bool is_number(const qe_option *row, const qe_option_value *value) {
   return (row->type == QE_OPTION_INT || row->type == QE_OPTION_REAL) && !value->is_word;
 }
 
-void qe_option_dump_row(FILE *file, const qe_options *options, size_t at, const char *indent) {
-  const qe_option *row = &options->table[at];
-  const qe_option_value *value = &options->values[at];
-  if (row->transient || !value->text || !qe_options_belongs(options, row)) return;
-  if (strcmp(row->name, "config") == 0 || strcmp(row->name, "set") == 0) return;
-  fprintf(file, "%s%s: ", indent, row->name);
-  if (is_number(row, value) || is_plain(value->text))
+void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const char *indent) {
+  const qe_option *of = &options->table[row];
+  const qe_option_value *value = &options->values[row];
+  if (of->transient || !value->text || !qe_options_belongs(options, of)) return;
+  if (strcmp(of->name, "config") == 0 || strcmp(of->name, "set") == 0) return;
+  fprintf(file, "%s%s: ", indent, of->name);
+  if (is_number(of, value) || is_plain(value->text))
     fputs(value->text, file);
   else
     print_quoted(file, value->text);

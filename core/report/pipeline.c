@@ -19,22 +19,24 @@ void qe_report_pipeline_free(qe_report_pipeline *pipeline) {
 /* ---- reading ---- */
 
 /* Whether there is anything of the step to report on. */
-static bool has_begun(const char *folder) {
+static qe_status has_begun(const char *folder, bool *begun) {
   static const char *const files[] = {"config.yaml", "metrics.jsonl"};
-  bool begun = false;
+  *begun = false;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     char *path = qe_path_join(folder, files[i]);
-    begun |= path && qe_file_exists(path);
+    if (!path) return QE_NO_MEMORY;
+    *begun |= qe_file_exists(path);
     qe_free(path);
   }
-  return begun;
+  return QE_OK;
 }
 
 static qe_status open_step(qe_report_pipeline *pipeline, size_t step, qe_report *report) {
   char *folder = qe_path_join(pipeline->path, pipeline->list.step[step].folder);
-  qe_status status = folder ? QE_OK : QE_NO_MEMORY;
+  bool begun = false;
+  qe_status status = folder ? has_begun(folder, &begun) : QE_NO_MEMORY;
   pipeline->run[step] = -1;
-  if (status == QE_OK && has_begun(folder)) {
+  if (status == QE_OK && begun) {
     status = qe_report_add_run(report, folder);
     if (status == QE_OK) pipeline->run[step] = (int)report->runs - 1;
   }

@@ -8,6 +8,8 @@
 #include "core/train/run_state.h"
 
 #include <cjson/cJSON.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #define STEPS_FILE "pipeline.json"
@@ -58,10 +60,8 @@ qe_status qe_pipeline_text(const qe_pipeline *pipeline, char **text) {
 /* ---- reading ---- */
 
 bool qe_pipeline_is(const char *folder) {
-  char *path = qe_path_join(folder, STEPS_FILE);
-  bool is = path && qe_file_exists(path);
-  qe_free(path);
-  return is;
+  char path[PATH_MAX]; /* no longer one can be opened */
+  return snprintf(path, sizeof path, "%s/" STEPS_FILE, folder) < PATH_MAX && qe_file_exists(path);
 }
 
 static const char *member(const cJSON *item, const char *key) {
