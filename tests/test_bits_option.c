@@ -90,6 +90,23 @@ static void refusals(void **state) {
   shell_expect(arguments, run(arguments), 2, out, "says the bits of its layers itself");
 }
 
+/* A latency table of this backend serves a budget; on another device, it does not. */
+static void latency_of_a_search(void **state) {
+  (void)state;
+  static const char bench[] = "bench latency --backend cpu --threads 1 --model mlp --data cifar10-subset --batch 8 "
+                              "--repeat 1 --steps 1 --latency-bits 2,8 --latency-file mlp.latency.json";
+  static const char train[] = "train gradfreebits --backend cpu --model mlp --data cifar10-subset -w 3 -a 3 --dry-run "
+                              "--gfb-budgets latency=1e9 --gfb-latency mlp.latency.json";
+  char arguments[512];
+  shell_expect(bench, run(bench), 0, out, "mlp-w2a2");
+  snprintf(arguments, sizeof arguments, "%s --threads 1", train);
+  shell_expect(arguments, run(arguments), 0, out, "nothing was trained");
+  snprintf(arguments, sizeof arguments, "%s --threads 2", train);
+  shell_expect(arguments, run(arguments), 2, out, "was measured with the device");
+  snprintf(arguments, sizeof arguments, "%s --threads 2 --gfb-latency-elsewhere", train);
+  shell_expect(arguments, run(arguments), 0, out, "nothing was trained");
+}
+
 static int close_with_runs(void **state) {
   static const char *const name[] = {"run", "again", "third"};
   char command[2 * FIXTURE_PATH];
@@ -104,7 +121,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_file_decides), cmocka_unit_test(resumes_without_the_file),
       cmocka_unit_test(the_file_again),   cmocka_unit_test(who_has_the_first_word),
-      cmocka_unit_test(refusals),
+      cmocka_unit_test(refusals),         cmocka_unit_test(latency_of_a_search),
   };
   return cmocka_run_group_tests(tests, open_all, close_with_runs);
 }

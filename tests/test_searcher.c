@@ -134,6 +134,25 @@ static void nothing_allowed(void **state) {
   qe_searcher_free(r.searcher);
 }
 
+static double unknown(void *context, const double *x) {
+  (void)context;
+  return x[0] > 4 ? 0.0 : (double)NAN;
+}
+
+/* What cannot be told is not allowed. */
+static void excess_that_is_no_number(void **state) {
+  (void)state;
+  rig r;
+  qe_searcher_options options = {.kind = QE_SEARCHER_RANDOM, .seed = 2};
+  open_rig(&r, 4, QE_SEARCH_INTEGER, 2, 8, 3, &options, 1, 0);
+  qe_searcher_free(r.searcher);
+  r.space.excess = unknown;
+  OK(qe_searcher_new(&r.space, &options, &r.searcher));
+  turn(&r, f_noise);
+  assert_true(qe_searcher_best(r.searcher, NULL)[0] > 4);
+  qe_searcher_free(r.searcher);
+}
+
 /* ---- several objectives ---- */
 
 static void check_front(const rig *r, qe_search_front front) {
@@ -178,6 +197,7 @@ int main(void) {
       cmocka_unit_test(bits_on_a_budget),
       cmocka_unit_test(asks_are_allowed),
       cmocka_unit_test(nothing_allowed),
+      cmocka_unit_test(excess_that_is_no_number),
       cmocka_unit_test(front_of_bits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,7 +135,7 @@ qe_status qe_searcher_ask(qe_searcher *s, const double **candidates, int32_t *co
 
 double qe_search_excess(const qe_searcher *s, const double *x) {
   double excess = s->excess ? s->excess(s->context, x) : 0;
-  return excess > 0 || isnan(excess) ? excess : 0;
+  return isnan(excess) ? HUGE_VAL : fmax(excess, 0);
 }
 
 bool qe_search_dominates(const double *a, const double *b, int64_t objectives) {
