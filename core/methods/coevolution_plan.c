@@ -32,11 +32,13 @@ static qe_status run_trial(const trial *t, int32_t candidates, int32_t images, d
   return QE_OK;
 }
 
-/* Of growing calls, up to those of the search, the rate of the last: the first that takes half a second ends it. The
- * first of a size warms up. */
+/* All candidates on one image, for what they take does not hang on how many images there is time for. Then of growing
+ * calls, up to those of the search, the rate of the last: the first that takes half a second ends it. The first of a
+ * size warms up. */
 static qe_status time_candidates(const trial *t, int32_t candidates, int32_t images, qe_plan_phase *phase) {
   double seconds = 0;
   int32_t p = candidates < 4 ? candidates : 4, n = images < 16 ? images : 16;
+  QE_TRY(run_trial(t, candidates, 1, &seconds));
   for (;;) {
     QE_TRY(run_trial(t, p, n, &seconds));
     QE_TRY(run_trial(t, p, n, &seconds));
