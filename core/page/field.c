@@ -21,7 +21,7 @@ enum {
   WIDTH = 440,
   HEIGHT = TOP + SIDE + BOTTOM
 };
-enum { TICKS = 5, BAR_CELLS = 64, TICK_APART = 19 };
+enum { TICKS = 5, BAR_CELLS = 64, TICK_APART = 19, HEAD = 20 };
 
 /* Cells lie around their points: half of one more on each side. */
 static double part_of(double value, double low, double high, int points) {
@@ -161,15 +161,28 @@ static void add_description(qe_page *page, const qe_field *f) {
               qe_number_text(f->scale.low, low), qe_number_text(f->scale.high, high));
 }
 
-static void add_svg(qe_page *page, const qe_field *f, const char *head) {
-  qe_page_add(page, "<svg viewBox=\"0 0 %d %d\" role=\"img\"%s>", WIDTH, HEIGHT, head);
+/* A file of its own has a style, a ground and its title in the picture; on a page these stand around it. */
+static void open_svg(qe_page *page, const qe_field *f, bool alone) {
+  if (!alone) {
+    qe_page_add(page, "<svg viewBox=\"0 0 %d %d\" role=\"img\">", WIDTH, HEIGHT);
+    return;
+  }
+  qe_page_add(page,
+              "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" viewBox=\"0 %d %d %d\" role=\"img\">"
+              "<style>text{font:12.5px system-ui,sans-serif;fill:#1b1f23}.faint{fill:#5b6168}.end{text-anchor:end}"
+              ".mid{text-anchor:middle}.strong{font-weight:600}.axis{stroke:#5b6168}"
+              ".halo{paint-order:stroke;stroke:#fff;stroke-width:3px}</style>"
+              "<rect y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n",
+              2 * WIDTH, -HEAD, WIDTH, HEIGHT + HEAD, -HEAD, WIDTH, HEIGHT + HEAD);
+  qe_page_add(page, "<text class=\"strong\" x=\"%d\" y=\"-2\">", LEFT);
+  qe_page_words(page, "", f->title, "");
+  if (f->unit) qe_page_words(page, ", ", f->unit, "");
+  qe_page_add(page, "</text>\n");
+}
+
+static void add_svg(qe_page *page, const qe_field *f, bool alone) {
+  open_svg(page, f, alone);
   add_description(page, f);
-  if (*head)
-    qe_page_add(page,
-                "<style>text{font:12.5px system-ui,sans-serif;fill:#1b1f23}.faint{fill:#5b6168}.end{text-anchor:end}"
-                ".mid{text-anchor:middle}.strong{font-weight:600}.axis{stroke:#5b6168}"
-                ".halo{paint-order:stroke;stroke:#fff;stroke-width:3px}</style><rect width=\"100%%\" "
-                "height=\"100%%\" fill=\"#fff\"/>\n");
   add_cells(page, f);
   add_contours(page, f);
   add_axis(page, f, true);
@@ -184,7 +197,7 @@ void qe_page_field(qe_page *page, const qe_field *f) {
   qe_page_words(page, "<figure class=\"chart\"><figcaption>", f->title, "");
   if (f->unit) qe_page_words(page, " <span>", f->unit, "</span>");
   qe_page_add(page, "</figcaption>\n");
-  add_svg(page, f, "");
+  add_svg(page, f, false);
   qe_page_add(page, "</figure>\n");
 }
 
@@ -199,7 +212,7 @@ void qe_page_sign(qe_page *page, qe_field_sign sign, const char *name) {
 qe_status qe_field_write_svg(const qe_field *f, const char *path) {
   qe_page page = {0};
   if (f->rows < 2 || f->columns < 2) return qe_fail(QE_USAGE, "%s: a field has at least 2 by 2 values", path);
-  add_svg(&page, f, " xmlns=\"http://www.w3.org/2000/svg\" width=\"880\"");
+  add_svg(&page, f, true);
   qe_status status = page.status;
   if (status == QE_OK) status = qe_file_write(path, page.text, page.length);
   qe_page_drop(&page);
