@@ -380,6 +380,22 @@ typedef struct qk_params_loss {
   qk_int unused;
 } qk_params_loss;
 
+/* ---- distill.cl ---- */
+
+typedef struct qk_params_divergence {
+  qk_long images;
+  qk_int classes;
+  float scale, temperature;
+  qk_int unused;
+} qk_params_divergence;
+
+typedef struct qk_params_hint {
+  qk_long images, pixels, count; /* pixels of an image; values: of an image of the first map, or all of them */
+  qk_int channels[2];            /* of the two maps */
+  float scale;
+  qk_int unused;
+} qk_params_hint;
+
 /* Measured limits: rounds of eight chains in registers, or `count` words to copy. */
 typedef struct qk_params_peak {
   qk_long count;

@@ -143,6 +143,23 @@ static void draw_mixed_loss(op_case *given, int round) {
   for (int32_t n = 0; n < images.dim[QE_N]; n++) share[n] = draw_range(&given->from, 0, QE_SHARE_ALL);
 }
 
+static void draw_divergence(op_case *given, int round) {
+  draw_loss(given, round);
+  given->attrs.temperature = round % 2 ? 0 : 2.5f;
+}
+
+static void draw_pair(op_case *given, int round) {
+  given->attrs.scale = round % 2 ? 1.0f : 0.25f;
+  draw_map(given, "a");
+}
+
+/* Channels of the second map as they come. */
+static void draw_attention(op_case *given, int round) {
+  draw_pair(given, round);
+  given->attrs.other = 1 + round % 4;
+  for (int64_t k = 0; k < qe_count(&case_find(given, "a")->desc); k++) case_f32(given, "a")[k] += 1.5f;
+}
+
 /* ---- the quantiser: straight-through, so the surrogate that its paper differentiates ---- */
 
 static void draw_quantiser(op_case *given, int round) {
@@ -271,6 +288,9 @@ static const gradient_row rows[] = {
     {"quant, gate off", {"quant_gate"}, {"quant_gate_grad"}, "y", draw_gate_off, NULL, {{0}}},
     {"tanh_norm", {"tanh_norm"}, {"tanh_norm_grad"}, "y", draw_tanh, surrogate_tanh, {{0}}},
     {"loss", {"softmax_xent"}, {"softmax_xent_grad"}, "loss", draw_loss, NULL, {{0}}},
+    {"divergence", {"kl_div"}, {"kl_div_grad"}, "loss", draw_divergence, NULL, {{0}}},
+    {"hint, squared", {"hint_square"}, {"hint_square_grad"}, "loss", draw_pair, NULL, {{0}}},
+    {"hint, attention", {"hint_attention"}, {"hint_attention_grad"}, "loss", draw_attention, NULL, {{0}}},
     {"loss of mixed images", {"mix_xent"}, {"mix_xent_grad"}, "loss", draw_mixed_loss, NULL, {{0}}},
 };
 enum { ROWS = sizeof rows / sizeof *rows };

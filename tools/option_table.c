@@ -11,6 +11,7 @@
 #define TRAINING "training"
 #define PROGRESSIVE "progressive quantisation"
 #define AVERAGING "averaging of models (sqwa)"
+#define DISTILLATION "distillation"
 #define SEARCH "search without gradients"
 #define ALLOCATION "bits of each layer (gradfreebits)"
 #define RUN "run"
@@ -175,13 +176,25 @@ const qe_option qe_option_table[] = {
      .help = "captured models to choose from, as in 1,3,5-7"},
     {.name = "sqwa-from", .type = QE_OPTION_PATH, .metavar = "RUN", .group = AVERAGING, .commands = "train",
      .help = "train no cycles: average the captured models in this run's folder, with its options but for those given, and fine-tune"},
+    {.name = "distill", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|frozen|joint|self|average", .group = DISTILLATION, .commands = "train",
+     .help = "what the low-bit network learns from beside the labels: a trained network (--teacher, else its own start at full precision), the same trained on jointly, itself without quantisers, its moving average (--ema)"},
+    {.name = "teacher", .type = QE_OPTION_PATH, .metavar = "FILE", .group = DISTILLATION, .commands = "train",
+     .help = "model to learn from, a larger one too; of searches also an integer network, else the float model of --init at 8 bits"},
+    {.name = "distill-loss", .type = QE_OPTION_CHOICE, .initial = "kl", .words = "kl|reverse|jeffreys|mse", .group = DISTILLATION, .commands = "train",
+     .help = "distance between the two networks' answers: divergence from the other's, the other way round, the mean of both, mean squared difference of logits"},
+#define QE_DISTILL_REAL(field, text, value, least, most, says) \
+    {.name = "distill-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = DISTILLATION, .commands = "train", .help = says},
+#include "core/train/distill_options.def"
+#undef QE_DISTILL_REAL
+    {.name = "distill-hint", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|square|codes|attention", .metavar = "FORM", .group = DISTILLATION, .commands = "train",
+     .help = "compare feature maps too: mean squared difference, the same of their codes, or where they are large (any number of channels)"},
+    {.name = "distill-hint-at", .type = QE_OPTION_TEXT, .initial = "stages", .metavar = "WHERE", .group = DISTILLATION, .commands = "train",
+     .help = "which maps: stages (the last at each size), last, or layers by name, as in stage2.2.relu2 or stage3.2.relu2=stage3.8.relu2"},
 
     {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},
     {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train",
      .help = "what the stages that evaluate candidates may change: weights, requantisers"},
-    {.name = "teacher", .type = QE_OPTION_PATH, .metavar = "FILE", .group = SEARCH, .commands = "train",
-     .help = "model or integer network to learn from; else the float model of --init at 8 bits"},
     {.name = "fitness", .type = QE_OPTION_CHOICE, .initial = "labels", .words = "labels|teacher|both", .metavar = "LOSS", .group = SEARCH, .commands = "train",
      .help = "cross-entropy with the labels, divergence from the teacher's answers, or their sum"},
     {.name = "temperature", .type = QE_OPTION_INT, .initial = "1", .range = {1, 64}, .group = SEARCH, .commands = "train",

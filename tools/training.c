@@ -2,6 +2,7 @@
 #include "tools/training.h"
 #include "core/base/alloc.h"
 #include "tools/bits_option.h"
+#include "tools/distill_options.h"
 #include "tools/method_options.h"
 #include "tools/progressive_options.h"
 #include "tools/train_choice.h"
@@ -99,6 +100,7 @@ static qe_status read_setting(const qe_options *options, const qe_method *method
   bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
   QE_TRY(read_training(options, setting->data, quantized, &setting->options));
   setting->float_options = setting->options;
+  QE_TRY(qe_read_distill(options, &setting->options.distill));
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
   setting->init = qe_option_text(options, "init");
   if (setting->init && !*setting->init) setting->init = NULL; /* --init '' takes back what a recipe has */

@@ -67,7 +67,9 @@ static void on_epoch(void *context, const qe_epoch_report *report) {
   char result[128];
   int used = snprintf(result, sizeof result, "test %.2f %%", report->test.top1);
   if (report->held_out.images > 0)
-    snprintf(result + used, sizeof result - (size_t)used, ", held out %.2f %%", report->held_out.top1);
+    used += snprintf(result + used, sizeof result - (size_t)used, ", held out %.2f %%", report->held_out.top1);
+  if (report->twin_test.images > 0)
+    snprintf(result + used, sizeof result - (size_t)used, ", twin %.2f %%", report->twin_test.top1);
   qe_progress_point point = {report->epoch,        report->epochs,     report->train.images,
                              report->train.images, report->train.loss, report->train.top1};
   qe_progress_epoch(&w->progress, &point, result);

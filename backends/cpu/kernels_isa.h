@@ -53,6 +53,12 @@
   X(softmax_xent_grad)                                                                                                 \
   X(mix_xent)                                                                                                          \
   X(mix_xent_grad)                                                                                                     \
+  X(kl_div)                                                                                                            \
+  X(kl_div_grad)                                                                                                       \
+  X(hint_square)                                                                                                       \
+  X(hint_square_grad)                                                                                                  \
+  X(hint_attention)                                                                                                    \
+  X(hint_attention_grad)                                                                                               \
   X(augment)                                                                                                           \
   X(mix)                                                                                                               \
   X(int_requant)                                                                                                       \

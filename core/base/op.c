@@ -143,5 +143,6 @@ char *qe_call_text(const qe_call *call, char *text) {
   append_number(&to, "momentum", (double)attrs->momentum);
   append_number(&to, "smoothing", (double)attrs->smoothing);
   append_number(&to, "scale", (double)attrs->scale);
+  append_number(&to, "temperature", (double)attrs->temperature);
   return text;
 }

@@ -23,7 +23,7 @@ typedef enum qe_shape_class {
   QE_CLASS_CONV,          /* attrs.window */
   QE_CLASS_LINEAR,        /* attrs.window.channels outputs; the map's H = W = 1 */
   QE_CLASS_POOL,          /* attrs.window, channels and groups unused */
-  QE_CLASS_CONCAT,        /* attrs.other: channels of the second map */
+  QE_CLASS_CONCAT,        /* attrs.other: channels of the second map, of the same height and width */
   QE_CLASS_SUBSAMPLE,     /* attrs.window.stride, attrs.pad_channels */
   QE_CLASS_QUANT,         /* attrs.quant */
   QE_CLASS_LOSS,          /* logits: a map with H = W = 1 */
@@ -50,7 +50,7 @@ typedef enum qe_kind {
   QE_KIND_POSITIVE,        /* the same, values not negative */
   QE_KIND_RESULT,          /* f32, what the class makes of the map */
   QE_KIND_WEIGHT,          /* f32, [1, outputs, kernel h, kernel w, inputs of a group] */
-  QE_KIND_OTHER,           /* f32, the second map of a concatenation */
+  QE_KIND_OTHER,           /* f32, the second map of a pair */
   QE_KIND_CHANNEL,         /* f32, [1,1,1,1,C] */
   QE_KIND_VARIANCE,        /* f32, [1,1,1,1,C], not negative */
   QE_KIND_SHAPE,           /* a map of which only the shape is used; its memory is not read */
@@ -163,7 +163,7 @@ typedef struct qe_attrs {
   qe_code_grid grid;          /* packing */
   qe_noise noise;             /* int_perturb */
   int32_t population;         /* integer ops: candidates; 0 means 1 */
-  int32_t other;              /* concat: channels of the second map */
+  int32_t other;              /* concat, attention: channels of the second map */
   int32_t pad_channels[2];    /* subsample: zero channels before and after */
   int32_t images;             /* augment: images in the data set */
   int32_t pad, flip;          /* augment: zero pixels around for the random crop; 1: random horizontal flip */
@@ -174,6 +174,7 @@ typedef struct qe_attrs {
   float momentum;             /* batch norm: running = (1 - momentum) running + momentum batch */
   float smoothing;            /* label smoothing */
   float scale;                /* factor of the loss gradient */
+  float temperature;          /* divergence of logits: they are divided by it; 0: by 1 */
 } qe_attrs;
 
 typedef enum qe_role { QE_READ, QE_UPDATE, QE_WRITE } qe_role;

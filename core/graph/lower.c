@@ -19,7 +19,7 @@ qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image) {
 qe_status qe_lower_temp(qe_lowering *lowering, qe_node node, const char *what, const qe_desc *desc, qe_value *value) {
   const qe_node_info *info = &lowering->graph->node[node];
   qe_desc batch = desc ? *desc : qe_lower_desc(lowering, &info->output);
-  char *name = qe_format("%s.%s", info->name, what);
+  char *name = qe_format("%s%s.%s", lowering->prefix, info->name, what);
   if (!name) return QE_NO_MEMORY;
   qe_status status = qe_program_temp(lowering->program, name, batch, value);
   qe_free(name);
@@ -113,7 +113,7 @@ static bool is_kept(const qe_lowering *lowering, qe_node node, bool keep_outputs
   return true;
 }
 
-static qe_status lower_forward(qe_lowering *lowering) {
+qe_status qe_lower_forward(qe_lowering *lowering) {
   for (size_t i = 0; i < lowering->graph->nodes; i++) {
     qe_status status = lowering->graph->node[i].layer->forward(lowering, (qe_node)i, &lowering->output[i]);
     if (status != QE_OK) return qe_fail_within(status, "node %s", lowering->graph->node[i].name);
@@ -121,7 +121,7 @@ static qe_status lower_forward(qe_lowering *lowering) {
   return QE_OK;
 }
 
-static qe_status lower_backward(qe_lowering *lowering, qe_value gradient, bool keep_outputs) {
+qe_status qe_lower_backward(qe_lowering *lowering, qe_value gradient, bool keep_outputs) {
   const qe_graph *graph = lowering->graph;
   qe_node last = qe_graph_output(graph);
   for (size_t i = 0; i < graph->nodes; i++)
@@ -129,6 +129,7 @@ static qe_status lower_backward(qe_lowering *lowering, qe_value gradient, bool k
   lowering->recomputing = true;
   lowering->gradient[last] = gradient;
   for (qe_node node = last; node >= 0; node--) {
+    if (lowering->pairing) QE_TRY(qe_lower_hint_gradients(lowering, node));
     if (lowering->gradient[node] == QE_NO_VALUE || !graph->node[node].layer->backward) continue;
     qe_status status = graph->node[node].layer->backward(lowering, node, lowering->gradient[node]);
     if (status != QE_OK) return qe_fail_within(status, "gradient of node %s", graph->node[node].name);
@@ -182,8 +183,8 @@ static qe_status bind_answers(qe_lowering *lowering, bool mixed, const qe_lower_
   return bind_row(lowering, "share", QE_S32, buffers->share, &values[3]);
 }
 
-static qe_status lower_loss(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers,
-                            qe_value *gradient) {
+qe_status qe_lower_loss(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers,
+                        float scale, qe_value *gradient) {
   bool mixed = options->mixup > 0;
   int read = mixed ? 4 : 2;
   qe_value values[QE_MAX_OPERANDS];
@@ -193,24 +194,24 @@ static qe_status lower_loss(qe_lowering *lowering, const qe_lower_options *optio
   qe_attrs attrs = {.smoothing = options->smoothing};
   QE_TRY(qe_lower_call(lowering, mixed ? QE_OP_mix_xent : QE_OP_softmax_xent, &attrs, values));
   if (!options->backward) return QE_OK;
-  attrs.scale = options->scale > 0 ? options->scale : 1.0f / (float)lowering->batch;
+  attrs.scale = scale;
   QE_TRY(qe_lower_temp(lowering, qe_graph_output(lowering->graph), "gradient", NULL, gradient));
   values[read] = *gradient;
   return qe_lower_call(lowering, mixed ? QE_OP_mix_xent_grad : QE_OP_softmax_xent_grad, &attrs, values);
 }
 
-static qe_status bind_params(qe_lowering *lowering, const qe_lower_buffers *buffers, bool backward) {
-  const qe_graph *graph = lowering->graph;
-  for (size_t i = 0; i < graph->params; i++) {
-    const qe_param *param = &graph->param[i];
-    QE_TRY(qe_program_bind(lowering->program, param->name, param->desc, buffers->params, param->offset,
-                           &lowering->param[i]));
-    lowering->param_gradient[i] = QE_NO_VALUE;
-    if (backward && param->group != QE_GROUP_STATE)
-      QE_TRY(qe_program_bind(lowering->program, param->name, param->desc, buffers->gradients, param->offset,
-                             &lowering->param_gradient[i]));
-  }
-  return QE_OK;
+/* `gradients` NULL: none are wanted. */
+static qe_status bind_param(qe_lowering *lowering, size_t i, qe_buffer *params, qe_buffer *gradients) {
+  const qe_param *param = &lowering->graph->param[i];
+  char *name = qe_format("%s%s", lowering->prefix, param->name);
+  if (!name) return QE_NO_MEMORY;
+  lowering->param_gradient[i] = QE_NO_VALUE;
+  qe_status status = qe_program_bind(lowering->program, name, param->desc, params, param->offset, &lowering->param[i]);
+  if (status == QE_OK && gradients && param->group != QE_GROUP_STATE)
+    status =
+        qe_program_bind(lowering->program, name, param->desc, gradients, param->offset, &lowering->param_gradient[i]);
+  qe_free(name);
+  return status;
 }
 
 static qe_status bind_gates(qe_lowering *lowering, const qe_lower_gates *gates) {
@@ -222,7 +223,7 @@ static qe_status bind_gates(qe_lowering *lowering, const qe_lower_gates *gates) 
   return QE_OK;
 }
 
-static void free_lowering(qe_lowering *lowering) {
+void qe_lowering_end(qe_lowering *lowering) {
   qe_free(lowering->output);
   qe_free(lowering->gradient);
   qe_free(lowering->param);
@@ -254,19 +255,52 @@ static qe_status init_lowering(qe_lowering *lowering) {
   return lowering->param && lowering->param_gradient && lowering->param_gradient_used ? QE_OK : QE_NO_MEMORY;
 }
 
-static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
+qe_status qe_lowering_begin(qe_lowering *lowering, qe_buffer *params, qe_buffer *gradients) {
   QE_TRY(init_lowering(lowering));
-  QE_TRY(bind_params(lowering, buffers, options->backward));
+  for (size_t i = 0; i < lowering->graph->params; i++) QE_TRY(bind_param(lowering, i, params, gradients));
+  return QE_OK;
+}
+
+/* The pass of the network itself; its twin's backward pass comes after its own, so that its memory is free by then. */
+static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
+  const qe_pairing *pairing = lowering->pairing;
+  float scale = options->scale > 0 ? options->scale : 1.0f / (float)lowering->batch;
+  qe_value gradient = QE_NO_VALUE;
+  QE_TRY(qe_lowering_begin(lowering, buffers->params, options->backward ? buffers->gradients : NULL));
   QE_TRY(bind_gates(lowering, &options->gates));
   QE_TRY(lower_batch(lowering, options, buffers));
-  QE_TRY(lower_forward(lowering));
+  if (pairing) QE_TRY(qe_lower_twin_forward(pairing));
+  QE_TRY(qe_lower_forward(lowering));
   qe_program_keep(lowering->program, lowering->output[qe_graph_output(lowering->graph)]);
-  qe_value gradient = QE_NO_VALUE;
-  QE_TRY(lower_loss(lowering, options, buffers, &gradient));
-  if (options->backward) QE_TRY(lower_backward(lowering, gradient, options->keep_outputs));
+  if (pairing) scale *= pairing->twin->label_weight[QE_SIDE_OWN];
+  QE_TRY(qe_lower_loss(lowering, options, buffers, scale, &gradient));
+  if (pairing) QE_TRY(qe_lower_guidance(pairing, buffers));
+  if (pairing) QE_TRY(qe_lower_guide_gradient(pairing, QE_SIDE_OWN, &gradient));
+  if (options->backward) QE_TRY(qe_lower_backward(lowering, gradient, options->keep_outputs));
+  if (pairing) QE_TRY(qe_lower_twin_backward(pairing, options, buffers));
   for (size_t i = 0; options->keep_outputs && i < lowering->graph->nodes; i++)
     qe_program_keep(lowering->program, lowering->output[i]);
   return qe_program_plan(lowering->program, NULL);
+}
+
+/* With a second network beside it. */
+static qe_status lower_pair(qe_lowering *lowering, const qe_lower_options *options, const qe_lower_buffers *buffers) {
+  const qe_lower_twin *twin = options->twin;
+  qe_lowering other = {.graph = twin->graph,
+                       .prefix = "twin.",
+                       .program = lowering->program,
+                       .batch = options->batch,
+                       .training = twin->training,
+                       .silent = twin->silent,
+                       .plain = twin->plain};
+  qe_pairing pairing = {.twin = twin,
+                        .side = {lowering, &other},
+                        .scale = options->scale > 0 ? options->scale : 1.0f / (float)options->batch};
+  lowering->pairing = other.pairing = &pairing;
+  qe_status status = lower_all(lowering, options, buffers);
+  qe_lowering_end(&other);
+  lowering->pairing = NULL;
+  return status;
 }
 
 qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_options *options,
@@ -276,23 +310,25 @@ qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_opti
   if (options->batch < 1) return qe_fail(QE_USAGE, "batch %d: must be at least 1", options->batch);
   memset(lowered, 0, sizeof *lowered);
   qe_lowering lowering = {.graph = graph,
+                          .prefix = "",
                           .batch = options->batch,
                           .training = options->training,
                           .plain = options->plain,
                           .last_batch = options->last_batch};
+  bool pair = options->twin && options->backward;
   QE_TRY(qe_program_new(device,
                         options->backward   ? "train"
                         : options->training ? "calibrate"
                                             : "eval",
                         &lowering.program));
-  qe_status status = lower_all(&lowering, options, buffers);
+  qe_status status = (pair ? lower_pair : lower_all)(&lowering, options, buffers);
   if (status == QE_OK) {
     *lowered = (qe_lowered){lowering.program, lowering.output, graph->nodes};
     lowering.output = NULL;
   } else {
     qe_program_free(lowering.program);
   }
-  free_lowering(&lowering);
+  qe_lowering_end(&lowering);
   return status;
 }
 

@@ -15,6 +15,62 @@ typedef struct qe_lower_gates {
   const int32_t *of_node;
   qe_buffer *buffer;
 } qe_lower_gates;
+/* What a network takes over from another one's logits: a loss between s, its own, and t, which count as given.
+ * Probabilities are those of the logits divided by the temperature T; all but the last are times T^2. */
+#define QE_GUIDE_LIST(X)                                                                                               \
+  X(KL, "kl")           /* KL(softmax t || softmax s): Hinton, Vinyals, Dean, 2015 */                                  \
+  X(REVERSE, "reverse") /* KL(softmax s || softmax t): where t is small, s is to be small */                           \
+  X(BOTH, "jeffreys")   /* the mean of both */                                                                         \
+  X(MSE, "mse")         /* mean of (s - t)^2 over the classes */
+
+typedef enum qe_guide {
+#define X(id, name) QE_GUIDE_##id,
+  QE_GUIDE_LIST(X)
+#undef X
+      QE_GUIDES
+} qe_guide;
+
+/* And from a feature map of the other's. */
+#define QE_HINT_LIST(X)                                                                                                \
+  X(NONE, "none")                                                                                                      \
+  X(SQUARE, "square")       /* mean squared difference (FitNets: Romero et al., 2015) */                               \
+  X(CODES, "codes")         /* the same of both maps quantised as the first one is (Zhuang et al., 2018, eq. 6) */     \
+  X(ATTENTION, "attention") /* op hint_attention: for any numbers of channels */
+
+typedef enum qe_hint_form {
+#define X(id, name) QE_HINT_##id,
+  QE_HINT_LIST(X)
+#undef X
+      QE_HINT_FORMS
+} qe_hint_form;
+
+const char *qe_guide_name(qe_guide guide);
+const char *qe_hint_form_name(qe_hint_form form);
+
+/* The two networks of a program. */
+enum { QE_SIDE_OWN, QE_SIDE_TWIN, QE_SIDES };
+
+/* Two nodes whose outputs are compared. */
+typedef struct qe_hint {
+  qe_node node[QE_SIDES];
+} qe_hint;
+
+/* A second network in the program: it reads the same batch, and what each gives guides the other. */
+typedef struct qe_lower_twin {
+  const qe_graph *graph; /* of the same images and classes */
+  qe_buffer *params;
+  qe_buffer *gradients; /* NULL: it is not trained */
+  bool training;        /* batch norm on batch statistics */
+  bool silent;          /* which leave the running ones alone: they are the other network's */
+  bool plain;           /* quantisers off */
+  qe_guide guide;
+  float temperature;
+  /* Of the parts of each network's loss: that of the labels, of the other's logits, of each hint. */
+  float label_weight[QE_SIDES], guide_weight[QE_SIDES], hint_weight[QE_SIDES];
+  qe_hint_form hint_form;
+  const qe_hint *hint; /* [hints]; read while lowering only */
+  int hints;
+} qe_lower_twin;
 
 typedef struct qe_lower_options {
   int32_t batch;
@@ -29,9 +85,10 @@ typedef struct qe_lower_options {
   int32_t cutout;             /* augmentation: side of the square that is cut out; 0: none */
   int32_t jitter[QE_JITTERS]; /* augmentation: colours, in 256ths; see qe_attrs */
   int32_t mixup; /* augmentation: above 0: images of the batch are mixed in pairs; what the value is, is the caller's */
-  qe_lower_gates gates; /* of_node NULL: none */
-  bool keep_outputs;    /* every node's output can be read after a run */
-  bool last_batch;      /* training: running statistics become those of the batch, whatever the nodes' momentum */
+  qe_lower_gates gates;      /* of_node NULL: none */
+  bool keep_outputs;         /* every node's output can be read after a run */
+  bool last_batch;           /* training: running statistics become those of the batch, whatever the nodes' momentum */
+  const qe_lower_twin *twin; /* with backward: a second network; NULL: none. Read while lowering only */
 } qe_lower_options;
 
 /* Where the program finds what it reads and leaves what it makes; all on the program's device. */
@@ -49,6 +106,11 @@ typedef struct qe_lower_buffers {
   qe_buffer *other;        /* s32 [batch]: of the batch's images, with whom each is mixed */
   qe_buffer *share;        /* s32 [batch]: 256ths that are its own */
   qe_buffer *other_labels; /* s32 [batch] */
+  /* Only with a twin; losses without their weights. */
+  qe_buffer *guidance;  /* f32 [batch]: of the network's logits from the twin's */
+  qe_buffer *hints;     /* f32 [batch]: of the hints, summed; only where there are any */
+  qe_buffer *twin_loss; /* as loss and hits, of a twin that is trained */
+  qe_buffer *twin_hits;
 } qe_lower_buffers;
 
 typedef struct qe_lowered {

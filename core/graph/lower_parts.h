@@ -2,16 +2,19 @@
 #ifndef QE_GRAPH_LOWER_PARTS_H
 #define QE_GRAPH_LOWER_PARTS_H
 
-#include "core/dispatch/program.h"
-#include "core/graph/graph.h"
+#include "core/graph/lower.h"
+
+struct qe_pairing;
 
 typedef struct qe_lowering {
   const qe_graph *graph;
+  const char *prefix; /* of the names of its values */
   qe_program *program;
   int32_t batch;
   bool training;      /* batch statistics in batch norm, and a backward pass follows */
   bool plain;         /* quantisers off: weights as they are, activation quantisers as ReLU */
   bool last_batch;    /* running statistics are those of the batch */
+  bool silent;        /* batch statistics leave the running ones alone */
   bool recomputing;   /* inside the backward pass: forward functions must not update state */
   qe_value *output;   /* of each node; QE_NO_VALUE: not made yet */
   qe_value *gradient; /* of each node's output; QE_NO_VALUE: none yet */
@@ -24,7 +27,15 @@ typedef struct qe_lowering {
   qe_value *gate;       /* conv, linear, quant: of the node's quantiser; QE_NO_VALUE: always on */
   qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
   size_t lates, late_capacity;
+  const struct qe_pairing *pairing; /* NULL: the only network of the program */
 } qe_lowering;
+
+/* Two networks that become one program. */
+typedef struct qe_pairing {
+  const qe_lower_twin *twin;
+  qe_lowering *side[QE_SIDES];
+  float scale; /* factor of every loss's gradient */
+} qe_pairing;
 
 enum { QE_NO_VALUE = -1 };
 
@@ -49,5 +60,27 @@ QE_CHECKED qe_status qe_lower_quant_grad(qe_lowering *lowering, qe_node node, co
                                          const qe_value dy_x_step[3], qe_value dx, qe_value dstep);
 /* A descriptor with N set to the lowering's batch. */
 qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image);
+
+/* ---- parts of a lowering, in this order: lower.c, lower_twin.c ---- */
+
+QE_CHECKED qe_status qe_lowering_begin(qe_lowering *lowering, qe_buffer *params, qe_buffer *gradients);
+void qe_lowering_end(qe_lowering *lowering);
+QE_CHECKED qe_status qe_lower_forward(qe_lowering *lowering);
+/* The loss with the labels and, with options->backward, its gradient times `scale`. */
+QE_CHECKED qe_status qe_lower_loss(qe_lowering *lowering, const qe_lower_options *options,
+                                   const qe_lower_buffers *buffers, float scale, qe_value *gradient);
+QE_CHECKED qe_status qe_lower_backward(qe_lowering *lowering, qe_value gradient, bool keep_outputs);
+
+/* The twin's forward pass from the other's input. */
+QE_CHECKED qe_status qe_lower_twin_forward(const qe_pairing *pairing);
+/* What both forward passes give: the losses between the networks into their buffers. */
+QE_CHECKED qe_status qe_lower_guidance(const qe_pairing *pairing, const qe_lower_buffers *buffers);
+/* Adds the other network's guidance to the gradient of a side's logits. */
+QE_CHECKED qe_status qe_lower_guide_gradient(const qe_pairing *pairing, int side, qe_value *gradient);
+/* Adds what hints say to the gradient of a node's output. */
+QE_CHECKED qe_status qe_lower_hint_gradients(qe_lowering *lowering, qe_node node);
+/* The rest of the twin's part, where it is trained: its loss and its backward pass. */
+QE_CHECKED qe_status qe_lower_twin_backward(const qe_pairing *pairing, const qe_lower_options *options,
+                                            const qe_lower_buffers *buffers);
 
 #endif

@@ -3,9 +3,24 @@
 
 #include <string.h>
 
-qe_status qe_method_phase(const qe_setting *setting, qe_model *model, const qe_train_options *options,
-                          const char *phase, qe_score *final) {
+/* The second network of a phase is that of the phase before, or is made of the model as it is now. */
+static qe_status find_twin(const qe_setting *setting, const qe_model *model, qe_train_options *options) {
+  qe_distill_options *distill = &options->distill;
+  if (options->plain || !qe_distill_has_model(distill->mode) || distill->twin) return QE_OK;
+  if (!qe_run_twin(setting->run)) {
+    qe_model *twin = NULL;
+    QE_TRY(qe_twin_new(model, distill, &twin));
+    qe_run_keep_twin(setting->run, twin);
+  }
+  distill->twin = qe_run_twin(setting->run);
+  return QE_OK;
+}
+
+qe_status qe_method_phase(const qe_setting *setting, qe_model *model, const qe_train_options *given, const char *phase,
+                          qe_score *final) {
   qe_trainer *trainer = NULL;
+  qe_train_options own = *given, *options = &own;
+  QE_TRY(find_twin(setting, model, options));
   QE_TRY(qe_trainer_new(setting->device, model, setting->data, options, &trainer));
   qe_run_note(setting->run, "%s: %d epoch%s, %zu MiB of device memory", phase, options->epochs,
               options->epochs == 1 ? "" : "s", qe_trainer_bytes(trainer) >> 20);

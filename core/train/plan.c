@@ -62,18 +62,22 @@ static size_t bytes_of(const qe_buffer *buffer) {
 }
 
 static void fill_memory(const qe_trainer *trainer, const qe_session *eval, qe_plan_phase *phase) {
-  size_t params = qe_graph_param_bytes(trainer->model->graph);
   size_t *device = phase->device, *host = phase->host;
   device[QE_PLAN_DATA] = bytes_of(trainer->train_images.pixels) + bytes_of(trainer->test_images.pixels);
-  device[QE_PLAN_PARAMETERS] = bytes_of(trainer->params);
-  device[QE_PLAN_GRADIENTS] = bytes_of(trainer->gradients) + bytes_of(trainer->total);
-  device[QE_PLAN_OPTIMIZER] = bytes_of(trainer->momentum) + bytes_of(trainer->second) + bytes_of(trainer->average);
+  for (int i = 0; i < 2; i++) {
+    const qe_learner *learner = i ? &trainer->twin : &trainer->own;
+    size_t optimizer = bytes_of(learner->momentum) + bytes_of(learner->second) + bytes_of(learner->average);
+    size_t own = learner->model ? qe_graph_param_bytes(learner->model->graph) : 0;
+    device[QE_PLAN_PARAMETERS] += bytes_of(learner->params);
+    device[QE_PLAN_GRADIENTS] += bytes_of(learner->gradients) + bytes_of(learner->total);
+    device[QE_PLAN_OPTIMIZER] += optimizer;
+    host[QE_PLAN_PARAMETERS] += own;
+    host[QE_PLAN_CHECKPOINT] += own + optimizer + bytes_of(learner->total);
+  }
   device[QE_PLAN_ACTIVATIONS] = qe_program_arena_bytes(trainer->train.lowered.program);
   device[QE_PLAN_EVALUATION] = qe_program_arena_bytes(eval->lowered.program);
   host[QE_PLAN_DATA] = qe_plan_data_bytes(trainer->data) +
                        (2 * (size_t)trainer->kept_count + (size_t)trainer->options.held_out) * sizeof(int32_t);
-  host[QE_PLAN_PARAMETERS] = params;
-  host[QE_PLAN_CHECKPOINT] = params + device[QE_PLAN_OPTIMIZER] + bytes_of(trainer->total);
 }
 
 /* ---- time ---- */

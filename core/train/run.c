@@ -53,6 +53,19 @@ qe_status qe_run_save_model(const qe_run *run, const qe_model *model, const char
   return status;
 }
 
+void qe_run_keep_twin(qe_run *run, qe_model *twin) {
+  run->twin = twin;
+}
+
+qe_model *qe_run_twin(const qe_run *run) {
+  return run->twin;
+}
+
+static qe_status save_twin(const qe_run *run, const char *const *facts) {
+  const qe_model *twin = qe_trainer_twin(run->trainer);
+  return twin ? qe_run_save_model(run, twin, "twin.safetensors", facts) : QE_OK;
+}
+
 static qe_status save_models(qe_run *run, const qe_model *model, const qe_train_options *options,
                              const qe_epoch_report *report) {
   char epoch[32], seed[32], top1[32];
@@ -61,6 +74,12 @@ static qe_status save_models(qe_run *run, const qe_model *model, const qe_train_
   snprintf(top1, sizeof top1, "%.2f", report->test.top1);
   const char *const facts[] = {"phase", run->phase, "epoch", epoch, "seed", seed, "test_top1", top1, NULL};
   QE_TRY(qe_run_save_model(run, model, "last.safetensors", facts));
+  if (report->twin_test.images > 0) {
+    char twin_top1[32];
+    snprintf(twin_top1, sizeof twin_top1, "%.2f", report->twin_test.top1);
+    const char *const of_twin[] = {"phase", run->phase, "epoch", epoch, "seed", seed, "test_top1", twin_top1, NULL};
+    QE_TRY(save_twin(run, of_twin));
+  }
   bool better = report->held_out.images == 0 || run->best < 0 || report->held_out.loss < run->best;
   if (better && report->held_out.images > 0) run->best = report->held_out.loss;
   return better ? qe_run_save_model(run, model, "best.safetensors", facts) : QE_OK;
@@ -76,9 +95,11 @@ static qe_status finish_epoch(qe_run *run, qe_trainer *trainer, qe_model *model,
                               .rate = run->newest.rate,
                               .gradient_norm = run->newest.gradient_norm,
                               .images_per_second = run->newest.images_per_second,
-                              .quantised = qe_trainer_quantised(trainer)};
+                              .quantised = qe_trainer_quantised(trainer),
+                              .distill = run->newest.distill};
   QE_TRY(qe_trainer_evaluate(trainer, QE_PART_TEST, averaged, &report->test));
   if (options->held_out > 0) QE_TRY(qe_trainer_evaluate(trainer, QE_PART_HELD_OUT, averaged, &report->held_out));
+  if (report->distill.twin.images > 0) QE_TRY(qe_trainer_evaluate_twin(trainer, averaged, &report->twin_test));
   report->seconds = qe_run_clock() - since;
   QE_TRY(qe_trainer_download(trainer, averaged));
   QE_TRY(qe_run_log_epoch(run, model, report));
@@ -132,8 +153,19 @@ static qe_status say_diverged(const qe_run *run) {
   return qe_fail(QE_DIVERGED, "%s; the last checkpoint before it is kept in %s", text, run->checkpoint);
 }
 
+/* A second network that stays as it is: kept in the folder, and how good it is is said. */
+static qe_status show_teacher(qe_run *run, const qe_train_options *options) {
+  qe_score score;
+  if (options->distill.mode != QE_DISTILL_FROZEN || !qe_trainer_twin(run->trainer)) return QE_OK;
+  QE_TRY(qe_trainer_evaluate_twin(run->trainer, false, &score));
+  qe_run_note(run, "%s learns from %s of %.2f %% top-1", run->phase, qe_trainer_twin(run->trainer)->spec.name,
+              score.top1);
+  return save_twin(run, NULL);
+}
+
 static qe_status run_epochs(qe_run *run, qe_model *model, const qe_train_options *options) {
   QE_TRY(take_checkpoint(run));
+  QE_TRY(show_teacher(run, options));
   while (qe_trainer_epochs_done(run->trainer) < options->epochs) {
     double since = qe_run_clock();
     qe_epoch_report report;

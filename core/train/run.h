@@ -19,7 +19,9 @@ typedef struct qe_epoch_report {
   int epoch, epochs;
   qe_score train, test, held_out; /* images 0: not evaluated */
   double rate, gradient_norm, images_per_second, seconds;
-  double quantised; /* stochastic precision: portion at the end of the epoch; below 0: none */
+  double quantised;         /* stochastic precision: portion at the end of the epoch; below 0: none */
+  qe_distill_score distill; /* of this epoch, where there is a second network */
+  qe_score twin_test;       /* of one that is trained; images 0: there is none */
 } qe_epoch_report;
 
 /* Where a search without gradients stands, after a generation. */
@@ -86,6 +88,11 @@ void qe_run_note(qe_run *run, const char *format, ...) QE_PRINTF(2, 3);
  * epoch's parameters (the moving average when that is the model). NULL: nothing. */
 typedef qe_status (*qe_epoch_function)(void *context, qe_trainer *trainer, const qe_epoch_report *report);
 void qe_run_after_epoch(qe_run *run, qe_epoch_function function, void *context);
+
+/* The second network of phases that have one: handed over by the first of them (the run frees it), for the next to go
+ * on with; NULL before that. */
+void qe_run_keep_twin(qe_run *run, qe_model *twin);
+qe_model *qe_run_twin(const qe_run *run);
 
 /* Train `trainer` to its last epoch as the phase called `phase`, from the run's checkpoint when that is of this phase.
  * Evaluates on the test images after each epoch (and on the held-out ones, which then choose best.safetensors; else

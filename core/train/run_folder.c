@@ -178,6 +178,7 @@ void qe_run_close(qe_run *run) {
   if (!run) return;
   qe_board_close(run->board);
   qe_tensors_free(run->resumed);
+  qe_model_free(run->twin);
   qe_free(run->resumed_from);
   qe_free(run->metrics);
   qe_free(run->checkpoint);

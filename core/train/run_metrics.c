@@ -29,6 +29,12 @@ static void write_score(qe_json *json, const char *name, const qe_score *score) 
   qe_json_real(json, key, score->top1);
 }
 
+static void write_distill(qe_json *json, const qe_distill_score *score) {
+  write_score(json, "twin_train", &score->twin);
+  if (score->guidance >= 0) qe_json_real(json, "guidance", score->guidance);
+  if (score->hints >= 0) qe_json_real(json, "hints", score->hints);
+}
+
 static qe_status write_epoch(qe_run *run, const qe_epoch_report *report) {
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
@@ -38,6 +44,8 @@ static qe_status write_epoch(qe_run *run, const qe_epoch_report *report) {
   write_score(&json, "train", &report->train);
   write_score(&json, "test", &report->test);
   write_score(&json, "held_out", &report->held_out);
+  write_distill(&json, &report->distill);
+  write_score(&json, "twin_test", &report->twin_test);
   qe_json_real(&json, "rate", report->rate);
   qe_json_real(&json, "gradient_norm", report->gradient_norm);
   if (report->quantised >= 0) qe_json_real(&json, "quantised", 100 * report->quantised);
@@ -168,6 +176,10 @@ qe_status qe_run_log_epoch(qe_run *run, const qe_model *model, const qe_epoch_re
   show_score(run, "train", &report->train);
   show_score(run, "test", &report->test);
   show_score(run, "held_out", &report->held_out);
+  show_score(run, "twin_train", &report->distill.twin);
+  show_score(run, "twin_test", &report->twin_test);
+  if (report->distill.guidance >= 0) qe_board_scalar(run->board, "loss/guidance", report->distill.guidance);
+  if (report->distill.hints >= 0) qe_board_scalar(run->board, "loss/hints", report->distill.hints);
   if (every == 0 || run->newest.step % every != 0) { /* else the last batch's line has told them */
     qe_board_scalar(run->board, "rate", report->rate);
     qe_board_scalar(run->board, "gradient_norm", report->gradient_norm);

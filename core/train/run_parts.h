@@ -18,6 +18,7 @@ struct qe_run {
   bool stated;                /* state.json is kept, see qe_run_begin */
   const char *phase;          /* running */
   qe_trainer *trainer;        /* of the phase */
+  qe_model *twin;             /* see qe_run_keep_twin */
   int64_t steps_before;       /* batches of the phases before this one */
   int epoch_at;               /* where the phase was resumed: what was told by then is not told again */
   int64_t step_at;

@@ -56,6 +56,32 @@ static void free_mix(qe_session_mix *mix) {
   qe_free(mix->host_other);
 }
 
+static qe_status open_twin(qe_session *session, const qe_lower_twin *from) {
+  qe_session_twin *twin = &session->twin;
+  qe_device *device = session->queue->device;
+  size_t row = (size_t)session->batch * sizeof(int32_t);
+  twin->on = true;
+  QE_TRY(qe_buffer_new(device, row, &twin->guidance));
+  if (from->hints > 0) QE_TRY(qe_buffer_new(device, row, &twin->hints));
+  if (from->gradients) QE_TRY(qe_buffer_new(device, row, &twin->loss));
+  if (from->gradients) QE_TRY(qe_buffer_new(device, row, &twin->hits));
+  twin->host_guidance = QE_NEW_ARRAY(float, 3 * (int64_t)session->batch);
+  twin->host_hits = QE_NEW_ARRAY(int32_t, session->batch);
+  if (!twin->host_guidance || !twin->host_hits) return QE_NO_MEMORY;
+  twin->host_hints = twin->host_guidance + session->batch;
+  twin->host_loss = twin->host_hints + session->batch;
+  return QE_OK;
+}
+
+static void free_twin(qe_session_twin *twin) {
+  qe_buffer_free(twin->guidance);
+  qe_buffer_free(twin->hints);
+  qe_buffer_free(twin->loss);
+  qe_buffer_free(twin->hits);
+  qe_free(twin->host_guidance);
+  qe_free(twin->host_hits);
+}
+
 static qe_status open_session(qe_session *session, const qe_graph *graph, qe_lower_options options, qe_buffer *params,
                               qe_buffer *gradients) {
   qe_device *device = session->queue->device;
@@ -73,6 +99,7 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
   if (!session->store->pixels) QE_TRY(open_loader(session, options.training));
   options.images = session->loader ? session->batch : session->store->images;
   if (options.mixup > 0) QE_TRY(open_mix(session, options.mixup));
+  if (options.twin) QE_TRY(open_twin(session, options.twin));
   qe_lower_buffers buffers = {.params = params,
                               .gradients = gradients,
                               .images = session->loader ? session->staged : session->store->pixels,
@@ -84,7 +111,11 @@ static qe_status open_session(qe_session *session, const qe_graph *graph, qe_low
                               .rows = session->mix.rows,
                               .other = session->mix.other,
                               .share = session->mix.share,
-                              .other_labels = session->mix.labels};
+                              .other_labels = session->mix.labels,
+                              .guidance = session->twin.guidance,
+                              .hints = session->twin.hints,
+                              .twin_loss = session->twin.loss,
+                              .twin_hits = session->twin.hits};
   return qe_lower(graph, device, &options, &buffers, &session->lowered);
 }
 
@@ -106,6 +137,7 @@ void qe_session_free(qe_session *session) {
   qe_buffer_free(session->hits);
   qe_buffer_free(session->counter);
   free_mix(&session->mix);
+  free_twin(&session->twin);
   qe_free(session->host_index);
   qe_free(session->host_labels);
   qe_free(session->host_hits);
@@ -163,6 +195,37 @@ static qe_status start_mix(qe_session *session, uint64_t seed, uint64_t position
   return qe_queue_write(session->queue, mix->labels, 0, mix->host_labels, row);
 }
 
+static qe_status read_twin(qe_session *session) {
+  qe_session_twin *twin = &session->twin;
+  const struct {
+    qe_buffer *from;
+    void *to;
+  } rows[] = {{twin->guidance, twin->host_guidance},
+              {twin->hints, twin->host_hints},
+              {twin->loss, twin->host_loss},
+              {twin->hits, twin->host_hits}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (rows[i].from) QE_TRY(qe_queue_read(session->queue, rows[i].from, 0, rows[i].to, rows[i].from->bytes));
+  return QE_OK;
+}
+
+void qe_twin_sums_add(qe_twin_sums *sums, const qe_twin_sums *of) {
+  sums->loss += of->loss;
+  sums->guidance += of->guidance;
+  sums->hints += of->hints;
+  sums->hits += of->hits;
+}
+
+static void sum_twin(qe_session_twin *twin, int32_t count) {
+  twin->sums = (qe_twin_sums){0};
+  for (int32_t i = 0; i < count; i++) {
+    twin->sums.guidance += (double)twin->host_guidance[i];
+    if (twin->hints) twin->sums.hints += (double)twin->host_hints[i];
+    if (twin->loss) twin->sums.loss += (double)twin->host_loss[i];
+    if (twin->hits) twin->sums.hits += twin->host_hits[i];
+  }
+}
+
 qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t count, uint64_t seed, uint64_t position) {
   size_t row = (size_t)session->batch * sizeof(int32_t);
   for (int32_t i = 0; i < session->batch; i++) {
@@ -179,6 +242,7 @@ qe_status qe_session_start(qe_session *session, const int32_t *index, int32_t co
   QE_TRY(qe_queue_write(queue, session->counter, 0, session->host_counter, sizeof session->host_counter));
   if (session->mix.on) QE_TRY(start_mix(session, seed, position));
   QE_TRY(qe_program_run(session->lowered.program, queue));
+  if (session->twin.on) QE_TRY(read_twin(session));
   QE_TRY(qe_queue_read(queue, session->loss, 0, session->host_loss, row));
   return qe_queue_read(queue, session->hits, 0, session->host_hits, row);
 }
@@ -189,6 +253,7 @@ qe_status qe_session_finish(qe_session *session, const int32_t *index, int32_t c
     *loss += (double)session->host_loss[i];
     *hits += session->host_hits[i];
   }
+  if (session->twin.on) sum_twin(&session->twin, count);
   return session->answers ? take_answers(session, index, count) : QE_OK;
 }
 

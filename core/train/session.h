@@ -27,6 +27,23 @@ typedef struct qe_session_mix {
   int32_t *host_other, *host_share, *host_labels; /* one block, host_other's */
 } qe_session_mix;
 
+/* Losses of a batch, summed over its images, of a program with a second network. */
+typedef struct qe_twin_sums {
+  double loss, guidance, hints;
+  int64_t hits;
+} qe_twin_sums;
+
+void qe_twin_sums_add(qe_twin_sums *sums, const qe_twin_sums *of);
+
+/* Where the program leaves them, and the same on the host; NULL: the program has no such thing. */
+typedef struct qe_session_twin {
+  bool on;
+  qe_buffer *guidance, *hints, *loss, *hits;
+  float *host_guidance, *host_hints, *host_loss; /* one block, host_guidance's */
+  int32_t *host_hits;
+  qe_twin_sums sums; /* of the last batch that was finished */
+} qe_session_twin;
+
 typedef struct qe_session {
   qe_queue *queue;
   int32_t batch;
@@ -39,6 +56,7 @@ typedef struct qe_session {
   int32_t host_counter[4];
   float *host_loss;
   qe_session_mix mix;
+  qe_session_twin twin;
   qe_answer *answers; /* NULL, or the caller's [images of the store]: qe_session_run puts that of each image there */
   float *host_logits; /* [batch, classes] while there is `answers` */
 } qe_session;

@@ -1,4 +1,4 @@
-/* The trainer: buffers, programs, epochs of steps. State and evaluation are in trainer_state.c. */
+/* The trainer: data, programs, epochs of steps. State and evaluation are in trainer_state.c. */
 #include "core/train/trainer.h"
 
 #include "core/base/alloc.h"
@@ -21,7 +21,8 @@ qe_train_options qe_train_defaults(void) {
                             .nesterov = true,
                             .weight_decay = 5e-4,
                             .pad = 4,
-                            .flip = true};
+                            .flip = true,
+                            .distill = qe_distill_defaults()};
 }
 
 static qe_status check_augmentation(const qe_train_options *options) {
@@ -50,6 +51,9 @@ static qe_status check_options(const qe_train_options *options, const qe_dataset
     return qe_fail(QE_USAGE, "%d images held out of %d: some must be left to train on", options->held_out,
                    data->train_images);
   QE_TRY(check_augmentation(options));
+  QE_TRY(qe_distill_check(&options->distill));
+  if (options->distill.mode == QE_DISTILL_AVERAGE && !(options->ema > 0))
+    return qe_fail(QE_USAGE, "distillation from the moving average of the network needs one: set ema above 0");
   if ((int64_t)options->batch * options->accumulate > data->train_images - options->held_out)
     return qe_fail(QE_USAGE, "batch %d x accumulate %d is more than the %d training images; make it smaller",
                    options->batch, options->accumulate, data->train_images - options->held_out);
@@ -72,104 +76,6 @@ static qe_status new_data(qe_trainer *trainer) {
   trainer->updates_total = trainer->epoch_steps / trainer->options.accumulate * trainer->options.epochs;
   QE_TRY(qe_image_store_new(trainer->queue, data, false, &trainer->train_images));
   return qe_image_store_new(trainer->queue, data, true, &trainer->test_images);
-}
-
-static qe_status new_buffers(qe_trainer *trainer) {
-  size_t bytes = qe_graph_param_bytes(trainer->model->graph);
-  trainer->trained_bytes = trainer->model->graph->group_offset[QE_GROUP_STATE];
-  if (trainer->trained_bytes == 0) return qe_fail(QE_USAGE, "the model has no parameters to train");
-  trainer->state = qe_alloc(bytes - trainer->trained_bytes);
-  if (trainer->options.accumulate > 1) trainer->zeros = qe_calloc(trainer->trained_bytes, 1);
-  if (!trainer->state || (trainer->options.accumulate > 1 && !trainer->zeros)) return QE_NO_MEMORY;
-  QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->params));
-  QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->gradients));
-  QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->momentum));
-  if (trainer->options.optimizer == QE_OPTIMIZER_ADAM) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->second));
-  if (trainer->options.accumulate > 1) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->total));
-  if (trainer->options.ema > 0) QE_TRY(qe_buffer_new(trainer->device, bytes, &trainer->average));
-  QE_TRY(qe_buffer_new(trainer->device, 2 * QE_HYPERS * sizeof(float), &trainer->hyper));
-  QE_TRY(qe_buffer_new(trainer->device, sizeof(float), &trainer->square));
-  return qe_trainer_upload(trainer);
-}
-
-static qe_value bind(qe_program *program, const char *name, qe_buffer *buffer, size_t start, size_t end,
-                     qe_status *status) {
-  qe_value value = -1;
-  if (*status == QE_OK)
-    *status = qe_program_bind(program, name, qe_vector(QE_F32, (int32_t)((end - start) / sizeof(float))), buffer, start,
-                              &value);
-  return value;
-}
-
-static qe_buffer *update_source(const qe_trainer *trainer) {
-  return trainer->total ? trainer->total : trainer->gradients;
-}
-
-/* The optimizer's call for one group of parameters. */
-static qe_status add_group_update(qe_trainer *trainer, qe_group group) {
-  const qe_graph *graph = trainer->model->graph;
-  size_t start = graph->group_offset[group], end = graph->group_offset[group + 1];
-  if (start == end) return QE_OK;
-  qe_program *program = trainer->update;
-  qe_status status = QE_OK;
-  bool adam = trainer->options.optimizer == QE_OPTIMIZER_ADAM;
-  size_t hyper = group == QE_GROUP_WEIGHT ? 0 : QE_HYPERS * sizeof(float);
-  qe_value values[5] = {
-      bind(program, "gradient", update_source(trainer), start, end, &status),
-      bind(program, "hyper", trainer->hyper, hyper, hyper + QE_HYPERS * sizeof(float), &status),
-      bind(program, "param", trainer->params, start, end, &status),
-      bind(program, "momentum", trainer->momentum, start, end, &status),
-      adam ? bind(program, "second", trainer->second, start, end, &status) : -1,
-  };
-  QE_TRY(status);
-  QE_TRY(qe_program_call(program, adam ? QE_OP_adam : QE_OP_sgd, NULL, values));
-  if (group != QE_GROUP_STEP) return QE_OK;
-  qe_attrs positive = {.low = 1e-7f, .high = INFINITY};
-  return qe_program_call(program, QE_OP_clamp, &positive, (qe_value[]){values[2], values[2]});
-}
-
-/* The moving average is of the whole vector: running statistics belong to the weights they were gathered under. */
-static qe_status add_average(qe_trainer *trainer) {
-  size_t bytes = qe_graph_param_bytes(trainer->model->graph);
-  qe_status status = QE_OK;
-  qe_value values[3] = {
-      bind(trainer->update, "params", trainer->params, 0, bytes, &status),
-      bind(trainer->update, "hyper", trainer->hyper, 0, QE_HYPERS * sizeof(float), &status),
-      bind(trainer->update, "average", trainer->average, 0, bytes, &status),
-  };
-  QE_TRY(status);
-  return qe_program_call(trainer->update, QE_OP_ema, NULL, values);
-}
-
-static qe_status new_programs(qe_trainer *trainer) {
-  size_t end = trainer->trained_bytes;
-  qe_status status = QE_OK;
-  QE_TRY(qe_program_new(trainer->device, "gradient norm", &trainer->norm));
-  qe_value source = bind(trainer->norm, "gradient", update_source(trainer), 0, end, &status);
-  qe_value square = bind(trainer->norm, "square", trainer->square, 0, sizeof(float), &status);
-  QE_TRY(status);
-  QE_TRY(qe_program_call(trainer->norm, QE_OP_square_sum, NULL, (qe_value[]){source, square}));
-  QE_TRY(qe_program_plan(trainer->norm, NULL));
-
-  QE_TRY(qe_program_new(trainer->device, "update", &trainer->update));
-  if (trainer->options.clip_norm > 0) {
-    square = bind(trainer->update, "square", trainer->square, 0, sizeof(float), &status);
-    qe_value hyper = bind(trainer->update, "hyper", trainer->hyper, 0, QE_HYPERS * sizeof(float), &status);
-    source = bind(trainer->update, "gradient", update_source(trainer), 0, end, &status);
-    QE_TRY(status);
-    QE_TRY(qe_program_call(trainer->update, QE_OP_clip_norm, NULL, (qe_value[]){square, hyper, source}));
-  }
-  for (int group = 0; group < QE_GROUP_STATE; group++) QE_TRY(add_group_update(trainer, (qe_group)group));
-  if (trainer->average) QE_TRY(add_average(trainer));
-  QE_TRY(qe_program_plan(trainer->update, NULL));
-
-  if (!trainer->total) return QE_OK;
-  QE_TRY(qe_program_new(trainer->device, "accumulate", &trainer->accumulate));
-  source = bind(trainer->accumulate, "gradient", trainer->gradients, 0, end, &status);
-  qe_value total = bind(trainer->accumulate, "total", trainer->total, 0, end, &status);
-  QE_TRY(status);
-  QE_TRY(qe_program_call(trainer->accumulate, QE_OP_accumulate, NULL, (qe_value[]){source, total}));
-  return qe_program_plan(trainer->accumulate, NULL);
 }
 
 void qe_train_augment(const qe_train_options *options, qe_lower_options *lower) {
@@ -196,10 +102,16 @@ qe_status qe_trainer_lower(qe_trainer *trainer, const qe_graph *graph) {
   lower.backward = true;
   lower.smoothing = options->smoothing;
   lower.scale = 1.0f / (float)((int64_t)options->batch * options->accumulate);
+  qe_lower_twin twin;
+  qe_hint hint[QE_MOST_HINTS];
   qe_session_free(&trainer->train);
   trainer->running = graph;
-  return qe_session_new(trainer->queue, graph, &lower, trainer->params, trainer->gradients, &trainer->train_images,
-                        &trainer->train);
+  if (options->distill.mode != QE_DISTILL_NONE) {
+    QE_TRY(qe_trainer_lower_twin(trainer, &twin, hint));
+    lower.twin = &twin;
+  }
+  return qe_session_new(trainer->queue, graph, &lower, trainer->own.params, trainer->own.gradients,
+                        &trainer->train_images, &trainer->train);
 }
 
 qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *data, const qe_train_options *options,
@@ -211,11 +123,12 @@ qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *d
   trainer->model = model;
   trainer->data = data;
   trainer->options = *options;
+  if (options->plain) trainer->options.distill.mode = QE_DISTILL_NONE;
   for (size_t i = 0; !options->plain && i < model->graph->params; i++) model->graph->param[i].initialised = true;
   qe_status status = qe_queue_new(device, &trainer->queue);
   if (status == QE_OK) status = new_data(trainer);
-  if (status == QE_OK) status = new_buffers(trainer);
-  if (status == QE_OK) status = new_programs(trainer);
+  if (status == QE_OK) status = qe_learner_new(trainer->queue, model, &trainer->options, true, &trainer->own);
+  if (status == QE_OK) status = qe_trainer_new_twin(trainer);
   if (status == QE_OK) status = qe_trainer_lower(trainer, model->graph);
   if (status != QE_OK) {
     qe_trainer_free(trainer);
@@ -229,53 +142,19 @@ void qe_trainer_free(qe_trainer *trainer) {
   if (!trainer) return;
   qe_queue_free(trainer->queue); /* waits */
   for (int i = 0; i < QE_EVALS; i++) qe_session_free(&trainer->eval[i]);
+  for (int i = 0; i < 2; i++) qe_session_free(&trainer->twin_eval[i]);
   qe_session_free(&trainer->train);
   qe_gates_free(trainer->gates);
-  qe_program_free(trainer->norm);
-  qe_program_free(trainer->update);
-  qe_program_free(trainer->accumulate);
   qe_image_store_free(&trainer->train_images);
   qe_image_store_free(&trainer->test_images);
-  qe_buffer *const buffers[] = {trainer->params, trainer->gradients, trainer->total, trainer->momentum,
-                                trainer->second, trainer->average,   trainer->hyper, trainer->square};
-  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) qe_buffer_free(buffers[i]);
+  qe_learner_free(&trainer->own);
+  qe_learner_free(&trainer->twin);
+  qe_model_free(trainer->made);
   qe_free(trainer->kept);
   qe_free(trainer->held);
   qe_free(trainer->order);
-  qe_free(trainer->state);
-  qe_free(trainer->zeros);
   qe_free(trainer->varied);
   qe_free(trainer);
-}
-
-static void fill_hyper(const qe_trainer *trainer, double rate, float *hyper) {
-  const qe_train_options *options = &trainer->options;
-  double t = (double)trainer->updates + 1;
-  for (int with_decay = 0; with_decay < 2; with_decay++) {
-    float *row = hyper + (with_decay ? 0 : QE_HYPERS);
-    memset(row, 0, QE_HYPERS * sizeof *row);
-    row[QE_HYPER_RATE] = (float)rate;
-    row[QE_HYPER_MOMENTUM] = (float)options->momentum;
-    row[QE_HYPER_BETA2] = (float)options->beta2;
-    row[QE_HYPER_EPSILON] = (float)options->epsilon;
-    row[QE_HYPER_DECAY] = with_decay ? (float)options->weight_decay : 0;
-    row[QE_HYPER_NESTEROV] = options->nesterov;
-    row[QE_HYPER_CORRECTION1] = (float)(1 / (1 - pow(options->momentum, t)));
-    row[QE_HYPER_CORRECTION2] = (float)(1 / (1 - pow(options->beta2, t)));
-    row[QE_HYPER_CLIP] = (float)options->clip_norm;
-    /* Early on a shorter memory, so that the start does not linger in the average. */
-    row[QE_HYPER_AVERAGE] = (float)fmin(options->ema, t / (t + 9));
-  }
-}
-
-/* Nothing waits: the next step's batch goes up while this runs, and its failure shows at the next wait. */
-static qe_status update(qe_trainer *trainer, double rate) {
-  fill_hyper(trainer, rate, trainer->host_hyper);
-  QE_TRY(qe_queue_write(trainer->queue, trainer->hyper, 0, trainer->host_hyper, sizeof trainer->host_hyper));
-  QE_TRY(qe_program_run(trainer->update, trainer->queue));
-  trainer->updates++;
-  return trainer->total ? qe_queue_write(trainer->queue, trainer->total, 0, trainer->zeros, trainer->trained_bytes)
-                        : QE_OK;
 }
 
 static double seconds(void) {
@@ -288,15 +167,11 @@ double qe_trainer_loss_limit(const qe_trainer *trainer) {
   return 100 * log((double)trainer->data->classes);
 }
 
-static size_t state_bytes(const qe_trainer *trainer) {
-  return qe_graph_param_bytes(trainer->model->graph) - trainer->trained_bytes;
-}
-
 /* Running statistics have moved with the forward pass, and move with the diagnosis: put them back. */
 static qe_status diverged(qe_trainer *trainer, const int32_t *index, uint64_t position, double loss) {
   qe_status status = qe_trainer_diagnose(trainer, index, position, loss);
-  QE_TRY(qe_queue_write(trainer->queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
-  QE_TRY(qe_queue_wait(trainer->queue));
+  QE_TRY(qe_learner_restore_state(&trainer->own));
+  if (qe_trainer_trains_twin(trainer)) QE_TRY(qe_learner_restore_state(&trainer->twin));
   return status;
 }
 
@@ -332,14 +207,22 @@ static qe_status draw_gates(qe_trainer *trainer) {
 static qe_status run_passes(qe_trainer *trainer, const int32_t *order, uint64_t position, bool last, double *loss,
                             int64_t *hits) {
   const qe_train_options *options = &trainer->options;
-  qe_queue *queue = trainer->queue;
-  QE_TRY(qe_queue_read(queue, trainer->params, trainer->trained_bytes, trainer->state, state_bytes(trainer)));
+  qe_learner *twin = qe_trainer_trains_twin(trainer) ? &trainer->twin : NULL;
+  QE_TRY(qe_learner_keep_state(&trainer->own));
+  if (twin) QE_TRY(qe_learner_keep_state(twin));
   if (trainer->gates) QE_TRY(draw_gates(trainer));
   QE_TRY(qe_session_start(&trainer->train, order, options->batch, options->seed, position));
-  if (trainer->total) QE_TRY(qe_program_run(trainer->accumulate, queue));
-  if (last) QE_TRY(qe_program_run(trainer->norm, queue));
-  if (last) QE_TRY(qe_queue_read(queue, trainer->square, 0, &trainer->host_square, sizeof trainer->host_square));
+  QE_TRY(qe_learner_gather(&trainer->own, last));
+  if (twin) QE_TRY(qe_learner_gather(twin, last));
   return qe_session_finish(&trainer->train, order, options->batch, loss, hits);
+}
+
+/* Whether what came of a batch can be gone on with; `loss`: its sum. */
+static bool is_sound(const qe_trainer *trainer, bool last, double loss) {
+  double limit = qe_trainer_loss_limit(trainer) * trainer->options.batch;
+  bool sound = loss <= limit && (!last || isfinite(trainer->own.host_square));
+  if (!qe_trainer_trains_twin(trainer)) return sound;
+  return sound && trainer->train.twin.sums.loss <= limit && (!last || isfinite(trainer->twin.host_square));
 }
 
 /* One batch: both passes and, at the end of an accumulation, the parameter update. Loss and norm are checked before
@@ -353,16 +236,18 @@ static qe_status run_step(qe_trainer *trainer) {
   int64_t hits = 0;
   QE_TRY(qe_trainer_enter(trainer));
   QE_TRY(run_passes(trainer, order, position, last, &loss, &hits));
-  bool finite = !last || isfinite(trainer->host_square);
-  if (!finite || !(loss / options->batch <= qe_trainer_loss_limit(trainer)))
-    return diverged(trainer, order, position, loss);
+  if (!is_sound(trainer, last, loss)) return diverged(trainer, order, position, loss);
   if (last) {
     trainer->rate = qe_schedule_rate(&options->schedule, trainer->updates, trainer->updates_total,
                                      trainer->epoch_steps / options->accumulate);
-    trainer->gradient_norm = sqrt((double)trainer->host_square);
-    QE_TRY(update(trainer, trainer->rate));
+    trainer->gradient_norm = sqrt((double)trainer->own.host_square);
+    QE_TRY(qe_learner_update(&trainer->own, trainer->rate, trainer->updates));
+    if (qe_trainer_trains_twin(trainer))
+      QE_TRY(qe_learner_update(&trainer->twin, trainer->rate * options->distill.twin_rate, trainer->updates));
+    trainer->updates++;
   }
   QE_TRY(qe_trainer_leave(trainer));
+  qe_twin_sums_add(&trainer->twin_sums, &trainer->train.twin.sums);
   trainer->loss_sum += loss;
   trainer->hits += hits;
   trainer->step++;
@@ -376,6 +261,7 @@ static void fill_progress(const qe_trainer *trainer, double since, int64_t done,
   progress->gradient_norm = trainer->gradient_norm;
   progress->train.images = images;
   progress->train.loss = trainer->loss_sum / (double)images;
+  progress->distill = qe_trainer_distill_score(trainer, images);
   double parts = trainer->train.mix.on ? QE_SHARE_ALL : 1;
   progress->train.top1 = 100.0 * (double)trainer->hits / (parts * (double)images);
   double elapsed = seconds() - since;
@@ -407,6 +293,7 @@ qe_status qe_trainer_epoch(qe_trainer *trainer, qe_progress_function report, voi
   trainer->step = 0;
   trainer->loss_sum = 0;
   trainer->hits = 0;
+  trainer->twin_sums = (qe_twin_sums){0};
   return QE_OK;
 }
 
@@ -424,27 +311,20 @@ int64_t qe_trainer_epoch_steps(const qe_trainer *trainer) {
 
 void qe_trainer_explain(const qe_trainer *trainer, FILE *file) {
   qe_program_explain(trainer->train.lowered.program, file);
-  qe_program_explain(trainer->norm, file);
-  qe_program_explain(trainer->update, file);
+  qe_program_explain(trainer->own.norm, file);
+  qe_program_explain(trainer->own.update, file);
 }
 
 qe_status qe_trainer_profile(qe_trainer *trainer, int runs, FILE *file) {
   QE_TRY(qe_program_profile(trainer->train.lowered.program, trainer->queue, runs, file));
-  QE_TRY(qe_program_profile(trainer->norm, trainer->queue, runs, file));
-  return qe_program_profile(trainer->update, trainer->queue, runs, file);
+  QE_TRY(qe_program_profile(trainer->own.norm, trainer->queue, runs, file));
+  return qe_program_profile(trainer->own.update, trainer->queue, runs, file);
 }
 
 size_t qe_trainer_bytes(const qe_trainer *trainer) {
-  const qe_buffer *const buffers[] = {trainer->params,
-                                      trainer->gradients,
-                                      trainer->total,
-                                      trainer->momentum,
-                                      trainer->second,
-                                      trainer->average,
-                                      trainer->train_images.pixels,
-                                      trainer->test_images.pixels,
-                                      trainer->train.staged};
-  size_t bytes = qe_program_arena_bytes(trainer->train.lowered.program);
+  const qe_buffer *const buffers[] = {trainer->train_images.pixels, trainer->test_images.pixels, trainer->train.staged};
+  size_t bytes = qe_program_arena_bytes(trainer->train.lowered.program) + qe_learner_bytes(&trainer->own) +
+                 qe_learner_bytes(&trainer->twin);
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) bytes += buffers[i] ? buffers[i]->bytes : 0;
   return bytes;
 }

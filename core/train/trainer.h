@@ -10,6 +10,7 @@
 #include "core/dispatch/network.h"
 #include "core/graph/lower.h"
 #include "core/models/model.h"
+#include "core/train/distill.h"
 #include "core/train/gates.h"
 #include "core/train/schedule.h"
 
@@ -35,12 +36,13 @@ typedef struct qe_train_options {
   float smoothing;     /* label smoothing */
   int32_t pad;         /* random crop: zero padding; 0: off */
   bool flip;
-  int32_t cutout;            /* side of the square that is cut out of each image; 0: off */
-  double jitter[QE_JITTERS]; /* colour jitter, 0...1: factors are 1 - x ... 1 + x; 0: off */
-  double mixup;              /* images are mixed in pairs, with shares from Beta(mixup, mixup); 0: off, at most 16 */
-  int32_t held_out;          /* training images kept apart; 0: none */
-  qe_gate_options gates;     /* stochastic precision */
-  bool plain;                /* train the float network of a quantised graph's parameters */
+  int32_t cutout;             /* side of the square that is cut out of each image; 0: off */
+  double jitter[QE_JITTERS];  /* colour jitter, 0...1: factors are 1 - x ... 1 + x; 0: off */
+  double mixup;               /* images are mixed in pairs, with shares from Beta(mixup, mixup); 0: off, at most 16 */
+  int32_t held_out;           /* training images kept apart; 0: none */
+  qe_gate_options gates;      /* stochastic precision */
+  bool plain;                 /* train the float network of a quantised graph's parameters */
+  qe_distill_options distill; /* a second network to learn from; `plain` trains without */
 } qe_train_options;
 
 qe_train_options qe_train_defaults(void);
@@ -53,11 +55,18 @@ typedef struct qe_score {
   int64_t images;
 } qe_score;
 
+/* Of a training with a second network: means an image of this epoch so far. */
+typedef struct qe_distill_score {
+  qe_score twin;          /* of a twin that is trained, with the labels; images 0: there is none */
+  double guidance, hints; /* losses between the networks, without their weights; below 0: there is none */
+} qe_distill_score;
+
 typedef struct qe_train_progress {
   int epoch, epochs;   /* from 1 */
   int64_t step, steps; /* batches done of this epoch */
   qe_score train;      /* of this epoch so far */
-  double rate;         /* learning rate */
+  qe_distill_score distill;
+  double rate; /* learning rate */
   double gradient_norm;
   double images_per_second;
 } qe_train_progress;
@@ -109,7 +118,14 @@ typedef enum qe_split_part { QE_PART_TEST, QE_PART_HELD_OUT, QE_PART_TRAIN } qe_
  * the moving average (options.ema). */
 QE_CHECKED qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool averaged, qe_score *score);
 
-/* Copy the parameters (or their moving average) from the device into the model's values, and back. */
+/* The second network of options.distill, or NULL: its values are those that qe_trainer_download has brought. It belongs
+ * to the trainer unless it came with the options. */
+const qe_model *qe_trainer_twin(const qe_trainer *trainer);
+/* Its score on the test images (`averaged`: of its moving average, where it has one). */
+QE_CHECKED qe_status qe_trainer_evaluate_twin(qe_trainer *trainer, bool averaged, qe_score *score);
+
+/* Copy the parameters (or their moving average) from the device into the model's values, and back; those of the twin
+ * too. */
 QE_CHECKED qe_status qe_trainer_download(qe_trainer *trainer, bool averaged);
 QE_CHECKED qe_status qe_trainer_upload(qe_trainer *trainer);
 

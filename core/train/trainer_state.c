@@ -7,17 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TWIN "twin"
+
 qe_status qe_trainer_upload(qe_trainer *trainer) {
-  size_t bytes = qe_graph_param_bytes(trainer->model->graph);
-  QE_TRY(qe_queue_write(trainer->queue, trainer->params, 0, trainer->model->values, bytes));
-  if (trainer->average) QE_TRY(qe_queue_write(trainer->queue, trainer->average, 0, trainer->model->values, bytes));
-  return qe_queue_wait(trainer->queue);
+  if (trainer->twin.model) QE_TRY(qe_learner_upload(&trainer->twin));
+  return qe_learner_upload(&trainer->own);
 }
 
 qe_status qe_trainer_download(qe_trainer *trainer, bool averaged) {
-  qe_buffer *source = averaged && trainer->average ? trainer->average : trainer->params;
-  QE_TRY(qe_queue_read(trainer->queue, source, 0, trainer->model->values, qe_graph_param_bytes(trainer->model->graph)));
-  return qe_queue_wait(trainer->queue);
+  if (qe_trainer_trains_twin(trainer)) QE_TRY(qe_learner_download(&trainer->twin, averaged));
+  return qe_learner_download(&trainer->own, averaged);
 }
 
 qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, bool averaged, qe_session **out) {
@@ -26,14 +25,15 @@ qe_status qe_trainer_eval_session(qe_trainer *trainer, bool test, bool averaged,
   if (session->queue) return QE_OK;
   qe_lower_options lower = {.batch = trainer->options.eval_batch > 0 ? trainer->options.eval_batch : 200,
                             .plain = trainer->options.plain};
-  return qe_session_new(trainer->queue, trainer->model->graph, &lower, averaged ? trainer->average : trainer->params,
-                        NULL, test ? &trainer->test_images : &trainer->train_images, session);
+  return qe_session_new(trainer->queue, trainer->model->graph, &lower,
+                        averaged ? trainer->own.average : trainer->own.params, NULL,
+                        test ? &trainer->test_images : &trainer->train_images, session);
 }
 
 qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool averaged, qe_score *score) {
   if (part == QE_PART_HELD_OUT && trainer->options.held_out == 0)
     return qe_fail(QE_USAGE, "no images are held out; set held-out above 0");
-  if (averaged && !trainer->average) return qe_fail(QE_USAGE, "no moving average is kept; set ema above 0");
+  if (averaged && !trainer->own.average) return qe_fail(QE_USAGE, "no moving average is kept; set ema above 0");
   qe_session *session;
   QE_TRY(qe_trainer_eval_session(trainer, part == QE_PART_TEST, averaged, &session));
   if (part == QE_PART_TEST) return qe_session_score(session, NULL, trainer->data->test_images, score);
@@ -42,26 +42,6 @@ qe_status qe_trainer_evaluate(qe_trainer *trainer, qe_split_part part, bool aver
 }
 
 /* ---- state ---- */
-
-static qe_status give_buffer(qe_trainer *trainer, qe_tensors *tensors, const char *name, qe_buffer *buffer) {
-  if (!buffer) return QE_OK;
-  int64_t shape[1] = {(int64_t)(buffer->bytes / sizeof(float))};
-  QE_TRY(qe_tensors_add(tensors, name, QE_F32, 1, shape, NULL));
-  QE_TRY(
-      qe_queue_read(trainer->queue, buffer, 0, qe_tensors_find(tensors, name)->data, (size_t)shape[0] * sizeof(float)));
-  return qe_queue_wait(trainer->queue);
-}
-
-static qe_status take_buffer(qe_trainer *trainer, const qe_tensors *tensors, const char *file, const char *name,
-                             qe_buffer *buffer) {
-  if (!buffer) return QE_OK;
-  const qe_named_tensor *tensor = qe_tensors_find(tensors, name);
-  if (!tensor || tensor->dtype != QE_F32 || tensor->bytes > buffer->bytes ||
-      tensor->bytes + QE_ALIGNMENT <= qe_graph_param_bytes(trainer->model->graph))
-    return qe_fail(QE_FORMAT, "%s: no fitting tensor %s; was the run started with other options?", file, name);
-  QE_TRY(qe_queue_write(trainer->queue, buffer, 0, tensor->data, tensor->bytes));
-  return qe_queue_wait(trainer->queue);
-}
 
 static qe_status give_number(qe_tensors *tensors, const char *key, int64_t value) {
   char text[32];
@@ -81,15 +61,28 @@ static double take_real(const qe_tensors *tensors, const char *key) {
   return text ? strtod(text, NULL) : 0;
 }
 
+/* The second network under the prefix "twin". */
+static qe_status give_twin(qe_trainer *trainer, qe_tensors *tensors) {
+  const qe_twin_sums *sums = &trainer->twin_sums;
+  if (trainer->options.distill.mode == QE_DISTILL_NONE) return QE_OK;
+  QE_TRY(qe_tensors_set_meta(tensors, "distill", qe_distill_name(trainer->options.distill.mode)));
+  QE_TRY(give_real(tensors, "position.guidance", sums->guidance));
+  QE_TRY(give_real(tensors, "position.hints", sums->hints));
+  QE_TRY(give_real(tensors, "position.twin_loss", sums->loss));
+  QE_TRY(give_number(tensors, "position.twin_hits", sums->hits));
+  if (!trainer->twin.model) return QE_OK;
+  qe_tensors *twin = qe_tensors_new();
+  qe_status status = twin ? qe_learner_give(&trainer->twin, twin) : QE_NO_MEMORY;
+  if (status == QE_OK) status = qe_tensors_put(tensors, TWIN, twin);
+  qe_tensors_free(twin);
+  return status;
+}
+
 qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
   char seed[32];
-  QE_TRY(qe_trainer_download(trainer, false));
-  QE_TRY(qe_model_give(trainer->model, tensors));
+  QE_TRY(qe_learner_give(&trainer->own, tensors));
   if (trainer->variants.enter) QE_TRY(trainer->variants.give(trainer->variants.context, tensors));
-  QE_TRY(give_buffer(trainer, tensors, "optimizer.momentum", trainer->momentum));
-  QE_TRY(give_buffer(trainer, tensors, "optimizer.second", trainer->second));
-  QE_TRY(give_buffer(trainer, tensors, "optimizer.total", trainer->total));
-  QE_TRY(give_buffer(trainer, tensors, "average", trainer->average));
+  QE_TRY(give_twin(trainer, tensors));
   QE_TRY(give_number(tensors, "position.epoch", trainer->epoch));
   QE_TRY(give_number(tensors, "position.step", trainer->step));
   QE_TRY(give_number(tensors, "position.updates", trainer->updates));
@@ -142,14 +135,30 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
   return QE_OK;
 }
 
+static qe_status take_twin(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
+  qe_distill mode = trainer->options.distill.mode;
+  const char *was = qe_tensors_get_meta(tensors, "distill");
+  if (strcmp(was ? was : qe_distill_name(QE_DISTILL_NONE), qe_distill_name(mode)) != 0)
+    return qe_fail(QE_USAGE,
+                   "%s was made with distillation '%s', this run has '%s': resume with the options of the run", file,
+                   was ? was : qe_distill_name(QE_DISTILL_NONE), qe_distill_name(mode));
+  if (mode == QE_DISTILL_NONE) return QE_OK;
+  qe_twin_sums *sums = &trainer->twin_sums;
+  sums->guidance = take_real(tensors, "position.guidance");
+  sums->hints = take_real(tensors, "position.hints");
+  sums->loss = take_real(tensors, "position.twin_loss");
+  QE_TRY(take_number(tensors, file, "position.twin_hits", INT64_C(1) << 53, &sums->hits));
+  if (!trainer->twin.model) return QE_OK;
+  qe_tensors *twin = NULL;
+  QE_TRY(qe_tensors_pick(tensors, TWIN, &twin));
+  qe_status status = qe_learner_take(&trainer->twin, twin, file);
+  qe_tensors_free(twin);
+  return status == QE_OK ? QE_OK : qe_fail_within(status, "the second network");
+}
+
 qe_status qe_trainer_take(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
-  QE_TRY(qe_model_check_spec(trainer->model, tensors, file));
-  QE_TRY(qe_model_take(trainer->model, tensors, file));
+  QE_TRY(qe_learner_take(&trainer->own, tensors, file));
   if (trainer->variants.enter) QE_TRY(trainer->variants.take(trainer->variants.context, tensors, file));
-  QE_TRY(qe_trainer_upload(trainer));
-  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.momentum", trainer->momentum));
-  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.second", trainer->second));
-  QE_TRY(take_buffer(trainer, tensors, file, "optimizer.total", trainer->total));
-  QE_TRY(take_buffer(trainer, tensors, file, "average", trainer->average));
+  QE_TRY(take_twin(trainer, tensors, file));
   return take_position(trainer, tensors, file);
 }

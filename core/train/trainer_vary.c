@@ -8,8 +8,8 @@ qe_status qe_trainer_vary(qe_trainer *trainer, const qe_train_variants *variants
   if (trainer->options.ema > 0)
     return qe_fail(QE_USAGE, "a moving average over steps of different bits has no meaning; set ema to 0");
   if (!trainer->varied) trainer->varied = qe_calloc(qe_graph_param_bytes(trainer->model->graph), 1);
-  if (!trainer->zeros) trainer->zeros = qe_calloc(trainer->trained_bytes, 1);
-  if (!trainer->varied || !trainer->zeros) return QE_NO_MEMORY;
+  if (!trainer->own.zeros) trainer->own.zeros = qe_calloc(trainer->own.trained_bytes, 1);
+  if (!trainer->varied || !trainer->own.zeros) return QE_NO_MEMORY;
   trainer->variants = *variants;
   return QE_OK;
 }
@@ -27,13 +27,14 @@ static own_part own_of(const qe_trainer *trainer) {
 
 static qe_status read_own(qe_trainer *trainer) {
   own_part own = own_of(trainer);
-  QE_TRY(qe_queue_read(trainer->queue, trainer->params, own.first, (char *)trainer->varied + own.first, own.bytes));
+  QE_TRY(qe_queue_read(trainer->queue, trainer->own.params, own.first, (char *)trainer->varied + own.first, own.bytes));
   return qe_queue_wait(trainer->queue);
 }
 
 static qe_status write_own(qe_trainer *trainer) {
   own_part own = own_of(trainer);
-  QE_TRY(qe_queue_write(trainer->queue, trainer->params, own.first, (char *)trainer->varied + own.first, own.bytes));
+  QE_TRY(
+      qe_queue_write(trainer->queue, trainer->own.params, own.first, (char *)trainer->varied + own.first, own.bytes));
   return qe_queue_wait(trainer->queue);
 }
 
@@ -44,8 +45,8 @@ qe_status qe_trainer_enter(qe_trainer *trainer) {
   QE_TRY(read_own(trainer));
   QE_TRY(trainer->variants.enter(trainer->variants.context, trainer->updates, trainer->varied, &graph));
   QE_TRY(write_own(trainer));
-  if (own.steps > 0 && trainer->momentum)
-    QE_TRY(qe_queue_write(trainer->queue, trainer->momentum, own.first, trainer->zeros, own.steps));
+  if (own.steps > 0 && trainer->own.momentum)
+    QE_TRY(qe_queue_write(trainer->queue, trainer->own.momentum, own.first, trainer->own.zeros, own.steps));
   return graph == trainer->running ? QE_OK : qe_trainer_lower(trainer, graph);
 }
 

@@ -82,6 +82,7 @@ static const case_field fields[] = {
     REAL("momentum", attrs.momentum),
     REAL("smoothing", attrs.smoothing),
     REAL("scale", attrs.scale),
+    REAL("temperature", attrs.temperature),
 };
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 

@@ -290,6 +290,11 @@ static void draw_pool(parity_draws *draws, parity_case *drawn) {
 static void draw_concat(parity_draws *draws, parity_case *drawn) {
   drawn->principal = parity_map_draw(draws, drawn->seed, 60000);
   drawn->attrs.other = parity_chance(draws, 50) ? PARITY_PICK(draws, edges) : drawn->principal.dim[QE_C];
+  if (drawn->op != QE_OP_hint_attention && drawn->op != QE_OP_hint_attention_grad) return;
+  /* Attentions of few pixels may be the same by chance, and what is left of their difference judges nothing. */
+  for (int axis = QE_H; axis <= QE_W; axis++)
+    if (drawn->principal.dim[axis] < 3) drawn->principal.dim[axis] = 3;
+  drawn->attrs.scale = parity_chance(draws, 50) ? 1 : 1 / (float)parity_range(draws, 2, 300);
 }
 
 static void draw_subsample(parity_draws *draws, parity_case *drawn) {
@@ -313,6 +318,7 @@ static void draw_loss(parity_draws *draws, parity_case *drawn) {
   drawn->principal = qe_map(QE_F32, PARITY_PICK(draws, edges), 1, 1, PARITY_PICK(draws, classes));
   drawn->attrs.smoothing = parity_chance(draws, 40) ? 0.5f * parity_real(draws) : 0;
   drawn->attrs.scale = parity_chance(draws, 30) ? 1 : 1 / (float)drawn->principal.dim[QE_N];
+  drawn->attrs.temperature = parity_chance(draws, 40) ? 0 : 0.5f + 4 * parity_real(draws);
 }
 
 static void draw_augment(parity_draws *draws, parity_case *drawn) {

@@ -102,6 +102,18 @@ static void draw_augmentation(draws *from, qe_train_options *options) {
   if (draw_range(from, 0, 1)) options->mixup = 0.5 * draw_range(from, 1, 4);
 }
 
+/* A second network: half of the plans have one. Drawn last, so that no other draw depends on it. */
+static void draw_distillation(draws *from, qe_train_options *options) {
+  qe_distill_options *distill = &options->distill;
+  if (draw_range(from, 0, 1)) return;
+  distill->mode = (qe_distill)draw_range(from, QE_DISTILL_FROZEN, QE_DISTILLS - 1);
+  distill->loss = (qe_guide)draw_range(from, 0, QE_GUIDES - 1);
+  distill->hint = (qe_hint_form)draw_range(from, 0, QE_HINT_FORMS - 1);
+  distill->temperature = draw_range(from, 1, 3);
+  distill->twin_hint_weight = 0.5 * draw_range(from, 0, 1);
+  if (distill->mode == QE_DISTILL_AVERAGE) options->ema = 0.9;
+}
+
 /* The first of each four is a float network, where the method takes one. */
 static void draw_spec(draws *from, plan *p) {
   static const int bits[] = {2, 3, 4, 8};
@@ -161,6 +173,8 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
     p->float_options.epochs = draw_range(&from, 0, 1);
     draw_augmentation(&from, &p->options);
     draw_augmentation(&from, &p->float_options);
+    draw_distillation(&from, &p->options);
+    if (p->options.distill.hint == QE_HINT_CODES) p->options.distill.hint = QE_HINT_SQUARE; /* it has no codes */
     return draw_data(&images, STEPS * BATCH, &p->data);
   }
   p->float_options.epochs = 0;
@@ -168,6 +182,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   p->options.batch = deep ? BATCH / 2 : BATCH;
   p->options.accumulate = 1;
   if (p->method->run == qe_train_progressive) p->options.epochs = 2;
+  draw_distillation(&from, &p->options);
   return draw_data(&images, p->options.batch, &p->data);
 }
 
