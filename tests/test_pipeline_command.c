@@ -148,6 +148,7 @@ static void test_report(void **state) {
                "through/report.html",
                0, "A pipeline of <b>3 steps</b>: float, then qat, then polish.");
   assert_non_null(strstr(out, "Accuracy through all steps"));
+  assert_null(strstr(out, "running"));
   assert_int_equal(occurrences("<details class=\"run\""), 3);
   assert_int_equal(occurrences("<details class=\"run\" open"), 1);
   assert_shell("qevo-gpu report through --no-evaluate --json --out r.html", 0,

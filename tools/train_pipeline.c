@@ -231,10 +231,10 @@ static qe_status run_steps(qe_steps *steps, const qe_run_options *place) {
   QE_TRY(qe_run_open(place, &events, &run));
   qe_status status = qe_run_begin(run);
   if (status == QE_OK) status = qe_pipeline_run(run, &steps->list, train_step, steps);
-  if (status == QE_OK) write_report(steps, place->folder);
   status = qe_run_end(run, status);
   qe_run_close(run);
   QE_TRY(status);
+  write_report(steps, place->folder);
   return qe_option_flag(steps->options, "json") ? print_json(steps, place->folder) : print_text(steps, place->folder);
 }
 
