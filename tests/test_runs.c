@@ -39,6 +39,7 @@ static qe_status train_gradfreebits(qe_setting *setting, qe_result *result) {
   to->batches = to->confirm_batches = 2;
   to->confirm = 2;
   to->norm_images = 8;
+  to->most = 4;
   return qe_train_gradfreebits(setting, result);
 }
 

@@ -93,7 +93,7 @@ static qe_status name_phases(qe_gradfreebits *s) {
   return QE_OK;
 }
 
-static qe_status open_all(qe_gradfreebits *s, const qe_setting *setting) {
+qe_status qe_gfb_open(qe_gradfreebits *s, const qe_setting *setting) {
   *s = (qe_gradfreebits){.setting = setting, .options = &setting->gradfreebits};
   QE_TRY(qe_check_gradfreebits(setting));
   QE_TRY(name_phases(s));
@@ -111,7 +111,7 @@ static qe_status open_all(qe_gradfreebits *s, const qe_setting *setting) {
   return qe_gfb_set_bits(s, NULL);
 }
 
-static void close_all(qe_gradfreebits *s) {
+void qe_gfb_close(qe_gradfreebits *s) {
   for (int i = 0; s->phases && i < 2 * s->options->rounds + 3; i++) qe_free(s->phases[i]);
   qe_free(s->phases);
   qe_step_bank_free(s->bank);
@@ -199,34 +199,10 @@ qe_status qe_train_gradfreebits(const qe_setting *setting, qe_result *result) {
   qe_gradfreebits s = {0};
   memset(result, 0, sizeof *result);
   result->quantized = true;
-  qe_status status = open_all(&s, setting);
+  qe_status status = qe_gfb_open(&s, setting);
   if (status == QE_OK) status = check_phase(&s);
   if (status == QE_OK) status = start(&s, result);
   if (status == QE_OK) status = run_rounds(&s, result);
-  close_all(&s);
-  return status;
-}
-
-/* ---- the plan ---- */
-
-static qe_status plan_phases(qe_gradfreebits *s, qe_plan *plan) {
-  const qe_setting *setting = s->setting;
-  qe_train_options options = setting->options;
-  QE_TRY(qe_method_plan_pretraining(setting, s->model, plan));
-  if (qe_plan_is_timed(setting->device))
-    QE_TRY(qe_fit_steps(setting->device, s->model, setting->data, setting->options.seed));
-  options.epochs = s->options->pretrain_epochs;
-  if (options.epochs > 0)
-    QE_TRY(qe_plan_training(setting->device, s->model, setting->data, &options, QE_GFB_PRETRAIN, plan));
-  options.epochs = setting->options.epochs + (s->options->rounds - 1) * s->options->round_epochs;
-  return qe_plan_training(setting->device, s->model, setting->data, &options, "rounds", plan);
-}
-
-qe_status qe_plan_gradfreebits(const qe_setting *setting, qe_plan *plan) {
-  qe_gradfreebits s = {0};
-  memset(plan, 0, sizeof *plan);
-  qe_status status = open_all(&s, setting);
-  if (status == QE_OK) status = plan_phases(&s, plan);
-  close_all(&s);
+  qe_gfb_close(&s);
   return status;
 }

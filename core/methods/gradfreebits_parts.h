@@ -34,6 +34,12 @@ typedef struct qe_gradfreebits {
   char **phases;      /* all names in order, NULL past the last: float, pretrain, random, search 1, train 1, … */
 } qe_gradfreebits;
 
+/* ---- gradfreebits.c ---- */
+
+/* All of it for a setting; to be closed whether it fails or not. */
+QE_CHECKED qe_status qe_gfb_open(qe_gradfreebits *s, const qe_setting *setting);
+void qe_gfb_close(qe_gradfreebits *s);
+
 /* ---- gradfreebits_state.c ---- */
 
 /* Names of a round's two phases, rounds from 1. */
@@ -68,6 +74,8 @@ void qe_gfb_repair(const qe_gradfreebits *s, int32_t *bits);
 
 /* ---- gradfreebits_search.c ---- */
 
+/* How a search's trials are made, but for bank and weights. */
+qe_trials_setup qe_gfb_trials_setup(const qe_gradfreebits *s, const qe_step_bank *bank);
 /* One round's search: s->bits and s->model become those of the best allocation that was found. */
 QE_CHECKED qe_status qe_gfb_search(qe_gradfreebits *s, int round);
 

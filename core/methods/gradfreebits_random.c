@@ -105,6 +105,7 @@ qe_status qe_gfb_train_random(qe_gradfreebits *s) {
   options.epochs = s->options->random_epochs;
   options.epochs_before = s->options->pretrain_epochs;
   options.ema = 0;
+  options.gates = (qe_gate_options){0};
   qe_status status = d.bits ? start_bank(s) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_trainer_new(setting->device, s->model, setting->data, &options, &trainer);
   if (status == QE_OK) status = train(&d, trainer, &options);

@@ -61,15 +61,13 @@ static qe_status open_searcher(search *r) {
   return status;
 }
 
-static qe_status open_trials(search *r) {
-  const qe_gradfreebits *s = r->s;
+qe_trials_setup qe_gfb_trials_setup(const qe_gradfreebits *s, const qe_step_bank *bank) {
   const qe_search_setting *searching = &s->setting->search;
-  QE_TRY(qe_gfb_fill_bank(s, &r->bank));
   qe_trials_setup setup = {.device = s->setting->device,
                            .data = s->setting->data,
                            .model = s->model,
                            .map = s->map,
-                           .bank = r->bank,
+                           .bank = bank,
                            .fitness = searching->fitness,
                            .part = s->options->held_out ? QE_FITNESS_HELD_OUT : QE_FITNESS_TRAIN,
                            .augmented = searching->options.augmented,
@@ -78,6 +76,12 @@ static qe_status open_trials(search *r) {
   setup.fitness.seed = s->setting->options.seed;
   setup.fitness.loss = QE_FITNESS_LABELS;
   setup.fitness.mixup = 0;
+  return setup;
+}
+
+static qe_status open_trials(search *r) {
+  QE_TRY(qe_gfb_fill_bank(r->s, &r->bank));
+  qe_trials_setup setup = qe_gfb_trials_setup(r->s, r->bank);
   return qe_trials_new(&setup, &r->trials);
 }
 

@@ -98,7 +98,8 @@ typedef struct qe_train_variants {
   qe_status (*take)(void *context, const qe_tensors *tensors, const char *file);
 } qe_train_variants;
 
-/* From the next batch on. Steps have no momentum then: it would be another variant's. Not with options.ema. */
+/* From the next batch on. Steps have no momentum then: it would be another variant's. Not with options.ema or
+ * options.gates. */
 QE_CHECKED qe_status qe_trainer_vary(qe_trainer *trainer, const qe_train_variants *variants);
 
 /* Train to the end of the current epoch. QE_DIVERGED names epoch, step and layer; parameters are those before the

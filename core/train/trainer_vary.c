@@ -7,6 +7,9 @@
 qe_status qe_trainer_vary(qe_trainer *trainer, const qe_train_variants *variants) {
   if (trainer->options.ema > 0)
     return qe_fail(QE_USAGE, "a moving average over steps of different bits has no meaning; set ema to 0");
+  if (trainer->gates)
+    return qe_fail(QE_USAGE, "variants of a network have quantisers of their own, for which there are no gates; switch "
+                             "stochastic precision off");
   if (!trainer->varied) trainer->varied = qe_calloc(qe_graph_param_bytes(trainer->model->graph), 1);
   if (!trainer->own.zeros) trainer->own.zeros = qe_calloc(trainer->own.trained_bytes, 1);
   if (!trainer->varied || !trainer->own.zeros) return QE_NO_MEMORY;

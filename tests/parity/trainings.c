@@ -47,6 +47,7 @@ typedef struct plan {
   qe_model_spec spec;
   qe_train_options options, float_options;
   qe_sqwa_options sqwa;
+  qe_gradfreebits_options gradfreebits;
   qe_dataset *data;
   bool quantised;
 } plan;
@@ -118,12 +119,12 @@ static void draw_distillation(draws *from, qe_train_options *options) {
 static void draw_spec(draws *from, plan *p) {
   static const int bits[] = {2, 3, 4, 8};
   static const char *const models[] = {"mlp", "resnet20"};
-  int32_t model = draw_range(from, 0, 1);
+  int32_t model = draw_range(from, 0, 1) && p->method->run != qe_train_gradfreebits;
   p->spec = qe_model_default(models[model]);
   p->spec.height = p->spec.width = SIDE;
   p->spec.classes = CLASSES;
   p->spec.shortcut = draw_range(from, 0, 1) ? 'A' : 'B';
-  p->quantised = p->seed % 4 != 1 || p->method->run == qe_train_progressive;
+  p->quantised = p->seed % 4 != 1 || p->method->run == qe_train_progressive || p->method->run == qe_train_gradfreebits;
   if (!p->quantised) return;
   int32_t least = model == 0 ? 0 : 2; /* twenty layers of 2 or 3 bits meet a tie on nearly every data set */
   p->spec.bits.weights = bits[draw_range(from, least, 3)];
@@ -141,6 +142,17 @@ static void draw_averaging(plan *p) {
   p->sqwa.norm_images = BATCH;
   p->options.schedule.cycle = 1;
   if (strcmp(p->method->name, "sqwa") == 0) p->spec.bits.weight_rule = QE_RULE_L2;
+}
+
+/* The method gradfreebits: an epoch at bits that are drawn, and one at the start's; nothing is searched, for what is
+ * chosen would hang on the last bit of a loss. Deep networks meet a tie at nearly every draw. */
+static void draw_allocation(plan *p) {
+  p->gradfreebits = qe_gradfreebits_defaults();
+  p->gradfreebits.rounds = p->gradfreebits.random_epochs = 1;
+  p->gradfreebits.pretrain_epochs = p->gradfreebits.generations = p->gradfreebits.norm_images = 0;
+  p->gradfreebits.batch = BATCH / 2;
+  p->gradfreebits.batches = p->gradfreebits.confirm_batches = 1;
+  p->gradfreebits.random_span = 1;
 }
 
 static double bound_of(const plan *p) {
@@ -168,6 +180,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   p->float_options = draw_options(&from);
   p->options.seed = p->float_options.seed = draw_word(&images);
   draw_averaging(p);
+  draw_allocation(p);
   bool deep = strcmp(p->spec.name, "mlp") != 0;
   if (!p->quantised) {
     p->float_options.epochs = draw_range(&from, 0, 1);
@@ -210,6 +223,7 @@ static qe_status run_in_folder(const plan *p, qe_device *device, const char *fol
                         .float_options = p->float_options,
                         .progressive = {.stages = "two-stage"},
                         .sqwa = p->sqwa,
+                        .gradfreebits = p->gradfreebits,
                         .run = run};
   qe_status status = p->method->run(&setting, &to->result);
   qe_run_close(run);
