@@ -76,7 +76,7 @@ static void test_all(void **state) {
   assert_true(chart_file >= 0 && peers_file >= 0);
   assert_int_equal(write(peers_file, rows, sizeof rows - 1), sizeof rows - 1);
   snprintf(arguments, sizeof arguments,
-           QUICK "--repeat 1 --backend all --candidates 2 --images 3 --cases conv64x8-w4a4 --chart %s --peers %s 2>&1",
+           QUICK "--repeat 1 --backend all --candidates 2 --images 8 --cases conv64x8-w4a4 --chart %s --peers %s 2>&1",
            chart, peers);
   assert_int_equal(setenv("OCL_ICD_VENDORS", "/nonexistent", 1), 0); /* a device that is left out */
   assert_run(arguments, 0, "ref: skipped: ");
