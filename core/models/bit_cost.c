@@ -263,8 +263,8 @@ static qe_status read_energy(const qe_bit_map *map, const char *path, const char
       snprintf(text, sizeof text, "%.*s", (int)strcspn(line, "#\r\n"), line);
       bool of_all = text[strspn(text, " \t")] == '*';
       if (of_all == (pass == 1)) QE_TRY(put_energy(map, path, number, text, table));
-      line = strchr(line, '\n');
-      line += line != NULL;
+      const char *end = strchr(line, '\n');
+      line = end ? end + 1 : NULL;
     }
   }
   return fill_table(map, path, table);

@@ -73,7 +73,7 @@ qe_model_spec qe_model_default(const char *name) {
 /* The exception "layer=w3a4" of a layer: its weight or activation bits by `letter`, 0 when there is none. */
 static int exception_bits(const char *list, const char *layer, char letter) {
   size_t length = strlen(layer);
-  for (const char *at = list; at && *at; at = strchr(at, ','), at += at != NULL) {
+  for (const char *at = list; at && *at; at += strcspn(at, ","), at += *at == ',') {
     if (strncmp(at, layer, length) != 0 || at[length] != '=') continue;
     for (const char *digit = at + length + 1; *digit && *digit != ','; digit++)
       if (*digit == letter) return atoi(digit + 1);
