@@ -257,7 +257,8 @@ static int32_t fill_values(search *r, int32_t count, double *mean) {
     const int32_t *bits = r->bits + (int64_t)i * s->map->places;
     double *value = r->value + (int64_t)i * each;
     value[0] += r->score[i].loss;
-    for (int32_t k = 1; k < each; k++) value[k] = qe_bit_cost_of(s->costs, objective[k - 1], bits);
+    for (int32_t k = 1; k < each && k <= COST_OBJECTIVES; k++)
+      value[k] = qe_bit_cost_of(s->costs, objective[k - 1], bits);
     *mean += value[0] / count;
     if (value[0] < r->value[(int64_t)best * each]) best = i;
   }
@@ -266,9 +267,9 @@ static int32_t fill_values(search *r, int32_t count, double *mean) {
 
 static qe_status run_generation(search *r) {
   const qe_gradfreebits *s = r->s;
-  const double *x;
-  int32_t count, places = s->map->places;
-  double mean, since = qe_plan_clock();
+  const double *x = NULL;
+  int32_t count = 0, places = s->map->places;
+  double mean = 0, since = qe_plan_clock();
   QE_TRY(qe_searcher_ask(r->searcher, &x, &count));
   QE_TRY(make_room(r, count));
   for (int32_t i = 0; i < count; i++)
