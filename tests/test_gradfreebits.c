@@ -3,6 +3,7 @@
  * test_runs.c. */
 #include "core/graph/integer.h"
 #include "core/methods/gradfreebits_parts.h"
+#include "core/report/report.h"
 #include "tests/saved.h"
 
 static qe_bit_map *map;
@@ -326,6 +327,31 @@ static void the_result_keeps_the_budgets(void **state) {
   folder_remove(path_of("run"));
 }
 
+/* A front, and right answers by size, in the report. */
+static void several_objectives_give_a_front(void **state) {
+  (void)state;
+  qe_setting setting = small_setting();
+  setting.gradfreebits.searcher = QE_SEARCHER_PARETO;
+  setting.gradfreebits.population = 8;
+  setting.gradfreebits.pretrain_epochs = setting.gradfreebits.random_epochs = 0;
+  qe_run_options options = {.folder = path_of("front"), .keep = 1};
+  qe_run_events none = {0};
+  qe_result result;
+  char *text;
+  OK(qe_run_open(&options, &none, &setting.run));
+  OK(qe_train_gradfreebits(&setting, &result));
+  qe_run_close(setting.run);
+  OK(qe_file_read(path_of("front/rounds.json"), 1 << 24, &text, NULL));
+  assert_non_null(strstr(text, "\"front\":[{\"bits\":["));
+  qe_free(text);
+  OK(qe_report_folder(path_of("front")));
+  OK(qe_file_read(path_of("front/report.html"), 1 << 26, &text, NULL));
+  assert_non_null(strstr(text, "Bits by layer and round"));
+  assert_non_null(strstr(text, "uniform, 3 bits"));
+  qe_free(text);
+  folder_remove(path_of("front"));
+}
+
 static void bad_options_are_refused(void **state) {
   (void)state;
   qe_result result;
@@ -354,6 +380,7 @@ int main(void) {
       cmocka_unit_test(the_list_is_in_order),
       cmocka_unit_test(allocations_fill_the_budgets),
       cmocka_unit_test(the_result_keeps_the_budgets),
+      cmocka_unit_test(several_objectives_give_a_front),
       cmocka_unit_test(bad_options_are_refused),
   };
   return cmocka_run_group_tests(tests, open_map, close_map);

@@ -60,8 +60,9 @@ static qe_status say_unknown(const char *name) {
   char hint[QE_NEAREST_TEXT];
   qe_nearest nearest = {.word = name};
   for (int i = 0; i < BENCHES; i++) qe_nearest_offer(&nearest, benches[i].name);
-  return qe_fail(QE_USAGE, "no bench is called '%s'; there are conv, train, population, data, latency and all%s", name,
-                 qe_nearest_hint(&nearest, "", hint));
+  return qe_fail(QE_USAGE,
+                 "no bench is called '%s'; there are conv, train, population, allocations, data, latency and all%s",
+                 name, qe_nearest_hint(&nearest, "", hint));
 }
 
 /* One bench, or all of them: then one that fails does not keep the others from running. */

@@ -168,9 +168,23 @@ static qe_status write_uniform(qe_json *json, const qe_gradfreebits *s, qe_trial
   return status;
 }
 
+static qe_status write_front(qe_json *json, const qe_gradfreebits *s, qe_trials *trials, const qe_gfb_front *front) {
+  qe_trial_score score;
+  if (front->count == 0) return QE_OK;
+  qe_json_open_array(json, "front");
+  qe_status status = QE_OK;
+  for (int32_t i = 0; status == QE_OK && i < front->count; i++) {
+    const int32_t *bits = front->bits + (int64_t)i * s->map->places;
+    status = qe_trials_run(trials, bits, 1, front->first, s->options->batches, &score);
+    if (status == QE_OK) write_row(json, s, bits, &score);
+  }
+  qe_json_close(json);
+  return status;
+}
+
 /* The round as a JSON object, appended to s->history. */
-static qe_status write_history(qe_gradfreebits *s, qe_trials *trials, const contest *c, int32_t best, int round,
-                               int64_t first) {
+static qe_status write_history(qe_gradfreebits *s, qe_trials *trials, const contest *c, const qe_gfb_front *front,
+                               int32_t best, int round, int64_t first) {
   qe_json json = {0};
   char *text = NULL, *history = NULL;
   int32_t batches =
@@ -183,6 +197,7 @@ static qe_status write_history(qe_gradfreebits *s, qe_trials *trials, const cont
   for (int32_t i = 0; i < c->count; i++) write_row(&json, s, c->bits + (int64_t)i * c->places, &c->score[i]);
   qe_json_close(&json);
   qe_status status = write_uniform(&json, s, trials, first, batches);
+  if (status == QE_OK) status = write_front(&json, s, trials, front);
   qe_json_close(&json);
   if (status == QE_OK) status = qe_json_finish(&json, &text, NULL);
   qe_json_drop(&json);
@@ -206,22 +221,23 @@ static void tell(const qe_gradfreebits *s, const contest *c, int32_t best, int r
               qe_bit_cost_of(s->costs, QE_BIT_COST_ACT_BITS, bits));
 }
 
-static qe_status compare(qe_gradfreebits *s, qe_trials *trials, contest *c, int round) {
+static qe_status compare(qe_gradfreebits *s, qe_trials *trials, contest *c, const qe_gfb_front *front, int round) {
   int32_t best = 0, batches = s->options->confirm_batches;
   int64_t first = confirm_first + (int64_t)round * batches;
   QE_TRY(qe_trials_run(trials, c->bits, c->count, first, batches, c->score));
   for (int32_t i = 1; i < c->count; i++)
     if (c->score[i].loss < c->score[best].loss) best = i;
-  QE_TRY(write_history(s, trials, c, best, round, first));
+  QE_TRY(write_history(s, trials, c, front, best, round, first));
   tell(s, c, best, round);
   memcpy(s->bits, c->bits + (int64_t)best * c->places, (size_t)c->places * sizeof *s->bits);
   return QE_OK;
 }
 
-qe_status qe_gfb_choose(qe_gradfreebits *s, qe_trials *trials, const qe_gfb_list *list, int round) {
+qe_status qe_gfb_choose(qe_gradfreebits *s, qe_trials *trials, const qe_gfb_list *list, const qe_gfb_front *front,
+                        int round) {
   contest c = {0};
   qe_status status = fill_contest(s, list, &c);
-  if (status == QE_OK) status = compare(s, trials, &c, round);
+  if (status == QE_OK) status = compare(s, trials, &c, front, round);
   qe_free(c.bits);
   qe_free(c.score);
   return status;

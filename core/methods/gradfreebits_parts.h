@@ -91,8 +91,16 @@ QE_CHECKED qe_status qe_gfb_list_add(qe_gfb_list *list, int32_t places, const in
 void qe_gfb_list_free(qe_gfb_list *list);
 QE_CHECKED qe_status qe_gfb_list_give(const qe_gfb_list *list, int32_t places, qe_tensors *state);
 QE_CHECKED qe_status qe_gfb_list_take(qe_gfb_list *list, int32_t places, const qe_tensors *state, const char *file);
+/* Allocations of a search with several objectives that none is better than in all. */
+typedef struct qe_gfb_front {
+  int32_t *bits; /* [count, places] */
+  int32_t count;
+  int64_t first; /* batch of the super-batch that they were tried on */
+} qe_gfb_front;
+
 /* Compares the best of the list and the present allocation once more; s->bits becomes the best that is within the
- * budgets, and the round goes into s->history. */
-QE_CHECKED qe_status qe_gfb_choose(qe_gradfreebits *s, qe_trials *trials, const qe_gfb_list *list, int round);
+ * budgets, and the round goes into s->history, the front with it. */
+QE_CHECKED qe_status qe_gfb_choose(qe_gradfreebits *s, qe_trials *trials, const qe_gfb_list *list,
+                                   const qe_gfb_front *front, int round);
 
 #endif

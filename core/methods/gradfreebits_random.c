@@ -106,6 +106,7 @@ qe_status qe_gfb_train_random(qe_gradfreebits *s) {
   options.epochs_before = s->options->pretrain_epochs;
   options.ema = 0;
   options.gates = (qe_gate_options){0};
+  options.distill.mode = QE_DISTILL_NONE; /* its hints are nodes of the model's own graph */
   qe_status status = d.bits ? start_bank(s) : QE_NO_MEMORY;
   if (status == QE_OK) status = qe_trainer_new(setting->device, s->model, setting->data, &options, &trainer);
   if (status == QE_OK) status = train(&d, trainer, &options);

@@ -15,6 +15,7 @@ typedef struct search {
   qe_step_bank *bank; /* steps of all bits */
   qe_trials *trials;
   qe_searcher *searcher;
+  int32_t objectives;
   qe_gfb_list list;
   int32_t *bits; /* [count, places]: a generation's; then [places] of the excess */
   int32_t *one;
@@ -22,7 +23,6 @@ typedef struct search {
   double *value;
   int32_t capacity; /* allocations that these hold */
   int64_t generation;
-  double began;
 } search;
 
 /* ---- vectors of the searcher and allocations ---- */
@@ -38,8 +38,14 @@ static double excess(void *context, const double *x) {
   return qe_budgets_excess(&r->s->budgets, r->s->costs, r->one);
 }
 
+/* Of a search with several objectives, beside the loss. */
+static const qe_bit_cost objective[] = {QE_BIT_COST_BYTES, QE_BIT_COST_BIT_OPS};
+enum { COST_OBJECTIVES = sizeof objective / sizeof *objective };
+
 static qe_status open_searcher(search *r) {
   const qe_gradfreebits *s = r->s;
+  bool pareto = s->options->searcher == QE_SEARCHER_PARETO; /* it looks on both sides of the budgets */
+  r->objectives = pareto ? 1 + COST_OBJECTIVES : 1;
   qe_search_variable *variable = QE_NEW_ARRAY(qe_search_variable, s->variables);
   if (!variable) return QE_NO_MEMORY;
   for (int32_t i = 0; i < s->variables; i++) {
@@ -51,7 +57,11 @@ static qe_status open_searcher(search *r) {
                                        .high = s->options->most > least ? s->options->most : least,
                                        .start = s->bits[s->variable[i]]};
   }
-  qe_search_space space = {.n = s->variables, .variable = variable, .objectives = 1, .excess = excess, .context = r};
+  qe_search_space space = {.n = s->variables,
+                           .variable = variable,
+                           .objectives = r->objectives,
+                           .excess = pareto ? NULL : excess,
+                           .context = r};
   qe_searcher_options options = {.kind = s->options->searcher,
                                  .population = s->options->population,
                                  .width = s->options->width,
@@ -168,7 +178,7 @@ static qe_status make_room(search *r, int32_t count) {
   r->capacity = 0;
   r->bits = QE_NEW_ARRAY(int32_t, (int64_t)count * r->s->map->places);
   r->score = QE_NEW_ARRAY(qe_trial_score, count);
-  r->value = QE_NEW_ARRAY(double, count);
+  r->value = QE_NEW_ARRAY(double, (int64_t)count * r->objectives);
   if (!r->bits || !r->score || !r->value) return QE_NO_MEMORY;
   r->capacity = count;
   return QE_OK;
@@ -189,7 +199,7 @@ static qe_status tell_generation(const search *r, int32_t count, int32_t best, d
   qe_json_text(&json, "phase", r->phase);
   qe_json_int(&json, "generation", r->generation);
   qe_json_int(&json, "candidate_images", qe_trials_spent(r->trials));
-  qe_json_real(&json, "best", r->value[best]);
+  qe_json_real(&json, "best", r->value[(int64_t)best * r->objectives]);
   qe_json_real(&json, "mean", mean);
   qe_json_real(&json, "best_loss", r->score[best].loss);
   qe_json_real(&json, "best_top1", r->score[best].top1);
@@ -202,7 +212,7 @@ static qe_status tell_generation(const search *r, int32_t count, int32_t best, d
                              .generation = r->generation,
                              .spent = qe_trials_spent(r->trials),
                              .budget = (int64_t)(images * options->generations * (r->round)),
-                             .best = r->value[best],
+                             .best = r->value[(int64_t)best * r->objectives],
                              .mean = mean,
                              .held_out = -1,
                              .confident = -1,
@@ -230,33 +240,70 @@ static double make_allocation(const search *r, const double *x, int32_t *bits) {
   const qe_gradfreebits *s = r->s;
   const double pull = 0.1;
   to_bits(s, x, bits);
+  if (r->objectives > 1) return 0;
   if (!s->options->repair || remembers(r)) return qe_budgets_penalty(&s->budgets, s->costs, bits);
   double off = fabs(qe_budgets_excess(&s->budgets, s->costs, bits));
   qe_gfb_repair(s, bits);
   return s->budgets.count > 0 ? pull * off : 0;
 }
 
+/* What the searcher is told of a generation: to the first column, which holds what make_allocation gave, come the
+ * losses; the others are costs. Returns the best by the first. */
+static int32_t fill_values(search *r, int32_t count, double *mean) {
+  const qe_gradfreebits *s = r->s;
+  int32_t best = 0, each = r->objectives;
+  *mean = 0;
+  for (int32_t i = 0; i < count; i++) {
+    const int32_t *bits = r->bits + (int64_t)i * s->map->places;
+    double *value = r->value + (int64_t)i * each;
+    value[0] += r->score[i].loss;
+    for (int32_t k = 1; k < each && k <= COST_OBJECTIVES; k++)
+      value[k] = qe_bit_cost_of(s->costs, objective[k - 1], bits);
+    *mean += value[0] / count;
+    if (value[0] < r->value[(int64_t)best * each]) best = i;
+  }
+  return best;
+}
+
 static qe_status run_generation(search *r) {
   const qe_gradfreebits *s = r->s;
-  const double *x;
-  int32_t count, places = s->map->places, best = 0;
+  const double *x = NULL;
+  int32_t count = 0, places = s->map->places;
   double mean = 0, since = qe_plan_clock();
   QE_TRY(qe_searcher_ask(r->searcher, &x, &count));
   QE_TRY(make_room(r, count));
   for (int32_t i = 0; i < count; i++)
-    r->value[i] = make_allocation(r, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
+    r->value[(int64_t)i * r->objectives] =
+        make_allocation(r, x + (int64_t)i * s->variables, r->bits + (int64_t)i * places);
   QE_TRY(qe_trials_run(r->trials, r->bits, count, first_batch(r), s->options->batches, r->score));
-  for (int32_t i = 0; i < count; i++) {
-    const int32_t *bits = r->bits + (int64_t)i * places;
-    r->value[i] += r->score[i].loss;
-    mean += r->value[i] / count;
-    if (r->value[i] < r->value[best]) best = i;
-    if (qe_budgets_excess(&s->budgets, s->costs, bits) <= 0)
-      QE_TRY(qe_gfb_list_add(&r->list, places, bits, r->score[i].loss));
-  }
+  for (int32_t i = 0; i < count; i++)
+    if (qe_budgets_excess(&s->budgets, s->costs, r->bits + (int64_t)i * places) <= 0)
+      QE_TRY(qe_gfb_list_add(&r->list, places, r->bits + (int64_t)i * places, r->score[i].loss));
+  int32_t best = fill_values(r, count, &mean);
   QE_TRY(qe_searcher_tell(r->searcher, r->value));
   r->generation++;
   return tell_generation(r, count, best, mean, qe_plan_clock() - since);
+}
+
+/* The allocations that no other is better than in loss and costs; of one objective none. */
+static qe_status take_front(search *r, qe_gfb_front *front) {
+  *front = (qe_gfb_front){.first = first_batch(r)};
+  if (r->objectives == 1) return QE_OK;
+  qe_search_front of = qe_searcher_front(r->searcher);
+  front->bits = QE_NEW_ARRAY(int32_t, (int64_t)of.count * r->s->map->places + 1);
+  if (!front->bits) return QE_NO_MEMORY;
+  front->count = of.count;
+  for (int32_t i = 0; i < of.count; i++)
+    to_bits(r->s, of.at + (int64_t)i * r->s->variables, front->bits + (int64_t)i * r->s->map->places);
+  return QE_OK;
+}
+
+static qe_status choose(search *r) {
+  qe_gfb_front front;
+  QE_TRY(take_front(r, &front));
+  qe_status status = qe_gfb_choose(r->s, r->trials, &r->list, &front, r->round);
+  qe_free(front.bits);
+  return status;
 }
 
 static qe_status say_stopped(const search *r) {
@@ -287,7 +334,7 @@ static qe_status run_search(search *r) {
   QE_TRY(open_searcher(r));
   QE_TRY(resume_search(r));
   QE_TRY(run_generations(r));
-  QE_TRY(qe_gfb_choose(r->s, r->trials, &r->list, r->round));
+  QE_TRY(choose(r));
   return qe_gfb_set_bits(r->s, r->bank);
 }
 

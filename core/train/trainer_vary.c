@@ -10,6 +10,9 @@ qe_status qe_trainer_vary(qe_trainer *trainer, const qe_train_variants *variants
   if (trainer->gates)
     return qe_fail(QE_USAGE, "variants of a network have quantisers of their own, for which there are no gates; switch "
                              "stochastic precision off");
+  if (trainer->options.distill.mode != QE_DISTILL_NONE)
+    return qe_fail(QE_USAGE, "variants of a network have nodes of their own, to which no teacher's are paired; switch "
+                             "distillation off");
   if (!trainer->varied) trainer->varied = qe_calloc(qe_graph_param_bytes(trainer->model->graph), 1);
   if (!trainer->own.zeros) trainer->own.zeros = qe_calloc(trainer->own.trained_bytes, 1);
   if (!trainer->varied || !trainer->own.zeros) return QE_NO_MEMORY;
