@@ -371,7 +371,7 @@ static void test_files(void **state) {
   assert_true(read->grid == surface->grid && read->path == surface->path && read->legs == surface->legs &&
               read->points == surface->points && read->marks == surface->marks && read->saved == surface->saved);
   for (size_t i = 0; i < surface->points; i++)
-    for (int v = 0; v < QE_SIDES * QE_SURFACE_VALUES; v++)
+    for (int v = 0; v < QE_SURFACE_SIDES * QE_SURFACE_VALUES; v++)
       assert_true(same_number(surface->point[i].value[v / QE_SURFACE_VALUES][v % QE_SURFACE_VALUES],
                               read->point[i].value[v / QE_SURFACE_VALUES][v % QE_SURFACE_VALUES]));
   assert_string_equal(read->mark[2].name, "three \"quoted\"");

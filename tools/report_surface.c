@@ -252,7 +252,7 @@ static void json_side(qe_json *json, const qe_surface *surface, const char *side
 }
 
 static void json_mark(qe_json *json, const qe_surface *surface, size_t at) {
-  static const char *const sides[QE_SIDES] = {"quantised", "unquantised"};
+  static const char *const sides[QE_SURFACE_SIDES] = {"quantised", "unquantised"};
   static const char *const values[QE_SURFACE_VALUES] = {"train_loss", "train_error", "test_loss", "test_error"};
   const qe_surface_point *point = &qe_surface_marks(surface)[at];
   qe_json_open_object(json, NULL);
@@ -261,7 +261,7 @@ static void json_mark(qe_json *json, const qe_surface *surface, size_t at) {
   qe_json_float(json, "x", point->x);
   qe_json_float(json, "y", point->y);
   qe_json_float(json, "off", point->off);
-  for (int side = 0; side < QE_SIDES; side++) {
+  for (int side = 0; side < QE_SURFACE_SIDES; side++) {
     qe_json_open_object(json, sides[side]);
     for (int v = 0; v < QE_SURFACE_VALUES; v++) qe_json_float(json, values[v], point->value[side][v]);
     qe_json_close(json);

@@ -71,8 +71,8 @@ static void add_map(qe_page *page, const qe_surface *surface, qe_surface_side si
 
 static void add_maps(qe_page *page, const qe_surface *surface, int loss, int other) {
   qe_page_add(page, "<div class=\"charts\">\n");
-  for (int i = 0; i < 2 * QE_SIDES; i++)
-    add_map(page, surface, (qe_surface_side)(i % QE_SIDES), i < QE_SIDES ? loss : other);
+  for (int i = 0; i < 2 * QE_SURFACE_SIDES; i++)
+    add_map(page, surface, (qe_surface_side)(i % QE_SURFACE_SIDES), i < QE_SURFACE_SIDES ? loss : other);
   qe_page_add(page, "</div>\n");
 }
 
@@ -112,7 +112,7 @@ static void add_row(qe_page *page, const qe_surface *surface, size_t at, bool qu
     add_cell(page, is_saved ? saved->value[QE_SIDE_ROUNDED][QE_TEST_LOSS] : NAN, 4, "");
     add_cell(page, is_saved ? saved->value[QE_SIDE_ROUNDED][QE_TEST_ERROR] : NAN, 2, " %");
   }
-  for (int side = quantised ? QE_SIDE_ROUNDED : QE_SIDE_REAL; side < QE_SIDES; side++) {
+  for (int side = quantised ? QE_SIDE_ROUNDED : QE_SIDE_REAL; side < QE_SURFACE_SIDES; side++) {
     add_cell(page, point->value[side][QE_TRAIN_LOSS], 4, "");
     add_cell(page, point->value[side][QE_TEST_LOSS], 4, "");
     add_cell(page, point->value[side][QE_TEST_ERROR], 2, " %");
@@ -141,13 +141,13 @@ static const char *corner_name(const qe_surface *surface, int which) {
 }
 
 static void draw_path(qe_page *page, const qe_surface *surface, bool loss, double *x, double *y, size_t count) {
-  static const char *const name[QE_SIDES][2] = {{"training, quantised", "test, quantised"},
-                                                {"training, as they are", "test, as they are"}};
+  static const char *const name[QE_SURFACE_SIDES][2] = {{"training, quantised", "test, quantised"},
+                                                        {"training, as they are", "test, as they are"}};
   const int value[2] = {loss ? QE_TRAIN_LOSS : QE_TRAIN_ERROR, loss ? QE_TEST_LOSS : QE_TEST_ERROR};
-  qe_plot_line line[QE_SIDES * 2];
+  qe_plot_line line[QE_SURFACE_SIDES * 2];
   qe_plot_edge edge[2];
   for (size_t i = 0; i < count; i++) x[i] = (double)qe_surface_path(surface)[i].x;
-  for (int k = 0; k < QE_SIDES * 2; k++) {
+  for (int k = 0; k < QE_SURFACE_SIDES * 2; k++) {
     int side = k / 2, part = k % 2;
     double *to = y + (size_t)k * count;
     for (size_t i = 0; i < count; i++) to[i] = (double)qe_surface_path(surface)[i].value[side][value[part]];
@@ -164,7 +164,7 @@ static void draw_path(qe_page *page, const qe_surface *surface, bool loss, doubl
                                             .y_unit = loss ? "nats" : "%",
                                             .x_title = "distance of weights along the path",
                                             .line = line,
-                                            .lines = QE_SIDES * 2,
+                                            .lines = QE_SURFACE_SIDES * 2,
                                             .edge = edge,
                                             .edges = (size_t)surface->legs});
 }
@@ -172,7 +172,7 @@ static void draw_path(qe_page *page, const qe_surface *surface, bool loss, doubl
 static void add_path(qe_page *page, const qe_surface *surface) {
   size_t count = (size_t)(qe_surface_marks(surface) - qe_surface_path(surface));
   if (count == 0 || page->status != QE_OK) return;
-  double *x = QE_NEW_ARRAY(double, count), *y = QE_NEW_ARRAY(double, 2 * QE_SIDES * count);
+  double *x = QE_NEW_ARRAY(double, count), *y = QE_NEW_ARRAY(double, 2 * QE_SURFACE_SIDES * count);
   if (!x || !y) page->status = QE_NO_MEMORY;
   qe_page_words(page, "<p>Along straight lines from ", corner_name(surface, 0), "");
   for (int leg = 0; leg < surface->legs; leg++) qe_page_words(page, " to ", corner_name(surface, leg + 1), "");

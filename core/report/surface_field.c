@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const side_title[QE_SIDES] = {"quantised weights", "weights as they are"};
-static const char *const side_file[QE_SIDES] = {"quantised", "unquantised"};
+static const char *const side_title[QE_SURFACE_SIDES] = {"quantised weights", "weights as they are"};
+static const char *const side_file[QE_SURFACE_SIDES] = {"quantised", "unquantised"};
 static const char *const value_title[QE_SURFACE_VALUES] = {"Training loss", "Training error", "Test loss",
                                                            "Test error"};
 static const char *const value_file[QE_SURFACE_VALUES] = {"train-loss", "train-error", "test-loss", "test-error"};
@@ -21,7 +21,7 @@ static const qe_field_sign sign_of[QE_ROLES] = {[QE_ROLE_CORNER] = QE_SIGN_DISC,
 static qe_status fill_values(const qe_surface *surface, qe_surface_side side, int value, qe_surface_field *made,
                              bool *any) {
   size_t count = (size_t)surface->grid * (size_t)surface->grid, sides = 0;
-  double *both = QE_NEW_ARRAY(double, QE_SIDES *count);
+  double *both = QE_NEW_ARRAY(double, QE_SURFACE_SIDES *count);
   made->values = QE_NEW_ARRAY(double, count);
   if (!both || !made->values) {
     qe_free(both);
@@ -31,7 +31,7 @@ static qe_status fill_values(const qe_surface *surface, qe_surface_side side, in
   for (size_t i = 0; i < count; i++) {
     made->values[i] = (double)surface->point[i].value[side][value];
     *any |= isfinite(made->values[i]);
-    for (int s = 0; s < QE_SIDES; s++) both[sides++] = (double)surface->point[i].value[s][value];
+    for (int s = 0; s < QE_SURFACE_SIDES; s++) both[sides++] = (double)surface->point[i].value[s][value];
   }
   bool logarithmic = value == QE_TRAIN_LOSS || value == QE_TEST_LOSS;
   *any &= qe_field_scale_of(both, sides, logarithmic, &made->field.scale);
@@ -105,7 +105,7 @@ static qe_status write_map(const qe_field *field, const char *folder, const char
 }
 
 qe_status qe_surface_write_pictures(const qe_surface *surface, const char *folder) {
-  for (int i = 0; i < QE_SIDES * QE_SURFACE_VALUES; i++) {
+  for (int i = 0; i < QE_SURFACE_SIDES * QE_SURFACE_VALUES; i++) {
     int side = i / QE_SURFACE_VALUES, value = i % QE_SURFACE_VALUES;
     qe_surface_field made;
     bool any;

@@ -198,7 +198,7 @@ static qe_status count_points(const qe_surface_options *options, qe_surface *sur
   surface->mark = QE_NEW_ARRAY(qe_surface_mark, marks);
   if (!surface->point || !surface->mark) return QE_NO_MEMORY;
   for (size_t i = 0; i < surface->points; i++)
-    for (int v = 0; v < QE_SIDES * QE_SURFACE_VALUES; v++)
+    for (int v = 0; v < QE_SURFACE_SIDES * QE_SURFACE_VALUES; v++)
       surface->point[i].value[v / QE_SURFACE_VALUES][v % QE_SURFACE_VALUES] = NAN;
   return QE_OK;
 }

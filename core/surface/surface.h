@@ -60,12 +60,12 @@ qe_surface_options qe_surface_defaults(void);
 
 enum { QE_TRAIN_LOSS, QE_TRAIN_ERROR, QE_TEST_LOSS, QE_TEST_ERROR, QE_SURFACE_VALUES }; /* nats; per cent */
 
-typedef enum qe_surface_side { QE_SIDE_ROUNDED, QE_SIDE_REAL, QE_SIDES } qe_surface_side;
+typedef enum qe_surface_side { QE_SIDE_ROUNDED, QE_SIDE_REAL, QE_SURFACE_SIDES } qe_surface_side;
 
 /* A point's values; not a number where it could not be evaluated. */
 typedef struct qe_surface_point {
   float x, y, off; /* of the path: x from the first corner on; off: distance of a mark from the plane */
-  float value[QE_SIDES][QE_SURFACE_VALUES];
+  float value[QE_SURFACE_SIDES][QE_SURFACE_VALUES];
 } qe_surface_point;
 
 typedef struct qe_surface_mark {

@@ -59,7 +59,7 @@ bool qe_surface_has(const qe_surface *surface, qe_surface_side side) {
 
 /* ---- safetensors ---- */
 
-static const char *const side_name[QE_SIDES] = {"quantised", "unquantised"};
+static const char *const side_name[QE_SURFACE_SIDES] = {"quantised", "unquantised"};
 
 static qe_status give_values(const qe_surface *surface, qe_tensors *tensors) {
   const int64_t count = (int64_t)surface->points;
@@ -69,7 +69,7 @@ static qe_status give_values(const qe_surface *surface, qe_tensors *tensors) {
     memcpy(block + PLACES * i, (float[]){surface->point[i].x, surface->point[i].y, surface->point[i].off},
            PLACES * sizeof *block);
   qe_status status = qe_tensors_add(tensors, "place", QE_F32, 2, (int64_t[]){count, PLACES}, block);
-  for (int side = 0; status == QE_OK && side < QE_SIDES; side++) {
+  for (int side = 0; status == QE_OK && side < QE_SURFACE_SIDES; side++) {
     for (int64_t i = 0; i < count; i++)
       memcpy(block + QE_SURFACE_VALUES * i, surface->point[i].value[side], QE_SURFACE_VALUES * sizeof *block);
     status = qe_tensors_add(tensors, side_name[side], QE_F32, 2, (int64_t[]){count, QE_SURFACE_VALUES}, block);
@@ -134,15 +134,17 @@ static qe_status get_block(const qe_tensors *tensors, const char *path, const ch
 
 static qe_status take_values(qe_surface *surface, const qe_tensors *tensors, const char *path) {
   const int64_t count = (int64_t)surface->points;
-  const float *place = NULL, *side[QE_SIDES] = {NULL};
+  const float *place = NULL, *side[QE_SURFACE_SIDES] = {NULL};
   QE_TRY(get_block(tensors, path, "place", count, PLACES, &place));
-  for (int s = 0; s < QE_SIDES; s++) QE_TRY(get_block(tensors, path, side_name[s], count, QE_SURFACE_VALUES, &side[s]));
+  for (int s = 0; s < QE_SURFACE_SIDES; s++)
+    QE_TRY(get_block(tensors, path, side_name[s], count, QE_SURFACE_VALUES, &side[s]));
   surface->point = QE_NEW_ARRAY(qe_surface_point, count);
   if (!surface->point) return QE_NO_MEMORY;
   for (int64_t i = 0; i < count; i++) {
     qe_surface_point *point = &surface->point[i];
     *point = (qe_surface_point){.x = place[PLACES * i], .y = place[PLACES * i + 1], .off = place[PLACES * i + 2]};
-    for (int s = 0; s < QE_SIDES; s++) memcpy(point->value[s], side[s] + QE_SURFACE_VALUES * i, sizeof point->value[s]);
+    for (int s = 0; s < QE_SURFACE_SIDES; s++)
+      memcpy(point->value[s], side[s] + QE_SURFACE_VALUES * i, sizeof point->value[s]);
   }
   return QE_OK;
 }
@@ -232,7 +234,7 @@ static void print_csv(FILE *file, const qe_surface *surface) {
   size_t path = (size_t)(qe_surface_path(surface) - surface->point);
   size_t first = (size_t)(qe_surface_marks(surface) - surface->point), last = first + surface->marks;
   fputs("part,name,x,y,off", file);
-  for (int side = 0; side < QE_SIDES; side++)
+  for (int side = 0; side < QE_SURFACE_SIDES; side++)
     for (int v = 0; v < QE_SURFACE_VALUES; v++) fprintf(file, ",%s_%s", side_name[side], value_name[v]);
   fputc('\n', file);
   for (size_t i = 0; i < surface->points; i++) {
@@ -244,7 +246,7 @@ static void print_csv(FILE *file, const qe_surface *surface) {
     print_number(file, point->x);
     print_number(file, point->y);
     print_number(file, point->off);
-    for (int side = 0; side < QE_SIDES; side++)
+    for (int side = 0; side < QE_SURFACE_SIDES; side++)
       for (int v = 0; v < QE_SURFACE_VALUES; v++) print_number(file, point->value[side][v]);
     fputc('\n', file);
   }
