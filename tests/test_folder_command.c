@@ -39,6 +39,10 @@ static void assert_run(const char *arguments, int code, const char *expected) {
 static void test_train_and_eval(void **state) {
   (void)state;
   assert_run(TRAIN "--epochs 1 --out @/run", 0, "8 images (");
+  char *config;
+  OK(qe_file_read(below("run/config.yaml"), 1 << 20, &config, NULL));
+  assert_non_null(strstr(config, "\npad: 0 # default of image folders\n")); /* so a resumed run pads none either */
+  qe_free(config);
   assert_run("train qat --resume --epochs 2 --out @/run", 0, "resumed after epoch 1");
   assert_run("eval @/run/last.safetensors" SET, 0, "8 test images"); /* at the model's size */
   assert_run("eval --integer @/run/last.safetensors" SET, 0, "8 test images");

@@ -95,6 +95,8 @@ static const struct {
     {"train coevolution qat", "one argument too many: qat"},
     {"train -- --list", "no method or recipe is called '--list'"},
     {"train qat --resume", "--resume needs the run's folder: add --out"},
+    {"train --resume", "--resume needs the run's folder: add --out"},
+    {"train --resume --out none", "none has no config.yaml, so no run to go on with; start one without --resume"},
     {"train coevolution --find-rate " MLP, "--find-rate: the method coevolution has no learning rate"},
     {"train sqwa -w 2 --weight-quantizer lsq " MLP,
      "captured models are averaged as codes, which needs a grid that stays"},
@@ -162,7 +164,7 @@ static const struct {
     {"train qat " MLP "--batch 2000", "batch 2000 x accumulate 1 is more than the 1000 training images"},
     /* files */
     {"train qat " MLP "--init nowhere", "nowhere: cannot open: No such file or directory; check the path"},
-    {"train qat " MLP "--init folder", "folder: cannot read: Is a directory; name a file"},
+    {"train qat " MLP "--init folder", "folder is a folder: name a file"},
     {"train qat " MLP "--init text.txt", "text.txt: not a safetensors file"},
     {"train qat " MLP "--init cut.safetensors", "cut.safetensors: not a safetensors file: its header is longer than"},
     {"train qat " MLP "--init model.safetensors",

@@ -165,6 +165,9 @@ static qe_status check_alone(qe_steps *steps, int at, bool known) {
   char label[QE_STEP_TEXT];
   QE_TRY(qe_steps_training(steps, at, &training));
   QE_TRY(check_files(step->options));
+  if (training.setting.options.held_out >= training.setting.data->train_images)
+    return qe_fail(QE_USAGE, "--held-out %d: there are %d training images, and some must be left to train on",
+                   training.setting.options.held_out, training.setting.data->train_images);
   const qe_handed *from = step->from >= 0 ? &steps->step[step->from].leaves : NULL;
   if (from && known)
     QE_TRY(qe_method_check_start(step->method, &training.setting, from, qe_step_label(steps, step->from, label)));

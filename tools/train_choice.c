@@ -74,6 +74,13 @@ static qe_status load_run_config(qe_options *options) {
   return status;
 }
 
+/* Without METHOD a resumed run's config would have named it. */
+static qe_status say_no_run(const qe_options *options) {
+  const char *folder = qe_option_text(options, "out");
+  if (!folder || !*folder) return qe_fail(QE_USAGE, "--resume needs the run's folder: add --out");
+  return qe_fail(QE_NOT_FOUND, "%s has no config.yaml, so no run to go on with; start one without --resume", folder);
+}
+
 /* A pipeline's steps have their methods themselves. */
 static qe_status check_pipeline(const qe_options *options) {
   const char *argument = qe_options_positional(options, 0);
@@ -91,6 +98,7 @@ qe_status qe_train_choose(qe_options *options, const qe_method **method) {
   if (qe_options_steps(options) > 0) return check_pipeline(options);
   QE_TRY(qe_options_check_steps(options));
   const char *name = qe_option_text(options, "method");
+  if ((!name || !*name) && qe_option_flag(options, "resume")) return say_no_run(options);
   if (!name || !*name)
     return qe_fail(QE_USAGE, "needs METHOD or RECIPE, as in 'qevo-gpu train qat'; 'qevo-gpu train --list' lists them");
   *method = qe_method_find(name);

@@ -71,8 +71,7 @@ static double own_rate(const qe_options *options, bool quantized) {
   return quantized ? 0.02 : qe_option_real(options, "float-rate");
 }
 
-static qe_status read_training(const qe_options *options, const qe_dataset *data, bool quantized,
-                               qe_train_options *train) {
+static qe_status read_training(const qe_options *options, bool quantized, qe_train_options *train) {
   *train = qe_train_defaults();
   train->seed = (uint64_t)qe_option_int(options, "seed");
   train->epochs =
@@ -88,7 +87,6 @@ static qe_status read_training(const qe_options *options, const qe_dataset *data
   train->smoothing = (float)qe_option_real(options, "label-smoothing");
   qe_read_augmentation(options, train);
   train->gates = qe_read_gates(options);
-  if (data->images && qe_option_source(options, "pad") == QE_FROM_DEFAULT) train->pad = 0; /* it is cropped already */
   train->held_out = (int32_t)qe_option_int(options, "held-out");
   return read_schedule(options, own_rate(options, quantized), &train->schedule);
 }
@@ -98,7 +96,7 @@ static qe_status read_setting(const qe_options *options, const qe_method *method
   QE_TRY(read_spec(options, setup, &setting->spec));
   const qe_bits *bits = &setting->spec.bits;
   bool quantized = bits->weights != QE_FLOAT_BITS || bits->activations != QE_FLOAT_BITS || bits->layers;
-  QE_TRY(read_training(options, setting->data, quantized, &setting->options));
+  QE_TRY(read_training(options, quantized, &setting->options));
   setting->float_options = setting->options;
   QE_TRY(qe_read_distill(options, &setting->options.distill));
   setting->float_options.epochs = (int)qe_option_int(options, "float-epochs");
@@ -109,13 +107,31 @@ static qe_status read_setting(const qe_options *options, const qe_method *method
   return read_schedule(options, qe_option_real(options, "float-rate"), &setting->float_options.schedule);
 }
 
+/* Images of a folder are cropped already. In the options, so that a resumed run reads it in its config. */
+static qe_status fill_pad(qe_options *options, const qe_dataset *data) {
+  if (!data->images || qe_option_source(options, "pad") != QE_FROM_DEFAULT) return QE_OK;
+  return qe_option_set(options, "pad", "0", QE_FROM_DEFAULT, "pad", "default of image folders");
+}
+
+/* A run's folder where one of its models is meant. */
+static qe_status refuse_folders(const qe_options *options) {
+  static const char *const models[] = {"init", "teacher"};
+  for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+    const char *path = qe_option_text(options, models[i]);
+    if (path && *path) QE_TRY(qe_refuse_folder(path));
+  }
+  return QE_OK;
+}
+
 qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setup *setup, qe_training *training) {
   *training = (qe_training){.options = options, .method = method, .setup = setup};
   QE_TRY(qe_train_find_files(options));
+  QE_TRY(refuse_folders(options));
   QE_TRY(qe_train_fix_paths(options));
   if (!setup->device) QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), setup));
   QE_TRY(qe_hold_data(options, method->searches, setup->data));
   QE_TRY(take_bits_file(options, setup));
+  QE_TRY(fill_pad(options, setup->data));
   QE_TRY(qe_method_options_fill(method, options, setup->data));
   training->setting = (qe_setting){.device = setup->device, .data = setup->data};
   QE_TRY(read_setting(options, method, setup, &training->setting));
