@@ -78,6 +78,7 @@ static void test_memory(void **state) {
   compare("qat --model resnet8 --float-epochs 0 --epochs 1 --batch 32 --optimizer adam --ema 0.9 --out adam " COMMON);
   compare(
       "sqwa --model resnet8 -w 2 --float-epochs 0 --cycle 1 --sqwa-captures 2 --sqwa-fine-epochs 1 --out sqwa " COMMON);
+  compare("progressive --model resnet8 -w 2 -a 2 --float-epochs 0 --epochs 3 --stochastic block --out bits " COMMON);
   compare("coevolution --model mlp --stages eda --budget 200000 --out eda " COMMON);
 }
 

@@ -228,6 +228,31 @@ static void stages_run_one_after_the_other(void **state) {
   folder_remove(path_of("run"));
 }
 
+/* Allocations of a whole run fail, each some way behind the one before: it says so, and nothing is lost or leaks. */
+static void allocations_can_fail(void **state) {
+  (void)state;
+  qe_status status = QE_NO_MEMORY;
+  int64_t nth = 1;
+  for (; status == QE_NO_MEMORY && nth < 100000; nth += 1 + nth / 8) {
+    qe_setting setting = {.device = fixture_fast(), .data = data, .spec = small_spec(4), .options = options_of(2)};
+    qe_result result;
+    setting.spec.bits.weight_rule = QE_RULE_MAX; /* fits fast */
+    setting.spec.bits.activation_rule = QE_RULE_DOREFA;
+    setting.spec.bits.layers = "fc2=w5";
+    setting.options.batch = 16;
+    setting.options.gates = (qe_gate_options){.unit = QE_GATE_LAYER, .start = 0.5, .until = 1};
+    qe_alloc_fail_nth(nth);
+    status = qe_run_open(&(qe_run_options){0}, NULL, &setting.run);
+    if (status == QE_OK) {
+      status = qe_train_progressive(&setting, &result);
+      qe_run_close(setting.run);
+    }
+    qe_alloc_fail_nth(0);
+  }
+  OK(status);
+  assert_true(nth > 500);
+}
+
 static void plans_have_a_phase_a_stage(void **state) {
   (void)state;
   qe_setting setting = {.device = fixture_fast(), .data = data, .spec = small_spec(2), .options = options_of(8)};
@@ -251,6 +276,7 @@ int main(void) {
       cmocka_unit_test(every_network_has_stages),
       cmocka_unit_test(steps_come_from_the_network_before),
       cmocka_unit_test(stages_run_one_after_the_other),
+      cmocka_unit_test(allocations_can_fail),
       cmocka_unit_test(plans_have_a_phase_a_stage),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
