@@ -11,7 +11,7 @@ enum { BATCH = 6 };
 typedef struct pair {
   qe_queue *queue;
   qe_model *own, *twin;
-  qe_buffer *params[QE_SIDES], *gradients[QE_SIDES];
+  qe_buffer *params[QE_NETS], *gradients[QE_NETS];
   qe_lower_twin lower;
   qe_image_store store;
   qe_session session;
@@ -20,16 +20,16 @@ typedef struct pair {
 static void pair_open(pair *p, qe_device *device, const net_options *own, const net_options *twin,
                       const qe_lower_twin *lower) {
   *p = (pair){.own = new_model(own), .twin = model_of(residual_net(data, twin), 7), .lower = *lower};
-  qe_model *const models[QE_SIDES] = {p->own, p->twin};
+  qe_model *const models[QE_NETS] = {p->own, p->twin};
   OK(qe_queue_new(device, &p->queue));
-  for (int side = 0; side < QE_SIDES; side++) {
+  for (int side = 0; side < QE_NETS; side++) {
     OK(qe_buffer_new(device, qe_graph_param_bytes(models[side]->graph), &p->params[side]));
     OK(qe_buffer_new(device, qe_graph_param_bytes(models[side]->graph), &p->gradients[side]));
   }
   OK(qe_image_store_new(p->queue, data, false, &p->store));
   p->lower.graph = p->twin->graph;
-  p->lower.params = p->params[QE_SIDE_TWIN];
-  p->lower.gradients = p->gradients[QE_SIDE_TWIN];
+  p->lower.params = p->params[QE_NET_TWIN];
+  p->lower.gradients = p->gradients[QE_NET_TWIN];
   p->lower.training = true;
   qe_lower_options options = {.batch = BATCH, .training = true, .backward = true, .twin = &p->lower};
   OK(qe_session_new(p->queue, p->own->graph, &options, p->params[0], p->gradients[0], &p->store, &p->session));
@@ -38,7 +38,7 @@ static void pair_open(pair *p, qe_device *device, const net_options *own, const 
 static void pair_close(pair *p) {
   qe_session_free(&p->session);
   qe_image_store_free(&p->store);
-  for (int side = 0; side < QE_SIDES; side++) {
+  for (int side = 0; side < QE_NETS; side++) {
     qe_buffer_free(p->params[side]);
     qe_buffer_free(p->gradients[side]);
   }
@@ -58,7 +58,7 @@ static double pair_run(pair *p, int side) {
   OK(qe_queue_write(p->queue, p->params[1], 0, p->twin->values, qe_graph_param_bytes(p->twin->graph)));
   OK(qe_session_run(&p->session, index, BATCH, 5, 0, &loss, &hits));
   const qe_twin_sums *sums = &p->session.twin.sums;
-  double labels = side == QE_SIDE_OWN ? loss : sums->loss;
+  double labels = side == QE_NET_OWN ? loss : sums->loss;
   return ((double)lower->label_weight[side] * labels + (double)lower->guide_weight[side] * sums->guidance +
           (double)lower->hint_weight[side] * sums->hints) /
          BATCH;
@@ -78,7 +78,7 @@ static double difference(pair *p, int side, float *value) {
 /* Against finite differences over the parameters of a side. */
 static void check_side(pair *p, int side, const char *what) {
   enum { MOST = 6 };
-  const qe_model *model = side == QE_SIDE_OWN ? p->own : p->twin;
+  const qe_model *model = side == QE_NET_OWN ? p->own : p->twin;
   size_t bytes = qe_graph_param_bytes(model->graph);
   float *gradients = qe_alloc(bytes);
   assert_non_null(gradients);

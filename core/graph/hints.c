@@ -73,19 +73,14 @@ static qe_status find_named(const qe_graph *own, const qe_graph *twin, const cha
 }
 
 /* The node whose codes are compared: the coarser code of a map where there is one. */
-static qe_status find_coder(const qe_graph *graph, qe_node *node) {
-  for (size_t i = (size_t)*node + 1; i < graph->nodes; i++)
-    if (graph->node[i].layer == &qe_layer_quant && graph->node[i].input[0] == *node) {
-      *node = (qe_node)i;
-      break;
-    }
-  if (graph->node[*node].layer == &qe_layer_quant) return QE_OK;
-  return qe_fail(QE_USAGE, "hint at %s: it has no codes to compare, its activations are float; take another form",
-                 graph->node[*node].name);
+static qe_node coder_of(const qe_graph *graph, qe_node node) {
+  for (size_t i = (size_t)node + 1; i < graph->nodes; i++)
+    if (graph->node[i].layer == &qe_layer_quant && graph->node[i].input[0] == node) return (qe_node)i;
+  return node;
 }
 
 static qe_status check_maps(const qe_graph *own, const qe_graph *twin, qe_hint_form form, const qe_hint *hint) {
-  const qe_node_info *a = &own->node[hint->node[QE_SIDE_OWN]], *b = &twin->node[hint->node[QE_SIDE_TWIN]];
+  const qe_node_info *a = &own->node[hint->node[QE_NET_OWN]], *b = &twin->node[hint->node[QE_NET_TWIN]];
   char first[QE_DESC_TEXT], second[QE_DESC_TEXT];
   if (same_size(a, b) && (form == QE_HINT_ATTENTION || a->output.dim[QE_C] == b->output.dim[QE_C])) return QE_OK;
   return qe_fail(QE_SHAPE, "hint at %s=%s: the maps are %s and %s; %s", a->name, b->name,
@@ -105,7 +100,7 @@ qe_status qe_hints_find(const qe_graph *own, const qe_graph *twin, qe_hint_form 
   if (last) hint[0] = hint[*hints - 1];
   if (last) *hints = 1;
   for (int i = 0; i < *hints; i++) {
-    if (form == QE_HINT_CODES) QE_TRY(find_coder(own, &hint[i].node[QE_SIDE_OWN]));
+    if (form == QE_HINT_CODES) hint[i].node[QE_NET_OWN] = coder_of(own, hint[i].node[QE_NET_OWN]);
     QE_TRY(check_maps(own, twin, form, &hint[i]));
   }
   return QE_OK;

@@ -272,10 +272,10 @@ static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *option
   if (pairing) QE_TRY(qe_lower_twin_forward(pairing));
   QE_TRY(qe_lower_forward(lowering));
   qe_program_keep(lowering->program, lowering->output[qe_graph_output(lowering->graph)]);
-  if (pairing) scale *= pairing->twin->label_weight[QE_SIDE_OWN];
+  if (pairing) scale *= pairing->twin->label_weight[QE_NET_OWN];
   QE_TRY(qe_lower_loss(lowering, options, buffers, scale, &gradient));
   if (pairing) QE_TRY(qe_lower_guidance(pairing, buffers));
-  if (pairing) QE_TRY(qe_lower_guide_gradient(pairing, QE_SIDE_OWN, &gradient));
+  if (pairing) QE_TRY(qe_lower_guide_gradient(pairing, QE_NET_OWN, &gradient));
   if (options->backward) QE_TRY(qe_lower_backward(lowering, gradient, options->keep_outputs));
   if (pairing) QE_TRY(qe_lower_twin_backward(pairing, options, buffers));
   for (size_t i = 0; options->keep_outputs && i < lowering->graph->nodes; i++)

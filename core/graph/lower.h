@@ -48,11 +48,11 @@ const char *qe_guide_name(qe_guide guide);
 const char *qe_hint_form_name(qe_hint_form form);
 
 /* The two networks of a program. */
-enum { QE_SIDE_OWN, QE_SIDE_TWIN, QE_SIDES };
+enum { QE_NET_OWN, QE_NET_TWIN, QE_NETS };
 
 /* Two nodes whose outputs are compared. */
 typedef struct qe_hint {
-  qe_node node[QE_SIDES];
+  qe_node node[QE_NETS];
 } qe_hint;
 
 /* A second network in the program: it reads the same batch, and what each gives guides the other. */
@@ -66,7 +66,7 @@ typedef struct qe_lower_twin {
   qe_guide guide;
   float temperature;
   /* Of the parts of each network's loss: that of the labels, of the other's logits, of each hint. */
-  float label_weight[QE_SIDES], guide_weight[QE_SIDES], hint_weight[QE_SIDES];
+  float label_weight[QE_NETS], guide_weight[QE_NETS], hint_weight[QE_NETS];
   qe_hint_form hint_form;
   const qe_hint *hint; /* [hints]; read while lowering only */
   int hints;

@@ -33,7 +33,7 @@ typedef struct qe_lowering {
 /* Two networks that become one program. */
 typedef struct qe_pairing {
   const qe_lower_twin *twin;
-  qe_lowering *side[QE_SIDES];
+  qe_lowering *side[QE_NETS];
   float scale; /* factor of every loss's gradient */
 } qe_pairing;
 

@@ -31,11 +31,11 @@ static qe_value logits_of(const qe_pairing *pairing, int side) {
 }
 
 static bool is_trained(const qe_pairing *pairing, int side) {
-  return side == QE_SIDE_OWN || pairing->twin->gradients;
+  return side == QE_NET_OWN || pairing->twin->gradients;
 }
 
 static qe_status check_pair(const qe_pairing *pairing) {
-  const qe_graph *own = pairing->side[QE_SIDE_OWN]->graph, *twin = pairing->twin->graph;
+  const qe_graph *own = pairing->side[QE_NET_OWN]->graph, *twin = pairing->twin->graph;
   const struct {
     const char *what;
     const qe_desc *own, *twin;
@@ -51,10 +51,10 @@ static qe_status check_pair(const qe_pairing *pairing) {
 }
 
 qe_status qe_lower_twin_forward(const qe_pairing *pairing) {
-  qe_lowering *twin = pairing->side[QE_SIDE_TWIN];
+  qe_lowering *twin = pairing->side[QE_NET_TWIN];
   QE_TRY(check_pair(pairing));
   QE_TRY(qe_lowering_begin(twin, pairing->twin->params, pairing->twin->gradients));
-  twin->output[0] = pairing->side[QE_SIDE_OWN]->output[0];
+  twin->output[0] = pairing->side[QE_NET_OWN]->output[0];
   return qe_lower_forward(twin);
 }
 
@@ -109,11 +109,12 @@ qe_status qe_lower_guide_gradient(const qe_pairing *pairing, int side, qe_value 
 /* The map that is compared: of the twin, where codes are, as the other network's quantiser codes it. `quantised`: its
  * own value before that. */
 static qe_status hinted_map(const qe_pairing *pairing, const qe_hint *hint, int side, qe_value *map, qe_value *source) {
-  qe_lowering *lowering = pairing->side[side], *own = pairing->side[QE_SIDE_OWN];
+  qe_lowering *lowering = pairing->side[side], *own = pairing->side[QE_NET_OWN];
   QE_TRY(qe_lower_output(lowering, hint->node[side], source));
   *map = *source;
-  if (pairing->twin->hint_form != QE_HINT_CODES || side == QE_SIDE_OWN) return QE_OK;
-  const qe_node_info *coder = &own->graph->node[hint->node[QE_SIDE_OWN]];
+  const qe_node_info *coder = &own->graph->node[hint->node[QE_NET_OWN]];
+  bool coded = pairing->twin->hint_form == QE_HINT_CODES && coder->layer == &qe_layer_quant;
+  if (!coded || side == QE_NET_OWN) return QE_OK;
   qe_attrs attrs = qe_quant_attrs(&coder->quantizer, &coder->output);
   QE_TRY(qe_lower_temp(lowering, hint->node[side], "codes", NULL, map));
   return qe_lower_call(lowering, QE_OP_quant, &attrs,
@@ -126,12 +127,12 @@ static qe_attrs hint_attrs(const qe_pairing *pairing, const qe_hint *hint, int o
 }
 
 static qe_status lower_hint(const qe_pairing *pairing, const qe_hint *hint, qe_value loss) {
-  qe_value map[QE_SIDES], source;
+  qe_value map[QE_NETS], source;
   bool attention = pairing->twin->hint_form == QE_HINT_ATTENTION;
-  qe_attrs attrs = hint_attrs(pairing, hint, QE_SIDE_TWIN, 0);
-  for (int side = 0; side < QE_SIDES; side++) QE_TRY(hinted_map(pairing, hint, side, &map[side], &source));
-  return qe_lower_call(pairing->side[QE_SIDE_OWN], attention ? QE_OP_hint_attention : QE_OP_hint_square, &attrs,
-                       (qe_value[]){map[QE_SIDE_OWN], map[QE_SIDE_TWIN], loss});
+  qe_attrs attrs = hint_attrs(pairing, hint, QE_NET_TWIN, 0);
+  for (int side = 0; side < QE_NETS; side++) QE_TRY(hinted_map(pairing, hint, side, &map[side], &source));
+  return qe_lower_call(pairing->side[QE_NET_OWN], attention ? QE_OP_hint_attention : QE_OP_hint_square, &attrs,
+                       (qe_value[]){map[QE_NET_OWN], map[QE_NET_TWIN], loss});
 }
 
 static qe_status hint_gradient(const qe_pairing *pairing, const qe_hint *hint, int side) {
@@ -146,8 +147,8 @@ static qe_status hint_gradient(const qe_pairing *pairing, const qe_hint *hint, i
   QE_TRY(qe_lower_call(lowering, attention ? QE_OP_hint_attention_grad : QE_OP_hint_square_grad, &attrs,
                        (qe_value[]){map, other, gradient}));
   if (map == source) return qe_lower_add_gradient(lowering, node, gradient);
-  qe_lowering *own = pairing->side[QE_SIDE_OWN]; /* its step learns from its own network alone */
-  const qe_node_info *coder = &own->graph->node[hint->node[QE_SIDE_OWN]];
+  qe_lowering *own = pairing->side[QE_NET_OWN]; /* its step learns from its own network alone */
+  const qe_node_info *coder = &own->graph->node[hint->node[QE_NET_OWN]];
   const qe_desc *step = &own->graph->param[coder->param[QE_QUANT_STEP]].desc;
   qe_attrs quant = qe_quant_attrs(&coder->quantizer, &coder->output);
   QE_TRY(qe_lower_temp(lowering, node, "hint_through", NULL, &through));
@@ -160,7 +161,7 @@ static qe_status hint_gradient(const qe_pairing *pairing, const qe_hint *hint, i
 qe_status qe_lower_hint_gradients(qe_lowering *lowering, qe_node node) {
   const qe_pairing *pairing = lowering->pairing;
   const qe_lower_twin *twin = pairing->twin;
-  int side = lowering == pairing->side[QE_SIDE_TWIN] ? QE_SIDE_TWIN : QE_SIDE_OWN;
+  int side = lowering == pairing->side[QE_NET_TWIN] ? QE_NET_TWIN : QE_NET_OWN;
   for (int i = 0; i < twin->hints; i++)
     if (twin->hint[i].node[side] == node && twin->hint_weight[side] > 0)
       QE_TRY(hint_gradient(pairing, &twin->hint[i], side));
@@ -170,13 +171,13 @@ qe_status qe_lower_hint_gradients(qe_lowering *lowering, qe_node node) {
 /* ---- both ---- */
 
 static qe_status bind_row(const qe_pairing *pairing, const char *name, qe_buffer *buffer, qe_value *value) {
-  const qe_lowering *own = pairing->side[QE_SIDE_OWN];
+  const qe_lowering *own = pairing->side[QE_NET_OWN];
   return qe_program_bind(own->program, name, qe_map(QE_F32, own->batch, 1, 1, 1), buffer, 0, value);
 }
 
 qe_status qe_lower_guidance(const qe_pairing *pairing, const qe_lower_buffers *buffers) {
   const qe_lower_twin *twin = pairing->twin;
-  qe_lowering *own = pairing->side[QE_SIDE_OWN];
+  qe_lowering *own = pairing->side[QE_NET_OWN];
   qe_value guidance, sum, part;
   bool reversed = twin->guide == QE_GUIDE_REVERSE;
   qe_attrs attrs = {.temperature = twin->temperature};
@@ -188,7 +189,7 @@ qe_status qe_lower_guidance(const qe_pairing *pairing, const qe_lower_buffers *b
   QE_TRY(lower_hint(pairing, &twin->hint[0], sum));
   qe_desc row = qe_map(QE_F32, own->batch, 1, 1, 1);
   for (int i = 1; i < twin->hints; i++) {
-    QE_TRY(qe_lower_temp(own, twin->hint[i].node[QE_SIDE_OWN], "hint_loss", &row, &part));
+    QE_TRY(qe_lower_temp(own, twin->hint[i].node[QE_NET_OWN], "hint_loss", &row, &part));
     QE_TRY(lower_hint(pairing, &twin->hint[i], part));
     QE_TRY(qe_lower_call(own, QE_OP_accumulate, NULL, (qe_value[]){part, sum}));
   }
@@ -197,13 +198,13 @@ qe_status qe_lower_guidance(const qe_pairing *pairing, const qe_lower_buffers *b
 
 qe_status qe_lower_twin_backward(const qe_pairing *pairing, const qe_lower_options *options,
                                  const qe_lower_buffers *buffers) {
-  qe_lowering *twin = pairing->side[QE_SIDE_TWIN];
-  if (!is_trained(pairing, QE_SIDE_TWIN)) return QE_OK;
+  qe_lowering *twin = pairing->side[QE_NET_TWIN];
+  if (!is_trained(pairing, QE_NET_TWIN)) return QE_OK;
   qe_lower_buffers own = *buffers;
   qe_value gradient;
   own.loss = buffers->twin_loss;
   own.hits = buffers->twin_hits;
-  QE_TRY(qe_lower_loss(twin, options, &own, pairing->scale * pairing->twin->label_weight[QE_SIDE_TWIN], &gradient));
-  QE_TRY(qe_lower_guide_gradient(pairing, QE_SIDE_TWIN, &gradient));
+  QE_TRY(qe_lower_loss(twin, options, &own, pairing->scale * pairing->twin->label_weight[QE_NET_TWIN], &gradient));
+  QE_TRY(qe_lower_guide_gradient(pairing, QE_NET_TWIN, &gradient));
   return qe_lower_backward(twin, gradient, false);
 }

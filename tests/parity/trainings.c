@@ -104,7 +104,7 @@ static void draw_augmentation(draws *from, qe_train_options *options) {
 }
 
 /* A second network: half of the plans have one. Drawn last, so that no other draw depends on it. */
-static void draw_distillation(draws *from, qe_train_options *options) {
+static void draw_distillation(draws *from, const qe_method *method, qe_train_options *options) {
   qe_distill_options *distill = &options->distill;
   if (draw_range(from, 0, 1)) return;
   distill->mode = (qe_distill)draw_range(from, QE_DISTILL_FROZEN, QE_DISTILLS - 1);
@@ -112,6 +112,8 @@ static void draw_distillation(draws *from, qe_train_options *options) {
   distill->hint = (qe_hint_form)draw_range(from, 0, QE_HINT_FORMS - 1);
   distill->temperature = draw_range(from, 1, 3);
   distill->twin_hint_weight = 0.5 * draw_range(from, 0, 1);
+  if (distill->mode == QE_DISTILL_AVERAGE && method->run != qe_train_qat)
+    distill->mode = QE_DISTILL_SELF; /* others may have phases without a moving average */
   if (distill->mode == QE_DISTILL_AVERAGE) options->ema = 0.9;
 }
 
@@ -186,8 +188,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
     p->float_options.epochs = draw_range(&from, 0, 1);
     draw_augmentation(&from, &p->options);
     draw_augmentation(&from, &p->float_options);
-    draw_distillation(&from, &p->options);
-    if (p->options.distill.hint == QE_HINT_CODES) p->options.distill.hint = QE_HINT_SQUARE; /* it has no codes */
+    draw_distillation(&from, method, &p->options);
     return draw_data(&images, STEPS * BATCH, &p->data);
   }
   p->float_options.epochs = 0;
@@ -195,7 +196,7 @@ static qe_status plan_draw(uint64_t seed, uint64_t trial, const qe_method *metho
   p->options.batch = deep ? BATCH / 2 : BATCH;
   p->options.accumulate = 1;
   if (p->method->run == qe_train_progressive) p->options.epochs = 2;
-  draw_distillation(&from, &p->options);
+  draw_distillation(&from, method, &p->options);
   return draw_data(&images, p->options.batch, &p->data);
 }
 
