@@ -1,8 +1,9 @@
 /* The bench `allocations`: a generation of a search over the bits of layers, as the method gradfreebits evaluates it,
- * on each backend asked for; beside it as many plain evaluations of the uniform integer network on as many images. What
- * the ratio has above 1 is the price of making networks: bits, batch norm's statistics, codes, requantisers. */
+ * on each backend asked for; beside it plain evaluations of the same integer networks, made beforehand. What the ratio
+ * has above 1 is the price of making networks: bits, batch norm's statistics, codes, requantisers. */
 #include "core/base/alloc.h"
 #include "core/base/rng.h"
+#include "core/graph/integer.h"
 #include "core/methods/allocation_trials.h"
 #include "core/methods/gradfreebits.h"
 #include "tools/bench_network.h"
@@ -18,7 +19,8 @@ typedef struct bench {
   qe_bench_network *network;
   qe_bit_map *map;
   qe_step_bank *bank;
-  int32_t *bits; /* [ALLOCATIONS, places] */
+  int32_t *bits;                 /* [ALLOCATIONS, places] */
+  qe_network *made[ALLOCATIONS]; /* their networks */
   int32_t images;
 } bench;
 
@@ -68,6 +70,21 @@ static qe_trials_setup setup_of(const bench *b, qe_device *device, int32_t batch
                            .norm_images = norm_images};
 }
 
+static qe_status make_networks(bench *b) {
+  qe_trials_setup setup = setup_of(b, b->devices.helper, b->images / BATCHES, qe_gradfreebits_defaults().norm_images);
+  qe_trials *trials;
+  QE_TRY(qe_trials_new(&setup, &trials));
+  qe_status status = QE_OK;
+  for (int i = 0; status == QE_OK && i < ALLOCATIONS; i++) {
+    qe_model *model = NULL;
+    status = qe_trials_model(trials, b->bits + (int64_t)i * b->map->places, &model);
+    if (status == QE_OK) status = qe_network_from_graph(model->graph, model->values, &b->made[i]);
+    qe_model_free(model);
+  }
+  qe_trials_free(trials);
+  return status;
+}
+
 static qe_status time_search(const bench *b, qe_device *device, double *seconds) {
   qe_trials_setup setup = setup_of(b, device, b->images / BATCHES, qe_gradfreebits_defaults().norm_images);
   qe_trials *trials;
@@ -92,7 +109,7 @@ static qe_status time_plain(const bench *b, qe_device *device, double *seconds) 
   for (int i = 0; status == QE_OK && i < ALLOCATIONS; i++) {
     qe_population *population;
     qe_population_options memory = {.memory = b->network->memory};
-    status = qe_population_new(images.queue, b->network->network, NULL, &memory, &population);
+    status = qe_population_new(images.queue, b->made[i], NULL, &memory, &population);
     if (status != QE_OK) break;
     status = qe_population_run(population, &call, &result);
     qe_population_free(population);
@@ -170,6 +187,7 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
   QE_TRY(qe_bit_map_new(&b->network->model->spec, &b->map));
   QE_TRY(fill_bank(b));
   QE_TRY(draw_allocations(b));
+  QE_TRY(make_networks(b));
   for (int i = 0; i < b->devices.count; i++) {
     qe_bench_row row[MEASURES];
     if (qe_bench_is_slow(b->devices.device[i])) continue;
@@ -185,6 +203,7 @@ static qe_status run(bench *b, qe_bench_row **rows, size_t *count) {
 qe_status qe_bench_allocations(const qe_options *options, qe_bench_row **rows, size_t *count) {
   bench b = {.options = options};
   qe_status status = run(&b, rows, count);
+  for (int i = 0; i < ALLOCATIONS; i++) qe_network_free(b.made[i]);
   qe_free(b.bits);
   qe_step_bank_free(b.bank);
   qe_bit_map_free(b.map);
