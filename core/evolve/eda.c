@@ -140,10 +140,10 @@ static qe_status prepare(qe_eda_search *s, bool *over) {
   if (position->inside > 0) return QE_OK;
   if (!pays_another(s)) {
     *over = true;
-    long long cost = (long long)(qe_eda_generation_cost(s) + qe_eda_acceptance_cost(s));
+    int64_t cost = qe_eda_generation_cost(s) + qe_eda_acceptance_cost(s);
     qe_evolution_note(s->evolution,
-                      "eda: the budget is spent (a generation takes %lld candidate-images, %lld are left)", cost,
-                      (long long)qe_evolution_left(s->evolution));
+                      "eda: the budget is spent (a generation takes %lld candidate-images, %lld are left)",
+                      (long long)cost, (long long)qe_evolution_left(s->evolution));
     return QE_OK;
   }
   if (position->at == position->chosen) {

@@ -1,6 +1,6 @@
 /* The searcher `greedy`: levels of variables, and the point that its model likes best. */
 #include "core/base/alloc.h"
-#include "core/search/searcher_greedy.h"
+#include "core/search/searcher_greedy_parts.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  *
  * Each variable has levels: its values, or nine of them from its low to its high end where there are more than 17.
  * Levels are numbered over all variables. */
-#ifndef QE_SEARCH_SEARCHER_GREEDY_H
-#define QE_SEARCH_SEARCHER_GREEDY_H
+#ifndef QE_SEARCH_SEARCHER_GREEDY_PARTS_H
+#define QE_SEARCH_SEARCHER_GREEDY_PARTS_H
 
 #include "core/search/searcher_parts.h"
 
