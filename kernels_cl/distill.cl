@@ -186,17 +186,16 @@ DEVICE void attention_put(LOCAL float *part, int which, uint lane, qk_sum sum) {
 }
 
 /* Valid in every work-item; `part` has 6 * QK_GROUP places. */
-DEVICE attention_pair attention_pair_of(LOCAL float *part, GLOBAL const float *a, GLOBAL const float *b,
-                                        const qk_params_hint *p) {
-  attention_pair pair;
+DEVICE void attention_pair_of(LOCAL float *part, GLOBAL const float *a, GLOBAL const float *b, const qk_params_hint *p,
+                              attention_pair *pair) {
   qk_sum zero = qk_sum_of(0.0f, 0.0f), aa = zero, bb = zero, ab = zero;
   uint lane = local_id(0);
-  pair.x[0] = a;
-  pair.x[1] = b;
-  attention_units(part, &pair, p);
+  pair->x[0] = a;
+  pair->x[1] = b;
+  attention_units(part, pair, p);
   for (qk_long i = lane; i < p->pixels; i += QK_GROUP) {
-    float of_a = attention_at(a, pair.unit[0], p->channels[0], i),
-          of_b = attention_at(b, pair.unit[1], p->channels[1], i);
+    float of_a = attention_at(a, pair->unit[0], p->channels[0], i),
+          of_b = attention_at(b, pair->unit[1], p->channels[1], i);
     aa = qk_sum_merge(aa, qk_product(of_a, of_a));
     bb = qk_sum_merge(bb, qk_product(of_b, of_b));
     ab = qk_sum_merge(ab, qk_product(of_a, of_b));
@@ -212,10 +211,9 @@ DEVICE attention_pair attention_pair_of(LOCAL float *part, GLOBAL const float *a
                     qk_sum_merge(attention_part(part, which, lane), attention_part(part, which, lane + gap)));
     BARRIER();
   }
-  pair.square[0] = attention_part(part, 0, 0);
-  pair.square[1] = attention_part(part, 1, 0);
-  pair.product = attention_part(part, 2, 0);
-  return pair;
+  pair->square[0] = attention_part(part, 0, 0);
+  pair->square[1] = attention_part(part, 1, 0);
+  pair->product = attention_part(part, 2, 0);
 }
 
 /* a / b with about twice the digits of a float. */
@@ -241,8 +239,8 @@ KERNEL(qk_hint_attention)(BUFFER(a), BUFFER(b), BUFFER(loss), const qk_params_hi
   OPERAND(const float, b);
   OPERAND(float, loss);
   for (qk_long n = group_id(0); n < p.images; n += group_count(0)) {
-    attention_pair pair =
-        attention_pair_of(part, a + n * p.pixels * p.channels[0], b + n * p.pixels * p.channels[1], &p);
+    attention_pair pair;
+    attention_pair_of(part, a + n * p.pixels * p.channels[0], b + n * p.pixels * p.channels[1], &p, &pair);
     bool both = pair.unit[0] > 0.0f && pair.unit[1] > 0.0f;
     qk_sum ratio = qk_sum_of(0.0f, 0.0f), sum = ratio;
     if (both) ratio = attention_root(attention_ratio(pair.square[0], pair.square[1]));
@@ -266,7 +264,8 @@ KERNEL(qk_hint_attention_grad)(BUFFER(a), BUFFER(b), BUFFER(da), const qk_params
   OPERAND(float, da);
   for (qk_long n = group_id(0); n < p.images; n += group_count(0)) {
     qk_long at = n * p.pixels * p.channels[0];
-    attention_pair pair = attention_pair_of(part, a + at, b + n * p.pixels * p.channels[1], &p);
+    attention_pair pair;
+    attention_pair_of(part, a + at, b + n * p.pixels * p.channels[1], &p, &pair);
     bool both = pair.unit[0] > 0.0f && pair.unit[1] > 0.0f;
     qk_sum ratio = qk_sum_of(0.0f, 0.0f);
     float factor = 0.0f;
