@@ -125,8 +125,8 @@ static qe_status add_stages(const char *text, const qe_bits *end, qe_progressive
   for (int i = 0; i < SCHEMES; i++)
     if (strcmp(text, schemes[i].name) == 0) return schemes[i].add(end, course);
   QE_TRY(add_named(text, course));
-  const qe_progressive_stage *last = &course->stage[course->stages - 1];
-  if (course->stages > 0 && last->weights == end->weights && last->activations == end->activations) return QE_OK;
+  const qe_progressive_stage *last = course->stages > 0 ? &course->stage[course->stages - 1] : NULL;
+  if (last && last->weights == end->weights && last->activations == end->activations) return QE_OK;
   return qe_fail(QE_USAGE, "progressive stages '%s' must end with %s, the run's bits; or change these", text,
                  name_of(end->weights, end->activations));
 }
