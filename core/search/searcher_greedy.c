@@ -2,8 +2,8 @@
  * point that the model likes best it takes the steps that cost least for what they save, until it is allowed
  * (sensitivity-ordered allocation). Proposals of the model, and of models with drawn errors, are tried; the best one
  * becomes the next base. */
-#include "core/search/searcher_greedy_parts.h"
 #include "core/base/alloc.h"
+#include "core/search/searcher_greedy_parts.h"
 
 #include <math.h>
 #include <string.h>
