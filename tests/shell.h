@@ -22,6 +22,14 @@ static int shell_run(const char *command, char *out, size_t bytes) {
   return WEXITSTATUS(status);
 }
 
+/* The same in a folder, with the program built here on the path. */
+static inline int shell_run_in(const char *place, const char *text, char *output, size_t bytes) {
+  char command[4096];
+  snprintf(command, sizeof command, "cd %s && export OMP_WAIT_POLICY=passive PATH=" QE_BINARY_DIR ":$PATH; %s", place,
+           text);
+  return shell_run(command, output, bytes);
+}
+
 /* Fails, naming `what`, unless it ended so and printed the expected text. */
 static void shell_expect(const char *what, int got, int code, const char *out, const char *expected) {
   if (got != code || !strstr(out, expected))

@@ -19,10 +19,7 @@ enum { OUTPUT = 1 << 18 };
 static char out[OUTPUT], folder[] = "/tmp/qevo-pipeline-XXXXXX";
 
 static int shell(const char *text) {
-  char command[4096];
-  snprintf(command, sizeof command, "cd %s && export OMP_WAIT_POLICY=passive PATH=" QE_BINARY_DIR ":$PATH; %s", folder,
-           text);
-  return shell_run(command, out, OUTPUT);
+  return shell_run_in(folder, text, out, OUTPUT);
 }
 
 static void assert_shell(const char *command, int code, const char *expected) {

@@ -56,6 +56,8 @@ const char *qe_options_hint(const qe_options *options, const char *name, const c
 QE_CHECKED qe_status qe_option_check(const qe_option *row, const char *text, const char *label);
 /* A line of a dump, if there is anything to say. */
 void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const char *indent);
+/* New text (qe_free) of what `write` writes of `what`; NULL with a message when there is no memory. */
+char *qe_options_text(void (*write)(FILE *file, const void *what), const void *what);
 
 /* ---- options_steps.c ---- */
 

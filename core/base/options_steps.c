@@ -263,26 +263,24 @@ static void dump_rows(FILE *file, qe_options *const *step, int count, int which,
       qe_option_dump_row(file, step[which], i, indent);
 }
 
+typedef struct dumped_steps {
+  qe_options *const *step;
+  const char *const *name;
+  int count;
+} dumped_steps;
+
+static void write_steps(FILE *file, const void *what) {
+  const dumped_steps *d = what;
+  dump_rows(file, d->step, d->count, 0, true, "");
+  for (size_t i = 0; i < d->step[0]->count; i++)
+    if (d->step[0]->table[i].type == QE_OPTION_STEPS) fprintf(file, "%s:\n", d->step[0]->table[i].name);
+  for (int i = 0; i < d->count; i++) {
+    fprintf(file, "  - name: \"%s\"\n", d->name[i]);
+    dump_rows(file, d->step, d->count, i, false, "    ");
+  }
+}
+
 char *qe_options_dump_steps(qe_options *const *step, const char *const *name, int count) {
-  char *raw = NULL, *copy = NULL;
-  size_t bytes = 0;
-  FILE *file = open_memstream(&raw, &bytes);
-  if (!file) {
-    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
-    return NULL;
-  }
-  dump_rows(file, step, count, 0, true, "");
-  for (size_t i = 0; i < step[0]->count; i++)
-    if (step[0]->table[i].type == QE_OPTION_STEPS) fprintf(file, "%s:\n", step[0]->table[i].name);
-  for (int i = 0; i < count; i++) {
-    fprintf(file, "  - name: \"%s\"\n", name[i]);
-    dump_rows(file, step, count, i, false, "    ");
-  }
-  bool written = !ferror(file);
-  if (fclose(file) == 0 && written)
-    copy = qe_strdup(raw);
-  else
-    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
-  free(raw);
-  return copy;
+  const dumped_steps all = {step, name, count};
+  return qe_options_text(write_steps, &all);
 }

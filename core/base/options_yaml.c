@@ -296,20 +296,29 @@ void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const
   print_origin(file, value->origin ? value->origin : "default");
 }
 
-char *qe_options_dump(const qe_options *options) {
+char *qe_options_text(void (*write)(FILE *file, const void *what), const void *what) {
   char *raw = NULL, *copy = NULL;
   size_t bytes = 0;
   FILE *file = open_memstream(&raw, &bytes);
-  if (!file) {
-    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
-    return NULL;
+  bool written = false;
+  if (file) {
+    write(file, what);
+    written = !ferror(file);
+    written &= fclose(file) == 0;
   }
-  for (size_t i = 0; i < options->count; i++) qe_option_dump_row(file, options, i, "");
-  bool written = !ferror(file);
-  if (fclose(file) == 0 && written)
+  if (written)
     copy = qe_strdup(raw);
   else
     (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
   free(raw);
   return copy;
+}
+
+static void write_rows(FILE *file, const void *what) {
+  const qe_options *options = what;
+  for (size_t i = 0; i < options->count; i++) qe_option_dump_row(file, options, i, "");
+}
+
+char *qe_options_dump(const qe_options *options) {
+  return qe_options_text(write_rows, options);
 }

@@ -3,7 +3,6 @@
 
 #include "core/base/alloc.h"
 #include "core/data/split.h"
-#include "core/graph/layers.h"
 
 #include <string.h>
 
@@ -53,28 +52,13 @@ void qe_norms_close(qe_norms *norms) {
   memset(norms, 0, sizeof *norms);
 }
 
-/* running = (1 - momentum) running + momentum batch; returns the momentum of the layers before, which is one for all.
- */
-static float set_momentum(qe_graph *graph, float momentum) {
-  float before = momentum;
-  for (size_t i = 0; i < graph->nodes; i++) {
-    if (graph->node[i].layer != &qe_layer_batch_norm) continue;
-    before = graph->node[i].attrs.momentum;
-    graph->node[i].attrs.momentum = momentum;
-  }
-  return before;
-}
-
 static qe_status run_batch(qe_norms *norms, qe_model *model) {
-  qe_lower_options lower = {.batch = norms->images, .training = true};
+  qe_lower_options lower = {.batch = norms->images, .training = true, .last_batch = true};
   qe_session session;
   double loss = 0;
   int64_t hits = 0;
-  float before = set_momentum(model->graph, 1);
-  qe_status status = qe_session_new(norms->queue, model->graph, &lower, norms->params, NULL, &norms->store, &session);
-  set_momentum(model->graph, before);
-  QE_TRY(status);
-  status = qe_session_run(&session, norms->index, norms->images, 0, 0, &loss, &hits);
+  QE_TRY(qe_session_new(norms->queue, model->graph, &lower, norms->params, NULL, &norms->store, &session));
+  qe_status status = qe_session_run(&session, norms->index, norms->images, 0, 0, &loss, &hits);
   qe_session_free(&session);
   return status;
 }
