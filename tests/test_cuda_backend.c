@@ -1,8 +1,8 @@
 /* The cuda backend where the parity harness does not look, on the emulated driver: what it says where it cannot run,
  * precisions, memory and its end, copies, queues on threads, captured programs that must be captured again. */
 #include "core/dispatch/program.h"
+#include "tests/convolutions.h"
 #include "tests/failing.h"
-#include "tests/fixture.h"
 
 #include <pthread.h>
 
@@ -73,65 +73,14 @@ static void precisions_are_taken_or_refused(void **state) {
 
 /* ---- precisions ---- */
 
-enum { CONV_N = 3, CONV_SIZE = 6, CONV_IN = 16, CONV_OUT = 8, CONV_RUNS = 3 };
-enum { CONV_X = CONV_N * CONV_SIZE * CONV_SIZE * CONV_IN, CONV_W = CONV_OUT * 9 * CONV_IN };
-enum { CONV_Y = CONV_N * CONV_SIZE * CONV_SIZE * CONV_OUT, CONV_ALL = CONV_X + CONV_W + CONV_Y };
-
-/* y = conv(x, w), then x and w become their gradients for dy = y. `all`: x, w and y, one after the other. */
-static void convolve(qe_device *device, float *all) {
-  qe_attrs attrs = {.window = {{3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}, 1, CONV_OUT}};
-  qe_desc map = qe_map(QE_F32, CONV_N, CONV_SIZE, CONV_SIZE, CONV_IN), filter = qe_map(QE_F32, CONV_OUT, 3, 3, CONV_IN);
-  qe_queue *queue = NULL;
-  qe_buffer *buffer = NULL;
-  qe_program *program = NULL;
-  qe_value x, w, y, dw;
-  OK(qe_queue_new(device, &queue));
-  OK(qe_buffer_new(device, CONV_ALL * sizeof(float), &buffer));
-  OK(qe_program_new(device, "convolutions", &program));
-  OK(qe_program_bind(program, "x", map, buffer, 0, &x));
-  OK(qe_program_bind(program, "w", filter, buffer, CONV_X * sizeof(float), &w));
-  OK(qe_program_bind(program, "y", qe_map(QE_F32, CONV_N, CONV_SIZE, CONV_SIZE, CONV_OUT), buffer,
-                     (CONV_X + CONV_W) * sizeof(float), &y));
-  OK(qe_program_temp(program, "dw", filter, &dw));
-  OK(qe_program_call(program, QE_OP_conv2d, &attrs, (qe_value[]){x, w, y}));
-  OK(qe_program_call(program, QE_OP_conv2d_grad_w, &attrs, (qe_value[]){y, x, dw}));
-  OK(qe_program_call(program, QE_OP_conv2d_grad_x, &attrs, (qe_value[]){y, w, x}));
-  OK(qe_program_call(program, QE_OP_add, NULL, (qe_value[]){dw, dw, w}));
-  OK(qe_program_plan(program, NULL));
-  float *initial = qe_alloc(CONV_ALL * sizeof(float));
-  memcpy(initial, all, CONV_ALL * sizeof(float));
-  for (int run = 0; run < CONV_RUNS; run++) { /* the stand-in cannot be captured: that must not matter */
-    OK(qe_queue_write(queue, buffer, 0, initial, CONV_ALL * sizeof(float)));
-    OK(qe_program_run(program, queue));
-    OK(qe_queue_read(queue, buffer, 0, all, CONV_ALL * sizeof(float)));
-    OK(qe_queue_wait(queue));
-  }
-  qe_free(initial);
-  qe_program_free(program);
-  qe_queue_free(queue);
-  qe_buffer_free(buffer);
-}
-
 static void bf16_is_close_and_fp32_is_exact(void **state) {
   (void)state;
-  static float wanted[CONV_ALL], got[CONV_ALL], start[CONV_ALL];
-  draws from = {.seed = 9};
   if (access(cudnn, R_OK) != 0) skip();
-  draw_reals(&from, start, CONV_ALL, -1, 1);
-  memcpy(wanted, start, sizeof wanted);
-  convolve(fixture_device[0], wanted);
   for (int precision = 0; precision < QE_PRECISIONS; precision++) {
     qe_open_options options = {.precision = (qe_precision)precision};
     qe_device *device = NULL;
     OK(qe_device_open(fixture_registry, "cuda", 0, &options, &device));
-    memcpy(got, start, sizeof got);
-    convolve(device, got);
-    for (int part = 0; part < 3; part++) {
-      const int first[] = {0, CONV_X, CONV_X + CONV_W}, count[] = {CONV_X, CONV_W, CONV_Y};
-      double error = normalised_error(got + first[part], wanted + first[part], count[part]);
-      assert_true(error < (precision == QE_BF16 ? 1e-4 : 1e-11));
-      assert_true(precision != QE_BF16 || error > 1e-8); /* it really was bf16 */
-    }
+    check_convolutions(fixture_device[0], device, precision == QE_BF16 ? 1e-8 : 0, precision == QE_BF16 ? 1e-4 : 1e-11);
     qe_device_close(device);
   }
 }

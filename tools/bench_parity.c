@@ -52,24 +52,25 @@ static double difference(const qe_graph *graph, int group, const float *a, const
 
 /* Both devices' steps into `ours` and `theirs`, and what they differ by into the row: the worst of the groups. */
 static qe_status compare(qe_device *device, qe_device *ref, const qe_model *model, const qe_dataset *data,
-                         int32_t first, double bound, float *ours, float *theirs, qe_bench_row *row) {
+                         int32_t first, const qe_parity_bounds *bounds, float *ours, float *theirs, qe_bench_row *row) {
   int32_t left = data->train_images - first, batch = left < QE_PARITY_IMAGES ? left : QE_PARITY_IMAGES;
   double loss = 0, right = 0, worst = 0;
   QE_TRY(first_step(ref, model, data, first, batch, theirs, &right));
   QE_TRY(first_step(device, model, data, first, batch, ours, &loss));
   double loss_error = fabs(loss - right) / fabs(right);
-  row->parity = loss_error <= bound;
+  row->parity = loss_error <= bounds->loss;
   for (int group = 0; group < QE_GROUP_STATE; group++) {
     double error = difference(model->graph, group, ours, theirs);
-    row->parity = row->parity && error <= bound; /* false for NaN */
+    row->parity = row->parity && error <= bounds->gradients; /* false for NaN */
     if (isnan(error) || error > worst) worst = error;
   }
-  snprintf(row->error, sizeof row->error, "loss %.1e, gradients %.1e, bound %.0e", loss_error, worst, bound);
+  snprintf(row->error, sizeof row->error, "loss %.1e of %.0e, gradients %.1e of %.0e", loss_error, bounds->loss, worst,
+           bounds->gradients);
   return QE_OK;
 }
 
 qe_status qe_bench_parity(qe_device *device, qe_device *ref, const qe_model *model, const qe_dataset *data, int trials,
-                          double bound, qe_bench_row *row) {
+                          const qe_parity_bounds *bounds, qe_bench_row *row) {
   size_t count = qe_graph_param_bytes(model->graph) / sizeof(float);
   float *ours = QE_NEW_ARRAY(float, count), *theirs = QE_NEW_ARRAY(float, count);
   qe_status status = ours && theirs ? QE_OK : QE_NO_MEMORY;
@@ -77,7 +78,7 @@ qe_status qe_bench_parity(qe_device *device, qe_device *ref, const qe_model *mod
   for (int trial = 0; status == QE_OK && trial < trials && !row->parity; trial++) {
     int32_t first = trial * QE_PARITY_IMAGES;
     if (first >= data->train_images) break;
-    status = compare(device, ref, model, data, first, bound, ours, theirs, row);
+    status = compare(device, ref, model, data, first, bounds, ours, theirs, row);
   }
   qe_free(ours);
   qe_free(theirs);

@@ -24,9 +24,11 @@ static const double turn_seconds = 0.6; /* of a case's turn, unless --steps says
 
 /* Relative differences allowed; a rounding error may move a code by one, which a quantised network's gradients show. In
  * TF32 and bf16 every product is rounded to 10 and 7 bits, which moves many. */
-static const struct {
-  double real, quantized;
-} bounds[QE_PRECISIONS] = {[QE_FP32] = {1e-4, 5e-2}, [QE_TF32] = {2e-2, 0.5}, [QE_BF16] = {0.1, 0.7}};
+static const qe_parity_bounds bounds[QE_PRECISIONS][2] = {
+    [QE_FP32] = {{.loss = 1e-4, .gradients = 1e-4}, {.loss = 5e-2, .gradients = 5e-2}},
+    [QE_TF32] = {{.loss = 1e-3, .gradients = 0.1}, {.loss = 5e-2, .gradients = 0.5}},
+    [QE_BF16] = {{.loss = 5e-3, .gradients = 0.4}, {.loss = 5e-2, .gradients = 0.9}},
+};
 
 typedef struct entry {
   qe_device *device;
@@ -114,9 +116,8 @@ static qe_status prepare_entry(bench *b, entry *e, bool quantized) {
   QE_TRY(make_model(b, quantized, e));
   count_costs(e->model->graph, &e->row);
   qe_precision precision = qe_precision_find(qe_option_text(b->options, "precision"));
-  double bound = quantized ? bounds[precision].quantized : bounds[precision].real;
-  QE_TRY(
-      qe_bench_parity(e->device, b->devices.ref, e->model, b->data, quantized ? QUANTIZED_TRIALS : 1, bound, &e->row));
+  QE_TRY(qe_bench_parity(e->device, b->devices.ref, e->model, b->data, quantized ? QUANTIZED_TRIALS : 1,
+                         &bounds[precision][quantized], &e->row));
   qe_train_options options = train_options(b, e);
   QE_TRY(qe_trainer_new(e->device, e->model, b->data, &options, &e->trainer));
   if (!qe_bench_is_slow(e->device)) QE_TRY(run_steps(e->trainer, WARM_UP));

@@ -14,6 +14,7 @@ typedef struct cpu_pool cpu_pool; /* parallel.c */
 typedef struct cpu_device {
   qe_device base;
   int threads;
+  qe_precision precision; /* of float convolutions: QE_FP32 or QE_BF16 */
   const cpu_kernels *kernels;
   dnnl_engine_t engine;
   cpu_pool *pool; /* builds without OpenMP */

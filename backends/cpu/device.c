@@ -159,16 +159,26 @@ static const qe_backend backend = {
     .name = "cpu",
     .summary = "this machine's processor: oneDNN and vectorised kernels",
     .preference = 10,
+    .precisions = 1u << QE_BF16,
     .count = cpu_count,
     .describe = cpu_describe,
     .open = cpu_open,
 };
+
+/* oneDNN computes in bf16 on other processors, too, and is slower then than in f32. */
+static bool has_bf16(void) {
+  dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
+  return (isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
 
 static qe_status fill_device(cpu_device *device, const qe_open_options *options) {
   char why[160], model[64];
   int threads = options ? options->threads : 0;
   if (threads < 0 || threads > CPU_MAX_THREADS)
     return qe_fail(QE_USAGE, "%d threads asked for: must be 0 (all cores) to %d", threads, CPU_MAX_THREADS);
+  device->precision = options ? options->precision : QE_FP32;
+  if (device->precision == QE_BF16 && !has_bf16())
+    return qe_fail(QE_DEVICE, "precision bf16 needs a processor with AVX512_BF16; use --precision fp32");
   device->threads = threads ? threads : usable_cores();
   device->kernels = cpu_choose_kernels(why, sizeof why);
   if (!device->kernels) return qe_fail(QE_DEVICE, "%s", why);

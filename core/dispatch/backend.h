@@ -138,7 +138,7 @@ struct qe_device {
 typedef enum qe_precision {
   QE_FP32, /* products and sums in f32 */
   QE_TF32, /* factors rounded to 10 bits after the point, sums in f32 */
-  QE_BF16, /* factors rounded to 7 bits after the point, sums in f32, convolutions' results rounded likewise */
+  QE_BF16, /* factors rounded to 7 bits after the point, sums in f32; cuda rounds convolutions' results likewise */
   QE_PRECISIONS
 } qe_precision;
 
