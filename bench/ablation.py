@@ -10,6 +10,7 @@ file as they come, so that a run that was stopped goes on; the table is written 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -96,7 +97,8 @@ def run(args, options, folder):
 def start_of(args, seed):
     """The network that the parts after `local` start from, made once a seed."""
     folder = os.path.join(args.work, "start-%d" % seed)
-    if not os.path.exists(os.path.join(folder, "best.safetensors")):
+    if not os.path.exists(os.path.join(folder, "result.json")):
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         run(args, LOCAL + common(args, seed) + quantised(args), folder)
     return os.path.join(folder, "last.safetensors")
 
