@@ -4,6 +4,7 @@
 #include "tools/recipes.h"
 #include "tools/train_choice.h"
 #include "tools/train_pipeline.h"
+#include "tools/train_search.h"
 #include "tools/training.h"
 
 static void print_search(const qe_result *result) {
@@ -49,8 +50,11 @@ qe_status qe_cmd_train(qe_options *options) {
   const qe_method *method;
   qe_setup setup = {0};
   qe_training training;
+  bool searches;
   if (qe_option_flag(options, "list")) return qe_recipes_print(options);
   QE_TRY(qe_train_choose(options, &method));
+  QE_TRY(qe_search_wanted(options, &searches));
+  if (searches) return qe_train_search(options);
   if (!method) return qe_train_pipeline(options);
   qe_status status = qe_training_open(options, method, &setup, &training);
   char *config = status == QE_OK ? qe_options_dump(options) : NULL;

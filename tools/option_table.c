@@ -1,4 +1,5 @@
 /* Every option of every subcommand: one table behind command line, config file and --help. */
+#include "core/search/searcher.h"
 #include "tools/command.h"
 
 #include <math.h>
@@ -14,6 +15,7 @@
 #define DISTILLATION "distillation"
 #define SEARCH "search without gradients"
 #define ALLOCATION "bits of each layer (gradfreebits)"
+#define SETTINGS "search over settings (search: in a recipe)"
 #define RUN "run"
 #define SURFACES "loss surfaces"
 #define MEASUREMENT "measurement"
@@ -259,6 +261,19 @@ const qe_option qe_option_table[] = {
      .help = "table of latencies for a budget of them, as 'qevo-gpu bench latency' writes it"},
     {.name = "gfb-energy", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train",
      .help = "table of energies for a budget of them: lines LAYER WEIGHT-BITS CODE-BITS NANOJOULES"},
+
+    {.name = "search-variables", .type = QE_OPTION_MAP, .group = SETTINGS, .commands = "train",
+     .help = "in recipes and config files, as search: {variables: {rate: {from: 0.01, to: 0.1, scale: log}}}: options, and the values among which the best are looked for, a trial with each; STEP.NAME in a pipeline"},
+    {.name = "search-trials", .type = QE_OPTION_INT, .initial = "24", .range = {1, 100000}, .group = SETTINGS, .commands = "train",
+     .help = "trainings in all; with --resume a finished search goes on to more"},
+    {.name = "search-searcher", .type = QE_OPTION_CHOICE, .initial = "cma", .words = &QE_SEARCHER_WORDS[1], .metavar = "NAME", .group = SETTINGS, .commands = "train",
+     .help = "what proposes the values"},
+    {.name = "search-population", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .metavar = "TRIALS", .group = SETTINGS, .commands = "train",
+     .help = "trials from which the searcher learns at once; 0: its own number"},
+    {.name = "search-objective", .type = QE_OPTION_TEXT, .initial = "loss", .metavar = "NAME,…", .group = SETTINGS, .commands = "train",
+     .help = "what makes a trial the best: loss or top1 on the held-out training images, bytes, bit-ops; several for the searcher pareto, the first chooses"},
+    {.name = "search-keep", .type = QE_OPTION_CHOICE, .initial = "best", .words = "best|all", .group = SETTINGS, .commands = "train",
+     .help = "whose models and checkpoints stay"},
 
     {.name = "method", .type = QE_OPTION_TEXT, .metavar = "METHOD", .group = RUN, .commands = "train",
      .help = "how to train, in recipes and config files; the argument METHOD wins over it"},

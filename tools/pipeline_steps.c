@@ -84,21 +84,9 @@ qe_status qe_steps_resolve(qe_steps *steps, int at, const char *root, qe_step_ne
 
 /* ---- setups ---- */
 
-/* Whether both want the same device and data. Images of a folder are listed anew, since searches hold them all. */
-static bool same_setup(const qe_steps *steps, const qe_options *a, const qe_options *b) {
-  if (steps->setup.data && steps->setup.data->images) return false;
-  for (size_t i = 0; i < qe_option_table_rows; i++) {
-    const qe_option *row = &qe_option_table[i];
-    if (!qe_option_is_of(row, "train") || !qe_option_is_of(row, "eval")) continue;
-    const char *left = qe_option_text(a, row->name), *right = qe_option_text(b, row->name);
-    if (!left != !right || (left && strcmp(left, right) != 0)) return false;
-  }
-  return true;
-}
-
 qe_status qe_steps_training(qe_steps *steps, int at, qe_training *training) {
   qe_step *step = &steps->step[at];
-  if (steps->opened >= 0 && !same_setup(steps, steps->step[steps->opened].options, step->options))
+  if (steps->opened >= 0 && !qe_setup_serves(&steps->setup, steps->step[steps->opened].options, step->options))
     qe_setup_close(&steps->setup);
   steps->opened = at;
   return qe_training_open(step->options, step->method, &steps->setup, training);

@@ -58,6 +58,17 @@ void qe_setup_close(qe_setup *setup) {
   memset(setup, 0, sizeof *setup);
 }
 
+bool qe_setup_serves(const qe_setup *setup, const qe_options *opened, const qe_options *options) {
+  if (setup->data && setup->data->images) return false;
+  for (size_t i = 0; i < qe_option_table_rows; i++) {
+    const qe_option *row = &qe_option_table[i];
+    if (!qe_option_is_of(row, "train") || !qe_option_is_of(row, "eval")) continue;
+    const char *left = qe_option_text(opened, row->name), *right = qe_option_text(options, row->name);
+    if (!left != !right || (left && strcmp(left, right) != 0)) return false;
+  }
+  return true;
+}
+
 qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec *spec) {
   static const struct {
     const char *option;

@@ -19,6 +19,9 @@ typedef struct qe_setup {
  * subset stands in for the whole data set. `least_area`: as in qe_image_options. */
 QE_CHECKED qe_status qe_setup_open(const qe_options *options, double least_area, qe_setup *setup);
 void qe_setup_close(qe_setup *setup);
+/* Whether a setup that was opened for the one would be the same for the other. Images of a folder are listed anew,
+ * since searches hold them all. */
+bool qe_setup_serves(const qe_setup *setup, const qe_options *opened, const qe_options *options);
 
 /* The data set called `name`; a folder's images are listed only. */
 QE_CHECKED qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data);

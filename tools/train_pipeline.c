@@ -7,7 +7,6 @@
 #include "core/report/report.h"
 #include "core/train/run_state.h"
 #include "tools/dry_run.h"
-#include "tools/pipeline_steps.h"
 #include "tools/report_runs.h"
 
 #include <errno.h>
@@ -45,7 +44,7 @@ static int remove_one(const char *path, const struct stat *file, int type, struc
 }
 
 /* With stand-ins in a folder that is gone afterwards. */
-static qe_status plan_in_passing(qe_steps *steps, qe_json *json, double *seconds) {
+qe_status qe_plan_pipeline(qe_steps *steps, qe_json *json, double *seconds) {
   const char *place = getenv("TMPDIR");
   char *root = qe_format("%s/qevo-plan-XXXXXX", place && *place ? place : "/tmp");
   if (!root) return QE_NO_MEMORY;
@@ -64,7 +63,7 @@ static qe_status plan_text(qe_steps *steps, const char *config) {
   double seconds = 0;
   char time[32];
   fputs(config, stdout);
-  QE_TRY(plan_in_passing(steps, NULL, &seconds));
+  QE_TRY(qe_plan_pipeline(steps, NULL, &seconds));
   if (isfinite(seconds)) printf("#\n# time of all %d steps: about %s\n", steps->count, qe_dry_run_time(seconds, time));
   puts(QE_NOTHING_TRAINED);
   return QE_OK;
@@ -75,7 +74,7 @@ static qe_status plan_json(qe_steps *steps, const char *config) {
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
   qe_json_open_array(&json, "steps");
-  qe_status status = plan_in_passing(steps, &json, &seconds);
+  qe_status status = qe_plan_pipeline(steps, &json, &seconds);
   qe_json_close(&json);
   if (isfinite(seconds)) qe_json_real(&json, "seconds", seconds);
   qe_json_text(&json, "config", config);
@@ -133,22 +132,30 @@ static void show_progress(const char *folder) {
     fprintf(stderr, "note: %s/report.html is not written: %s\n", folder, qe_message());
 }
 
+typedef struct under_way {
+  qe_steps *steps;
+  const char *whole; /* where to resume */
+  bool bare;
+} under_way;
+
 static qe_status train_step(void *context, int at, const char *folder, bool resume) {
-  qe_steps *steps = context;
+  const under_way *way = context;
+  qe_steps *steps = way->steps;
   const char *whole = qe_option_text(steps->options, "out");
   qe_training training;
   qe_result result;
   QE_TRY(qe_steps_resolve(steps, at, whole, NULL, NULL));
   QE_TRY(qe_steps_training(steps, at, &training));
+  training.bare = way->bare;
   char *config = qe_options_dump(steps->step[at].options);
   if (!config) return QE_NO_MEMORY;
   qe_run_options place = qe_training_place(steps->step[at].options, config);
   place.folder = folder;
-  place.whole = whole;
+  place.whole = way->whole;
   place.resume = resume;
   qe_status status = qe_training_run(&training, &place, &result);
   qe_free(config);
-  if (status == QE_OK) show_progress(whole);
+  if (status == QE_OK && !way->bare) show_progress(whole);
   return status;
 }
 
@@ -224,16 +231,21 @@ static qe_status print_json(const qe_steps *steps, const char *folder) {
 
 /* ---- the command ---- */
 
-static qe_status run_steps(qe_steps *steps, const qe_run_options *place) {
+qe_status qe_run_pipeline(qe_steps *steps, const qe_run_options *place, bool bare) {
+  under_way way = {.steps = steps, .whole = place->whole ? place->whole : place->folder, .bare = bare};
   qe_run_events events = {.note = on_note};
   qe_run *run;
   QE_TRY(note_late(steps, place->folder));
   QE_TRY(qe_run_open(place, &events, &run));
   qe_status status = qe_run_begin(run);
-  if (status == QE_OK) status = qe_pipeline_run(run, &steps->list, train_step, steps);
+  if (status == QE_OK) status = qe_pipeline_run(run, &steps->list, train_step, &way);
   status = qe_run_end(run, status);
   qe_run_close(run);
-  QE_TRY(status);
+  return status;
+}
+
+static qe_status run_steps(qe_steps *steps, const qe_run_options *place) {
+  QE_TRY(qe_run_pipeline(steps, place, false));
   write_report(steps, place->folder);
   return qe_option_flag(steps->options, "json") ? print_json(steps, place->folder) : print_text(steps, place->folder);
 }

@@ -10,6 +10,7 @@ typedef struct qe_training {
   const qe_method *method;
   qe_setup *setup;
   qe_setting setting; /* without a run */
+  bool bare;          /* leaves no report.html */
 } qe_training;
 
 /* Finds the files that the options name, opens the setup unless it is open, fills in the method's defaults, reads the
@@ -23,7 +24,7 @@ qe_run_options qe_training_place(const qe_options *options, const char *config);
 void qe_training_write_result(qe_json *json, const qe_training *training, const qe_result *result);
 /* Sweeps the learning rate, with progress on stderr; see tools/find_rate.h. */
 QE_CHECKED qe_status qe_training_find_rate(const qe_training *training);
-/* Trains, with progress on stderr; leaves result.json and report.html in the folder. */
+/* Trains, with progress on stderr; leaves result.json and, unless it is bare, report.html in the folder. */
 QE_CHECKED qe_status qe_training_run(const qe_training *training, const qe_run_options *place, qe_result *result);
 
 #endif

@@ -168,7 +168,7 @@ qe_status qe_training_run(const qe_training *t, const qe_run_options *place, qe_
   qe_progress_clear(&w.progress);
   status = qe_run_end(setting.run, qe_run_explain(setting.run, status));
   qe_run_close(setting.run);
-  if (status == QE_OK) write_report(place->folder, t->setup, &setting.options);
+  if (status == QE_OK && !t->bare) write_report(place->folder, t->setup, &setting.options);
   return status;
 }
 

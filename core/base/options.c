@@ -1,8 +1,10 @@
 /* Option values: the table, checking and storing of values, getters. */
 #include "core/base/alloc.h"
 #include "core/base/json.h"
+#include "core/base/json_read.h"
 #include "core/base/options_internal.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -86,6 +88,8 @@ const char *qe_option_allowed(const qe_option *row, char text[QE_ALLOWED_TEXT]) 
     range_text(row, text, QE_ALLOWED_TEXT);
   if (row->type == QE_OPTION_FLAG) snprintf(text, QE_ALLOWED_TEXT, "true or false");
   if (row->type == QE_OPTION_STEPS) snprintf(text, QE_ALLOWED_TEXT, "a list of steps, in a recipe or config file");
+  if (row->type == QE_OPTION_MAP)
+    snprintf(text, QE_ALLOWED_TEXT, "a mapping, in a recipe or config file; here a JSON object");
   used = strlen(text);
   while ((word = qe_option_next_word(&at, &length)) && used + length + 8 < QE_ALLOWED_TEXT) {
     const char *between = used == 0 ? "" : at ? ", " : " or ";
@@ -165,10 +169,20 @@ static bool read_steps(const qe_option *row, const char *text, qe_option_value *
   return false;
 }
 
+/* Nothing, or an object. */
+static bool read_map(const qe_option *row, const char *text, qe_option_value *value) {
+  (void)row, (void)value;
+  if (!*text) return true;
+  cJSON *root = qe_json_parse(text, strlen(text));
+  bool is = cJSON_IsObject(root);
+  cJSON_Delete(root);
+  return is;
+}
+
 static bool (*const readers[QE_OPTION_TYPES])(const qe_option *, const char *, qe_option_value *) = {
     [QE_OPTION_FLAG] = read_flag, [QE_OPTION_INT] = read_int,     [QE_OPTION_REAL] = read_real,
     [QE_OPTION_TEXT] = read_text, [QE_OPTION_PATH] = read_text,   [QE_OPTION_CHOICE] = read_choice,
-    [QE_OPTION_INTS] = read_ints, [QE_OPTION_STEPS] = read_steps,
+    [QE_OPTION_INTS] = read_ints, [QE_OPTION_STEPS] = read_steps, [QE_OPTION_MAP] = read_map,
 };
 
 static bool is_utf8(const char *text) {
@@ -274,6 +288,36 @@ qe_status qe_options_new(const qe_option *table, size_t count, const char *comma
 done:
   if (status == QE_OK)
     *options = made;
+  else
+    qe_options_free(made);
+  return status;
+}
+
+qe_status qe_option_reset(qe_options *options, const char *name) {
+  const qe_option *row = qe_options_row(options, name);
+  if (!row) return qe_fail(QE_USAGE, "no such option: %.60s", name);
+  qe_option_value *value = &options->values[row - options->table];
+  const char *initial = row->initial ? row->initial : row->type == QE_OPTION_FLAG ? "false" : NULL;
+  value_free(value);
+  *value = (qe_option_value){.text = NULL};
+  return initial ? qe_option_set(options, name, initial, QE_FROM_DEFAULT, name, NULL) : QE_OK;
+}
+
+static qe_status copy_values(const qe_options *from, qe_options *to) {
+  for (size_t i = 0; i < from->count; i++) {
+    const qe_option_value *value = &from->values[i];
+    const char *name = from->table[i].name;
+    if (value->text) QE_TRY(qe_option_set(to, name, value->text, value->source, name, value->origin));
+  }
+  return qe_option_steps_copy(from, to);
+}
+
+qe_status qe_options_copy(const qe_options *options, qe_options **out) {
+  qe_options *made;
+  QE_TRY(qe_options_new(options->table, options->count, options->command, &made));
+  qe_status status = copy_values(options, made);
+  if (status == QE_OK)
+    *out = made;
   else
     qe_options_free(made);
   return status;

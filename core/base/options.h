@@ -22,6 +22,7 @@ typedef enum qe_option_type {
   QE_OPTION_PATH,
   QE_OPTION_INTS,  /* comma-separated whole numbers, each within the range; may be empty */
   QE_OPTION_STEPS, /* in config files alone: a list of mappings, each the options of a step */
+  QE_OPTION_MAP,   /* in config files a mapping, with mappings and lists in it; as text a JSON object */
   QE_OPTION_TYPES
 } qe_option_type;
 
@@ -85,9 +86,10 @@ bool qe_options_help_wanted(const qe_options *options);
 int qe_options_positionals(const qe_options *options);
 const char *qe_options_positional(const qe_options *options, int index); /* NULL when there are fewer */
 
-/* Values from YAML: a mapping from names to values; nested, as in "a: {b: 1}", is the same as "a.b: 1", a list the same
- * as its items with commas between. Rows of other subcommands are allowed. QE_USAGE names file and line; QE_NOT_FOUND
- * and QE_IO as qe_file_read. `name` stands for the text in messages. */
+/* Values from YAML: a mapping from names to values; nested, as in "a: {b: 1}", is the same as "a.b: 1", or, where the
+ * table has that instead, as "a-b: 1"; a list is the same as its items with commas between. Rows of other subcommands
+ * are allowed. QE_USAGE names file and line; QE_NOT_FOUND and QE_IO as qe_file_read. `name` stands for the text in
+ * messages. */
 QE_CHECKED qe_status qe_options_load(qe_options *options, const char *path, qe_source source);
 QE_CHECKED qe_status qe_options_load_text(qe_options *options, const char *name, const char *text, size_t bytes,
                                           qe_source source);
@@ -96,6 +98,17 @@ QE_CHECKED qe_status qe_options_load_text(qe_options *options, const char *name,
  * `origin` is what qe_option_origin will say; both are copied. */
 QE_CHECKED qe_status qe_option_set(qe_options *options, const char *name, const char *value, qe_source source,
                                    const char *label, const char *origin);
+
+/* Takes an option back to its default. */
+QE_CHECKED qe_status qe_option_reset(qe_options *options, const char *name);
+/* New options (qe_options_free) with the same values, sources and steps. */
+QE_CHECKED qe_status qe_options_copy(const qe_options *options, qe_options **out);
+/* The row of the table called `name`; NULL. */
+const qe_option *qe_options_row(const qe_options *options, const char *name);
+/* "; did you mean weight-bits?" for a name that is no option of this subcommand, with `dashes` before the name, or "",
+ * into text. */
+enum { QE_HINT_TEXT = 128 };
+const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]);
 
 /* Values. A name that is not in the table, or is of another type, is a bug of the caller: the result is 0, NULL or
  * false and qe_message says so. */
@@ -134,6 +147,8 @@ bool qe_options_step_says(const qe_options *options, int step, const char *name)
 /* New options (qe_options_free): the values outside the list and on top of them the step's own. A later source wins; of
  * the same source the step's own. */
 QE_CHECKED qe_status qe_options_step(const qe_options *options, int step, qe_options **out);
+/* --set STEP.NAME=VALUE, with `pair` STEP.NAME; whether there is such a step is not known yet. */
+QE_CHECKED qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value);
 /* As qe_options_dump, of all steps together: what they have in common first. */
 char *qe_options_dump_steps(qe_options *const *step, const char *const *name, int count);
 

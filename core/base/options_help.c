@@ -6,8 +6,9 @@
 enum { HELP_COLUMN = 30, WIDTH_MIN = 60, TERM_TEXT = 96 };
 
 static const char *const metavars[QE_OPTION_TYPES] = {
-    [QE_OPTION_FLAG] = "",         [QE_OPTION_INT] = "N",     [QE_OPTION_REAL] = "X",   [QE_OPTION_TEXT] = "TEXT",
-    [QE_OPTION_CHOICE] = "CHOICE", [QE_OPTION_PATH] = "PATH", [QE_OPTION_INTS] = "N,…", [QE_OPTION_STEPS] = "STEPS",
+    [QE_OPTION_FLAG] = "",     [QE_OPTION_INT] = "N",         [QE_OPTION_REAL] = "X",
+    [QE_OPTION_TEXT] = "TEXT", [QE_OPTION_CHOICE] = "CHOICE", [QE_OPTION_PATH] = "PATH",
+    [QE_OPTION_INTS] = "N,…",  [QE_OPTION_STEPS] = "STEPS",   [QE_OPTION_MAP] = "JSON",
 };
 
 /* Columns that UTF-8 text takes, one a character. */

@@ -44,14 +44,11 @@ struct qe_options {
   bool help_wanted;
 };
 
-enum { QE_HINT_TEXT = QE_NEAREST_TEXT };
+_Static_assert((int)QE_HINT_TEXT == (int)QE_NEAREST_TEXT, "a hint is one of nearest.h");
 
-/* The row called `name`, or with this letter; NULL. */
-const qe_option *qe_options_row(const qe_options *options, const char *name);
+/* The row with this letter; NULL. */
 const qe_option *qe_options_row_of_letter(const qe_options *options, char letter);
 bool qe_options_belongs(const qe_options *options, const qe_option *row);
-/* "; did you mean --weight-bits?" (`dashes` before the name) or "", into text. */
-const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]);
 /* QE_USAGE unless the row may have the value. */
 QE_CHECKED qe_status qe_option_check(const qe_option *row, const char *text, const char *label);
 /* A line of a dump, if there is anything to say. */
@@ -71,7 +68,7 @@ QE_CHECKED qe_status qe_option_steps_add(qe_options *options, const qe_option *r
 /* QE_USAGE unless a step may be called so, or have the value. */
 QE_CHECKED qe_status qe_option_steps_check_name(const char *name, const char *label);
 QE_CHECKED qe_status qe_option_steps_check_value(const qe_option *row, const char *text, const char *label);
-/* --set STEP.NAME=VALUE: `pair` is STEP.NAME. Whether there is such a step is not known yet. */
-QE_CHECKED qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value);
+/* The list and what --set says of its steps, onto options without any. */
+QE_CHECKED qe_status qe_option_steps_copy(const qe_options *from, qe_options *to);
 
 #endif

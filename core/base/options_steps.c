@@ -74,8 +74,8 @@ qe_status qe_option_steps_set_name(qe_options *options, const char *name) {
 
 /* Whether such a row can differ between steps. */
 static bool is_of_steps(const qe_option *row) {
-  return !row->transient && row->type != QE_OPTION_STEPS && strcmp(row->name, "config") != 0 &&
-         strcmp(row->name, "set") != 0;
+  return !row->transient && row->type != QE_OPTION_STEPS && row->type != QE_OPTION_MAP &&
+         strcmp(row->name, "config") != 0 && strcmp(row->name, "set") != 0;
 }
 
 qe_status qe_option_steps_check_value(const qe_option *row, const char *text, const char *label) {
@@ -106,6 +106,21 @@ static qe_status add_value(qe_options *options, const char *selector, const qe_o
 qe_status qe_option_steps_add(qe_options *options, const qe_option *row, const char *text, const char *label,
                               const char *origin) {
   return add_value(options, NULL, row, text, options->steps.source, label, origin);
+}
+
+qe_status qe_option_steps_copy(const qe_options *from, qe_options *to) {
+  const qe_option_steps *steps = &from->steps;
+  (void)qe_option_steps_begin(to, steps->source);
+  for (int i = 0; i < steps->count; i++) {
+    QE_TRY(qe_option_steps_next(to, "steps"));
+    if (steps->name[i]) QE_TRY(qe_option_steps_set_name(to, steps->name[i]));
+  }
+  for (size_t i = 0; i < steps->values; i++) {
+    const qe_step_value *value = &steps->value[i];
+    QE_TRY(add_value(to, value->selector, value->row, value->text, value->source, value->label, value->origin));
+    to->steps.value[i].step = value->step;
+  }
+  return QE_OK;
 }
 
 static bool has_steps_row(const qe_options *options) {
@@ -272,6 +287,8 @@ typedef struct dumped_steps {
 static void write_steps(FILE *file, const void *what) {
   const dumped_steps *d = what;
   dump_rows(file, d->step, d->count, 0, true, "");
+  for (size_t i = 0; i < d->step[0]->count; i++)
+    if (d->step[0]->table[i].type == QE_OPTION_MAP) qe_option_dump_row(file, d->step[0], i, "");
   for (size_t i = 0; i < d->step[0]->count; i++)
     if (d->step[0]->table[i].type == QE_OPTION_STEPS) fprintf(file, "%s:\n", d->step[0]->table[i].name);
   for (int i = 0; i < d->count; i++) {

@@ -1,4 +1,4 @@
-/* Options from and to YAML. */
+/* Options from YAML. */
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/base/json.h"
@@ -69,6 +69,72 @@ static qe_status list_text(yaml_reader *r, const char *key, char **text) {
   return status;
 }
 
+/* ---- mappings that are kept as they are ---- */
+
+static qe_status write_item(yaml_reader *r, qe_json *json, const char *key, const yaml_event_t *event, int depth);
+
+/* What an open mapping or list holds, up to its end. */
+static qe_status write_items(yaml_reader *r, qe_json *json, bool keyed, int depth) {
+  qe_status status = QE_OK;
+  for (bool more = true; more && status == QE_OK;) {
+    yaml_event_t event, value = {0};
+    char *key = NULL;
+    status = next_event(r, &event);
+    more = status == QE_OK && event.type != YAML_MAPPING_END_EVENT && event.type != YAML_SEQUENCE_END_EVENT;
+    if (more && keyed && event.type != YAML_SCALAR_EVENT)
+      status = qe_fail(QE_USAGE, "%s:%zu: a key must be a plain word", r->name, line_of(&event));
+    else if (more && keyed)
+      status = scalar_text(r, &event, &key);
+    if (more && keyed && status == QE_OK) status = next_event(r, &value);
+    if (more && status == QE_OK) status = write_item(r, json, key, keyed ? &value : &event, depth);
+    qe_free(key);
+    yaml_event_delete(&value);
+    yaml_event_delete(&event);
+  }
+  qe_json_close(json);
+  return status;
+}
+
+/* Scalars become texts, whatever they look like. */
+static qe_status write_item(yaml_reader *r, qe_json *json, const char *key, const yaml_event_t *event, int depth) {
+  char *text = NULL;
+  if (depth > DEPTH_LIMIT) return qe_fail(QE_USAGE, "%s:%zu: nested too deeply", r->name, line_of(event));
+  if (event->type == YAML_MAPPING_START_EVENT || event->type == YAML_SEQUENCE_START_EVENT) {
+    bool keyed = event->type == YAML_MAPPING_START_EVENT;
+    if (keyed)
+      qe_json_open_object(json, key);
+    else
+      qe_json_open_array(json, key);
+    return write_items(r, json, keyed, depth + 1);
+  }
+  if (event->type != YAML_SCALAR_EVENT)
+    return qe_fail(QE_USAGE, "%s:%zu: aliases are not supported", r->name, line_of(event));
+  QE_TRY(scalar_text(r, event, &text));
+  qe_json_text(json, key, text);
+  qe_free(text);
+  return QE_OK;
+}
+
+/* The mapping whose start was read, as new text. */
+static qe_status map_text(yaml_reader *r, const yaml_event_t *event, char **text) {
+  qe_json json = {0};
+  qe_status status = write_item(r, &json, NULL, event, 1);
+  if (status == QE_OK) return qe_json_finish(&json, text, NULL);
+  qe_json_drop(&json);
+  return status;
+}
+
+/* ---- keys and values ---- */
+
+/* The row that a key means: "a.b", from a mapping in a mapping, is "a-b" too. NULL: none. `dashed`: the key so. */
+static const qe_option *find_row(const yaml_reader *r, const char *key, char dashed[LABEL_TEXT]) {
+  const qe_option *row = qe_options_row(r->options, key);
+  snprintf(dashed, LABEL_TEXT, "%s", key);
+  if (row) return row;
+  for (char *at = dashed; (at = strchr(at, '.'));) *at = '-';
+  return qe_options_row(r->options, dashed);
+}
+
 static qe_status set_step_name(yaml_reader *r, size_t line, const char *name) {
   char label[LABEL_TEXT];
   snprintf(label, sizeof label, "%.300s:%zu: name", r->name, line);
@@ -84,19 +150,19 @@ static qe_status set_of_step(yaml_reader *r, const qe_option *row, const char *v
 }
 
 static qe_status set_key(yaml_reader *r, const char *key, size_t line, const char *value) {
-  char label[LABEL_TEXT], origin[LABEL_TEXT], hint[QE_HINT_TEXT];
-  const qe_option *row = qe_options_row(r->options, key);
+  char label[LABEL_TEXT], origin[LABEL_TEXT], dashed[LABEL_TEXT], hint[QE_HINT_TEXT];
+  const qe_option *row = find_row(r, key, dashed);
   if (r->in_step && strcmp(key, "name") == 0) return set_step_name(r, line, value);
   if (!row || strcmp(key, "config") == 0 || strcmp(key, "set") == 0)
     return qe_fail(QE_USAGE, "%s:%zu: %.60s: no such key%s", r->name, line, key,
-                   row ? " in a config file" : qe_options_hint(r->options, key, "", hint));
+                   row ? " in a config file" : qe_options_hint(r->options, dashed, "", hint));
   size_t *first = &r->lines[row - r->options->table];
   if (*first) return qe_fail(QE_USAGE, "%s:%zu: %s: already set on line %zu", r->name, line, key, *first);
   *first = line;
   snprintf(label, sizeof label, "%.300s:%zu: %s", r->name, line, key);
   snprintf(origin, sizeof origin, "%.300s:%zu", r->name, line);
   if (r->in_step) return set_of_step(r, row, value, label, origin);
-  return qe_option_set(r->options, key, value, r->source, label, origin);
+  return qe_option_set(r->options, row->name, value, r->source, label, origin);
 }
 
 static qe_status read_mapping(yaml_reader *r, const char *prefix, int depth);
@@ -138,21 +204,18 @@ static qe_status read_steps(yaml_reader *r, const qe_option *row, size_t line) {
   return qe_fail(QE_USAGE, "%s:%zu: %s: a list without steps", r->name, line, row->name);
 }
 
-/* The row of a list of steps; NULL: the key is none, or stands in a step itself. */
-static const qe_option *row_of_steps(const yaml_reader *r, const char *key) {
-  const qe_option *row = r->in_step ? NULL : qe_options_row(r->options, key);
-  return row && row->type == QE_OPTION_STEPS ? row : NULL;
-}
-
 /* What follows a key. */
 static qe_status read_value(yaml_reader *r, const char *key, size_t line, int depth) {
   yaml_event_t event;
-  char *value = NULL;
-  const qe_option *steps = row_of_steps(r, key);
+  char dashed[LABEL_TEXT], *value = NULL;
+  const qe_option *row = r->in_step ? NULL : find_row(r, key, dashed); /* steps have no keys with a form of their own */
+  qe_option_type form = row ? row->type : QE_OPTION_TYPES;
   qe_status status = next_event(r, &event);
   if (status != QE_OK) return status;
-  if (steps && event.type == YAML_SEQUENCE_START_EVENT)
-    status = read_steps(r, steps, line);
+  if (form == QE_OPTION_STEPS && event.type == YAML_SEQUENCE_START_EVENT)
+    status = read_steps(r, row, line);
+  else if (form == QE_OPTION_MAP && event.type == YAML_MAPPING_START_EVENT)
+    status = map_text(r, &event, &value);
   else if (event.type == YAML_MAPPING_START_EVENT)
     status = read_mapping(r, key, depth + 1);
   else if (event.type == YAML_SEQUENCE_START_EVENT)
@@ -233,92 +296,10 @@ qe_status qe_options_load_text(qe_options *options, const char *name, const char
 }
 
 qe_status qe_options_load(qe_options *options, const char *path, qe_source source) {
-  char *text;
+  char *text = NULL;
   size_t bytes;
   QE_TRY(qe_file_read(path, FILE_LIMIT, &text, &bytes));
   qe_status status = qe_options_load_text(options, path, text, bytes, source);
   qe_free(text);
   return status;
-}
-
-/* ---- dumping ---- */
-
-static bool is_plain(const char *text) {
-  static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./";
-  size_t plain = strspn(text, first);
-  while (plain && text[plain] && strchr("+-,=", text[plain])) plain += 1 + strspn(text + plain + 1, first);
-  return plain > 0 && !text[plain];
-}
-
-static uint32_t code_point(const char *text, int length) {
-  static const unsigned char mask[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-  uint32_t code = (unsigned char)text[0] & mask[length];
-  for (int i = 1; i < length; i++) code = code << 6 | ((unsigned char)text[i] & 0x3F);
-  return code;
-}
-
-/* Double quotes, everything but printable ASCII escaped. */
-static void print_quoted(FILE *file, const char *text) {
-  fputc('"', file);
-  for (int length; (length = qe_utf8_length(text)) > 0; text += length) {
-    uint32_t code = code_point(text, length);
-    if (code == '"' || code == '\\')
-      fprintf(file, "\\%c", (char)code);
-    else if (code >= 0x20 && code < 0x7F)
-      fputc((char)code, file);
-    else
-      fprintf(file, code > 0xFFFF ? "\\U%08X" : "\\u%04X", code);
-  }
-  fputc('"', file);
-}
-
-/* As a comment; it may hold a file's name, of which only what cannot end the comment is shown. */
-static void print_origin(FILE *file, const char *origin) {
-  fprintf(file, " # ");
-  for (; *origin; origin++) fputc(*origin < 0x20 || *origin > 0x7E ? '?' : *origin, file);
-  fputc('\n', file);
-}
-
-static bool is_number(const qe_option *row, const qe_option_value *value) {
-  return (row->type == QE_OPTION_INT || row->type == QE_OPTION_REAL) && !value->is_word;
-}
-
-void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const char *indent) {
-  const qe_option *of = &options->table[row];
-  const qe_option_value *value = &options->values[row];
-  if (of->transient || !value->text || !qe_options_belongs(options, of)) return;
-  if (strcmp(of->name, "config") == 0 || strcmp(of->name, "set") == 0) return;
-  fprintf(file, "%s%s: ", indent, of->name);
-  if (is_number(of, value) || is_plain(value->text))
-    fputs(value->text, file);
-  else
-    print_quoted(file, value->text);
-  print_origin(file, value->origin ? value->origin : "default");
-}
-
-char *qe_options_text(void (*write)(FILE *file, const void *what), const void *what) {
-  char *raw = NULL, *copy = NULL;
-  size_t bytes = 0;
-  FILE *file = open_memstream(&raw, &bytes);
-  bool written = false;
-  if (file) {
-    write(file, what);
-    written = !ferror(file);
-    written &= fclose(file) == 0;
-  }
-  if (written)
-    copy = qe_strdup(raw);
-  else
-    (void)qe_fail(QE_NO_MEMORY, "out of memory for the text of the options");
-  free(raw);
-  return copy;
-}
-
-static void write_rows(FILE *file, const void *what) {
-  const qe_options *options = what;
-  for (size_t i = 0; i < options->count; i++) qe_option_dump_row(file, options, i, "");
-}
-
-char *qe_options_dump(const qe_options *options) {
-  return qe_options_text(write_rows, options);
 }

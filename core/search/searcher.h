@@ -61,6 +61,10 @@ typedef enum qe_searcher_kind {
       QE_SEARCHERS
 } qe_searcher_kind;
 
+/* The names with | before each. */
+#define QE_SEARCHER_BARRED(id, name, text) "|" name
+#define QE_SEARCHER_WORDS QE_SEARCHER_LIST(QE_SEARCHER_BARRED)
+
 typedef struct qe_searcher_options {
   qe_searcher_kind kind;
   int32_t population; /* candidates of a generation, at most QE_SEARCH_POPULATION; 0: the searcher's own. greedy: of an

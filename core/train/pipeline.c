@@ -8,11 +8,8 @@
 #include "core/train/run_state.h"
 
 #include <cjson/cJSON.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-#define STEPS_FILE "pipeline.json"
 
 enum { STEPS_LIMIT = 1 << 20, MODEL_LIMIT = INT32_MAX };
 
@@ -59,11 +56,6 @@ qe_status qe_pipeline_text(const qe_pipeline *pipeline, char **text) {
 
 /* ---- reading ---- */
 
-bool qe_pipeline_is(const char *folder) {
-  char path[PATH_MAX]; /* no longer one can be opened */
-  return snprintf(path, sizeof path, "%s/" STEPS_FILE, folder) < PATH_MAX && qe_file_exists(path);
-}
-
 static const char *member(const cJSON *item, const char *key) {
   return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, key));
 }
@@ -83,7 +75,7 @@ static qe_status take_steps(const cJSON *root, const char *path, qe_pipeline *pi
 }
 
 qe_status qe_pipeline_read(const char *folder, qe_pipeline *pipeline) {
-  char *text = NULL, *path = qe_path_join(folder, STEPS_FILE);
+  char *text = NULL, *path = qe_path_join(folder, QE_PIPELINE_FILE);
   size_t bytes = 0;
   memset(pipeline, 0, sizeof *pipeline);
   qe_status status = path ? qe_file_read(path, STEPS_LIMIT, &text, &bytes) : QE_NO_MEMORY;
@@ -115,7 +107,7 @@ static qe_status check_step(const char *folder, const qe_pipeline *was, const qe
                  new ? new->method : "", new ? ")" : "");
 }
 
-static qe_status check_steps(const qe_run *run) {
+qe_status qe_run_check_steps(const qe_run *run) {
   qe_pipeline was, is = {0};
   const char *text = run->options.pipeline, *folder = run->options.folder;
   QE_TRY(qe_pipeline_read(folder, &was));
@@ -126,40 +118,6 @@ static qe_status check_steps(const qe_run *run) {
   qe_pipeline_free(&is);
   qe_pipeline_free(&was);
   return status;
-}
-
-qe_status qe_run_check_pipeline(qe_run *run) {
-  const char *folder = run->options.folder;
-  char *config;
-  bool is = qe_pipeline_is(folder), has = false;
-  QE_TRY(qe_run_has_checkpoint(run, &has));
-  if (has || qe_file_exists(run->metrics))
-    return qe_fail(QE_USAGE, "%s holds a run of one method, not a pipeline: choose another --out", folder);
-  if (is && !run->options.resume)
-    return qe_fail(QE_USAGE, "%s holds a pipeline already: add --resume to go on with it, or choose another --out",
-                   folder);
-  if (is) return check_steps(run);
-  QE_TRY(qe_run_path(run, "config.yaml", &config));
-  bool begun = qe_file_exists(config);
-  qe_free(config);
-  return begun || !run->options.resume
-             ? QE_OK
-             : qe_fail(QE_NOT_FOUND, "%s has no pipeline to go on with; start without --resume", folder);
-}
-
-qe_status qe_run_refuse_pipeline(const qe_run *run) {
-  const char *folder = run->options.folder;
-  if (!qe_pipeline_is(folder)) return QE_OK;
-  return qe_fail(QE_USAGE,
-                 "%s holds a pipeline, this would be a run of one method: choose another --out, or go on with the "
-                 "pipeline by 'train --resume --out %s'",
-                 folder, folder);
-}
-
-qe_status qe_run_open_pipeline(qe_run *run) {
-  QE_TRY(qe_run_check_pipeline(run));
-  QE_TRY(qe_run_keep_file(run, "config.yaml", run->options.config));
-  return qe_run_keep_file(run, STEPS_FILE, run->options.pipeline);
 }
 
 /* ---- one after the other ---- */

@@ -54,7 +54,8 @@ typedef struct qe_run_options {
   const char *folder;   /* NULL: nothing is written */
   const char *config;   /* text of config.yaml; NULL: none */
   const char *pipeline; /* the folder is of a pipeline, this the text of pipeline.json; NULL: it is of one run */
-  const char *whole;    /* the pipeline's folder, of a run that is a step of it; NULL: the run stands alone */
+  const char *search;   /* the folder is of a search, this the text of search.json; NULL: it is of one run */
+  const char *whole;    /* the folder of the pipeline or search that the run is part of; NULL: the run stands alone */
   bool resume;          /* go on from the folder's checkpoint */
   int save_every;       /* epochs between checkpoints; 0: only at the end of a phase */
   int64_t save_steps;   /* batches between further ones within an epoch; 0: none */

@@ -123,8 +123,8 @@ static qe_status open_folder(qe_run *run) {
   QE_TRY(qe_make_folders(folder));
   QE_TRY(qe_folder_lock(folder, &run->lock));
   QE_TRY(remove_parts(folder));
-  if (run->options.pipeline) return qe_run_open_pipeline(run);
-  QE_TRY(qe_run_refuse_pipeline(run));
+  if (qe_run_is_whole(run)) return qe_run_open_whole(run);
+  QE_TRY(qe_run_refuse_whole(run));
   return run->options.resume ? resume(run) : start(run);
 }
 
@@ -139,8 +139,8 @@ static qe_status check_folder(qe_run *run) {
   }
   QE_TRY(qe_run_path(run, "metrics.jsonl", &run->metrics));
   QE_TRY(qe_run_path(run, "checkpoint.safetensors", &run->checkpoint));
-  if (run->options.pipeline) return qe_run_check_pipeline(run);
-  QE_TRY(qe_run_refuse_pipeline(run));
+  if (qe_run_is_whole(run)) return qe_run_check_whole(run);
+  QE_TRY(qe_run_refuse_whole(run));
   if (!run->options.resume) return refuse_run(run);
   QE_TRY(qe_run_has_checkpoint(run, &has));
   return has ? QE_OK : refuse_missing(run);

@@ -41,13 +41,23 @@ QE_CHECKED qe_status qe_run_has_checkpoint(const qe_run *run, bool *has);
 /* A number of the metadata of run->resumed, or `missing`. */
 int64_t qe_run_resumed_number(const qe_run *run, const char *key, int64_t missing);
 
+/* ---- whole.c ---- */
+
+#define QE_PIPELINE_FILE "pipeline.json"
+#define QE_SEARCH_FILE "search.json"
+
+/* Whether options.pipeline or options.search say that the folder holds runs, rather than being one. */
+bool qe_run_is_whole(const qe_run *run);
+/* Whether such a folder may be opened; opens it, once it is locked. */
+QE_CHECKED qe_status qe_run_check_whole(qe_run *run);
+QE_CHECKED qe_status qe_run_open_whole(qe_run *run);
+/* QE_USAGE when the folder of a run of one method is such a folder. */
+QE_CHECKED qe_status qe_run_refuse_whole(const qe_run *run);
+
 /* ---- pipeline.c ---- */
 
-/* Whether the folder may be opened with options.pipeline; opens it, once it is locked. */
-QE_CHECKED qe_status qe_run_check_pipeline(qe_run *run);
-QE_CHECKED qe_status qe_run_open_pipeline(qe_run *run);
-/* QE_USAGE when the folder of a run of one method is that of a pipeline. */
-QE_CHECKED qe_status qe_run_refuse_pipeline(const qe_run *run);
+/* QE_USAGE when steps of the folder that have begun are others than those of options.pipeline. */
+QE_CHECKED qe_status qe_run_check_steps(const qe_run *run);
 
 /* ---- run_state.c ---- */
 
