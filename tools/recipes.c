@@ -78,9 +78,15 @@ static qe_status read_facts(const qe_recipe *recipe, recipe_facts *facts) {
   return facts->method ? QE_OK : QE_NO_MEMORY;
 }
 
+static bool searches(const recipe_facts *facts) {
+  const char *variables = qe_option_text(facts->options, "search-variables");
+  return variables && *variables;
+}
+
 static void print_text(const qe_recipe *recipe, const recipe_facts *facts) {
   bool pipeline = qe_options_steps(facts->options) > 0;
-  printf("  %s\n      %s%s: %s\n", recipe->name, pipeline ? "pipeline of " : "", facts->method, facts->summary);
+  printf("  %s\n      %s%s%s: %s\n", recipe->name, searches(facts) ? "search over settings of " : "",
+         pipeline ? "pipeline of " : "", facts->method, facts->summary);
 }
 
 static void print_member(qe_json *json, const qe_recipe *recipe, const recipe_facts *facts) {
@@ -89,6 +95,7 @@ static void print_member(qe_json *json, const qe_recipe *recipe, const recipe_fa
   bool pipeline = qe_options_steps(facts->options) > 0;
   qe_json_text(json, "method", pipeline ? "pipeline" : facts->method);
   if (pipeline) qe_json_text(json, "steps", facts->method);
+  if (searches(facts)) qe_json_bool(json, "search", true);
   qe_json_text(json, "summary", facts->summary);
   qe_json_text(json, "config", recipe->text);
   qe_json_close(json);

@@ -6,12 +6,15 @@
 #include "core/base/file.h"
 #include "core/base/nearest.h"
 #include "core/data/image_set.h"
+#include "core/train/search_folder.h"
 #include "tools/recipes.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { CONFIG_LIMIT = 1 << 20 };
 
 /* ---- method and recipe ---- */
 
@@ -62,6 +65,27 @@ static qe_status take_argument(qe_options *options) {
   return is_yaml(name) ? load_file(options, name) : qe_train_say_unknown(name);
 }
 
+/* Blanks the line where it says that its value was a default. */
+static void drop_default(char *line, size_t length) {
+  static const char plain[] = " # default", of[] = " # default of ";
+  size_t at = length;
+  while (at > 0 && strncmp(line + at, " # ", 3) != 0) at--;
+  bool drop = strncmp(line + at, of, sizeof of - 1) == 0 ||
+              (length - at == sizeof plain - 1 && strncmp(line + at, plain, sizeof plain - 1) == 0);
+  if (drop) memset(line, ' ', length);
+}
+
+/* A search's config without its defaults: those of a method may depend on the variables. */
+static qe_status load_search_config(qe_options *options, const char *path) {
+  char *text;
+  size_t bytes;
+  QE_TRY(qe_file_read(path, CONFIG_LIMIT, &text, &bytes));
+  for (size_t at = 0; at < bytes; at += strcspn(text + at, "\n") + 1) drop_default(text + at, strcspn(text + at, "\n"));
+  qe_status status = qe_options_load_text(options, path, text, bytes, QE_FROM_RECIPE);
+  qe_free(text);
+  return status;
+}
+
 /* A resumed run has the options it was started with, but for those given now; so has a new one that goes on with the
  * models of another. */
 static qe_status load_run_config(qe_options *options) {
@@ -69,7 +93,9 @@ static qe_status load_run_config(qe_options *options) {
   if (!folder || !*folder) return QE_OK;
   char *path = qe_path_join(folder, "config.yaml");
   if (!path) return QE_NO_MEMORY;
-  qe_status status = qe_file_exists(path) ? qe_options_load(options, path, QE_FROM_RECIPE) : QE_OK;
+  qe_status status = QE_OK;
+  if (qe_file_exists(path))
+    status = qe_search_is(folder) ? load_search_config(options, path) : qe_options_load(options, path, QE_FROM_RECIPE);
   qe_free(path);
   return status;
 }

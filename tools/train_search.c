@@ -10,6 +10,7 @@
 #include "tools/report_runs.h"
 #include "tools/search_same.h"
 #include "tools/train_choice.h"
+#include "tools/trial_loop.h"
 #include "tools/trial_table.h"
 
 #include <math.h>
@@ -129,8 +130,9 @@ static void read_searcher(searching *s) {
 static qe_status check_searcher(const searching *s) {
   qe_searcher *searcher;
   qe_status status = qe_searcher_new(&s->setting.space, &s->setting.searcher, &searcher);
-  if (status == QE_OK) qe_searcher_free(searcher);
-  return status;
+  if (status != QE_OK) return qe_fail_within(status, "search");
+  qe_searcher_free(searcher);
+  return QE_OK;
 }
 
 /* Options of the trial at the start, which are checked as those of any training. */
@@ -210,110 +212,6 @@ static qe_status plan_json(searching *s) {
   return status;
 }
 
-/* ---- trials ---- */
-
-/* What is the trial's own: its settings do not fit together, or it diverged. A full disk is not. */
-static bool is_of_trial(qe_status status) {
-  return status == QE_DIVERGED || status == QE_USAGE || status == QE_SHAPE || status == QE_REFUSED ||
-         status == QE_NO_MEMORY;
-}
-
-static qe_status prune(const searching *s, int number) {
-  char *folder = qe_trial_folder(s->runner.folder, number);
-  qe_status status = folder ? qe_trial_prune(folder) : QE_NO_MEMORY;
-  qe_free(folder);
-  return status;
-}
-
-static qe_status keep_best(searching *s, const qe_trial *best) {
-  char *folder, origin[32], *config = NULL, *recipe = NULL;
-  qe_options *options = NULL;
-  snprintf(origin, sizeof origin, "trial %d", best->number);
-  QE_TRY(qe_trial_last_run(&s->runner, best->number, &folder));
-  qe_status status = qe_trial_options(&s->runner, best->text, origin, false, &options);
-  if (status == QE_OK) status = qe_trial_config(&s->runner, options, &config);
-  if (status == QE_OK && !(recipe = qe_format("# The best trial of a search, number %d.\n%s", best->number, config)))
-    status = QE_NO_MEMORY;
-  if (status == QE_OK) status = qe_trial_keep_best(s->runner.folder, folder, recipe);
-  qe_options_free(options);
-  qe_free(recipe);
-  qe_free(config);
-  qe_free(folder);
-  return status;
-}
-
-/* The best one's models lie in the search's folder; then those of others may go. Done again, it changes nothing. */
-static qe_status tidy(searching *s, const qe_trial_list *list, size_t from) {
-  int32_t best = qe_trial_list_best(list);
-  if (best >= 0 && (best + 1 == (int32_t)list->count || from == 0)) QE_TRY(keep_best(s, &list->trial[best]));
-  if (qe_option_is(s->options, "search-keep", "all")) return QE_OK;
-  for (int32_t i = 0; i < (int32_t)list->count; i++)
-    if (i != best) QE_TRY(prune(s, i + 1));
-  return QE_OK;
-}
-
-static qe_status record(searching *s, qe_trial_search *search, const double *fact, qe_status status) {
-  double value[QE_TRIAL_OBJECTIVES];
-  qe_trial_fact kept[QE_TRIAL_KINDS];
-  int32_t count = 0;
-  for (int i = 0; i < QE_TRIAL_KINDS; i++) {
-    if (!isfinite(fact[i])) continue;
-    snprintf(kept[count].name, sizeof kept[count].name, "%s", qe_trial_fact_name((qe_trial_fact_kind)i));
-    kept[count++].value = fact[i];
-  }
-  for (int32_t i = 0; i < s->objectives.count; i++)
-    value[i] = qe_trial_objective(s->objectives.of[i], fact[s->objectives.of[i]]);
-  char *failure = status == QE_OK ? NULL : qe_strdup(qe_message());
-  qe_status written = qe_trial_search_record(search, status == QE_OK ? value : NULL, failure, kept, count);
-  qe_free(failure);
-  return written;
-}
-
-static void show_progress(const searching *s, const qe_trial_list *list) {
-  char text[QE_VALUES_TEXT];
-  int32_t best = qe_trial_list_best(list);
-  const qe_trial *last = &list->trial[list->count - 1];
-  fprintf(stderr, "trial %d: %s", last->number, qe_trial_outcome_text(last, text));
-  if (best >= 0 && best + 1 < last->number)
-    fprintf(stderr, "; best: trial %d, %s", best + 1, qe_trial_outcome_text(&list->trial[best], text));
-  fputs(best + 1 == last->number ? "; the best so far\n" : "\n", stderr);
-  if (best >= 0 && qe_report_folder(s->runner.folder) != QE_OK)
-    fprintf(stderr, "note: %s/report.html is not written: %s\n", s->runner.folder, qe_message());
-}
-
-static qe_status run_one(searching *s, qe_trial_search *search, const qe_trial *trial) {
-  const qe_trial_list *list = qe_trial_search_list(search);
-  double fact[QE_TRIAL_KINDS];
-  char text[QE_VALUES_TEXT];
-  fprintf(stderr, "trial %d of %d: %s\n", trial->number, s->setting.most, qe_trial_values_text(list, trial, text));
-  qe_status status = qe_trial_train(&s->runner, trial, fact);
-  if (status != QE_OK && !is_of_trial(status)) return status;
-  QE_TRY(record(s, search, fact, status));
-  QE_TRY(tidy(s, list, list->count));
-  show_progress(s, list);
-  return QE_OK;
-}
-
-static qe_status check_any(const qe_trial_list *list) {
-  if (qe_trial_list_best(list) >= 0 || list->count == 0) return QE_OK;
-  return qe_fail(QE_DIVERGED, "none of the %zu trials came to a result; the last: %s", list->count,
-                 list->trial[list->count - 1].failure);
-}
-
-static qe_status run_trials(searching *s, qe_trial_search *search) {
-  const qe_trial_list *list = qe_trial_search_list(search);
-  const qe_trial *trial;
-  QE_TRY(tidy(s, list, 0));
-  for (;;) {
-    QE_TRY(qe_trial_search_next(search, &trial));
-    if (!trial) break;
-    QE_TRY(run_one(s, search, trial));
-  }
-  if (qe_trial_search_stopped(search))
-    fprintf(stderr, "note: the search is over after %zu trials: %s\n", list->count, qe_trial_search_stopped(search));
-  return check_any(list);
-}
-
 /* ---- the result ---- */
 
 static qe_status read_scores(const searching *s, const qe_trial_list *list, qe_run_scores *scores) {
@@ -391,7 +289,12 @@ static qe_status search_and_tell(searching *s) {
     return status;
   }
   status = qe_run_begin(run);
-  if (status == QE_OK) status = run_trials(s, search);
+  if (status == QE_OK)
+    status = qe_trial_loop_run(&(qe_trial_loop){.runner = &s->runner,
+                                                .objectives = &s->objectives,
+                                                .search = search,
+                                                .most = s->setting.most,
+                                                .keep_all = qe_option_is(s->options, "search-keep", "all")});
   status = qe_run_end(run, status);
   qe_run_close(run);
   if (status == QE_OK) write_report(s);

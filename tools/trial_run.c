@@ -92,7 +92,10 @@ qe_status qe_trial_options(const qe_trial_runner *runner, char *const *text, con
 static qe_status open_training(qe_trial_runner *runner, qe_options *options, qe_training *training) {
   const char *name = qe_option_text(options, "method");
   const qe_method *method = name ? qe_method_find(name) : NULL;
-  if (!method) return qe_train_say_unknown(name ? name : "");
+  if (!method) {
+    (void)qe_train_say_unknown(name ? name : "");
+    return QE_USAGE;
+  }
   if (runner->opened && !qe_setup_serves(&runner->setup, runner->opened, options)) qe_setup_close(&runner->setup);
   qe_options_free(runner->opened);
   runner->opened = NULL;

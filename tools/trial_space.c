@@ -2,12 +2,13 @@
 #include "tools/trial_space.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "core/base/json_read.h"
 #include "core/base/nearest.h"
+#include "tools/train_choice.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,65 +246,15 @@ void qe_trial_space_text(void *space, int32_t variable, double x, char text[QE_T
   write_value(&((const qe_trial_space *)space)->variable[variable], x, text);
 }
 
-/* ---- giving values ---- */
-
-/* New text: the list with the item's value replaced or added. */
-static char *with_item(const char *list, const char *item, const char *value) {
-  size_t length = strlen(item);
-  char *made = qe_strdup("");
-  for (const char *at = list ? list : ""; made && *at;) {
-    size_t part = strcspn(at, ",");
-    bool same = part > length && strncmp(at, item, length) == 0 && at[length] == '=';
-    char *longer = same ? made : qe_format("%s%s%.*s", made, *made ? "," : "", (int)part, at);
-    if (!same) qe_free(made);
-    made = longer;
-    at += part + (at[part] == ',');
-  }
-  char *whole = made ? qe_format("%s%s%s=%s", made, *made ? "," : "", item, value) : NULL;
-  qe_free(made);
-  return whole;
-}
-
-/* New text: what the option has now, in its step if it is of one. */
-static qe_status now_of(const qe_options *options, const qe_trial_variable *v, char **text) {
-  qe_options *of_step = NULL;
-  int step;
-  *text = NULL;
-  if (v->step) {
-    QE_TRY(qe_options_find_step(options, v->name, v->step, &step));
-    QE_TRY(qe_options_step(options, step, &of_step));
-  }
-  const char *now = qe_option_text(of_step ? of_step : options, v->option);
-  *text = qe_strdup(now ? now : "");
-  qe_options_free(of_step);
-  return *text ? QE_OK : QE_NO_MEMORY;
-}
-
-static qe_status apply_one(const qe_trial_variable *v, const char *text, const char *label, const char *origin,
-                           qe_options *options) {
-  char *now = NULL, *value = NULL, *pair = NULL;
-  qe_status status = QE_OK;
-  if (v->item) status = now_of(options, v, &now);
-  if (status == QE_OK && !(value = v->item ? with_item(now, v->item, text) : qe_strdup(text))) status = QE_NO_MEMORY;
-  if (status == QE_OK && v->step && !(pair = qe_format("%s.%s", v->step, v->option))) status = QE_NO_MEMORY;
-  if (status == QE_OK && v->step)
-    status = qe_option_steps_set(options, pair, value);
-  else if (status == QE_OK)
-    status = qe_option_set(options, v->option, value, QE_FROM_COMMAND, label, origin);
-  qe_free(pair);
-  qe_free(value);
-  qe_free(now);
-  return status;
-}
-
-qe_status qe_trial_space_apply(const qe_trial_space *space, char *const *text, const char *origin,
-                               qe_options *options) {
-  for (int i = 0; i < space->count; i++)
-    QE_TRY(apply_one(&space->variable[i], text[i], space->variable[i].name, origin, options));
-  return QE_OK;
-}
-
 /* ---- reading the whole ---- */
+
+/* Files must be there before hours are spent on the trials before. */
+static qe_status check_file(const qe_trial_variable *v, const char *text, const char *label) {
+  if (v->row->type != QE_OPTION_PATH || !*text || strncmp(text, QE_STEP_PREFIX, strlen(QE_STEP_PREFIX)) == 0 ||
+      qe_file_exists(text))
+    return QE_OK;
+  return qe_fail(QE_NOT_FOUND, "%s: %s: no such file, from here", label, text);
+}
 
 /* Whether the option takes the ends, or each choice; tried on a copy. */
 static qe_status check_values(const qe_trial_variable *v, const char *label, const qe_options *options) {
@@ -311,10 +262,11 @@ static qe_status check_values(const qe_trial_variable *v, const char *label, con
   char text[QE_REAL_TEXT];
   QE_TRY(qe_options_copy(options, &copy));
   qe_status status = QE_OK;
-  for (int i = 0; status == QE_OK && i < v->choices; i++) status = apply_one(v, v->choice[i], label, "check", copy);
+  for (int i = 0; status == QE_OK && i < v->choices; i++)
+    status = qe_trial_variable_apply(v, v->choice[i], label, "check", copy);
   for (int i = 0; status == QE_OK && !v->choice && i < 2; i++)
-    status = apply_one(v, qe_real_text(i ? v->to : v->from, text), label, "check", copy);
-  if (status == QE_USAGE && v->step) status = qe_fail_within(status, "%s", label);
+    status = qe_trial_variable_apply(v, qe_real_text(i ? v->to : v->from, text), label, "check", copy);
+  for (int i = 0; status == QE_OK && i < v->choices; i++) status = check_file(v, v->choice[i], label);
   qe_options_free(copy);
   return status;
 }
@@ -333,7 +285,7 @@ static qe_status read_variable(const qe_options *options, const cJSON *spec, qe_
   QE_TRY(check_option(options, v, label));
   QE_TRY(read_values(spec, label, v));
   QE_TRY(check_values(v, label, options));
-  QE_TRY(now_of(options, v, &own));
+  QE_TRY(qe_trial_variable_now(options, v, &own));
   qe_status status = find_start(v, spec, own, label, &start);
   qe_free(own);
   if (status == QE_OK) space->search[space->count - 1] = searched(v, start);

@@ -34,6 +34,11 @@ void qe_trial_space_text(void *space, int32_t variable, double x, char text[QE_T
 /* Gives the options the values, as later than all that was said. `origin`: "trial 7". */
 QE_CHECKED qe_status qe_trial_space_apply(const qe_trial_space *space, char *const *text, const char *origin,
                                           qe_options *options);
+/* The same of one variable; `label` begins the message of a failure. */
+QE_CHECKED qe_status qe_trial_variable_apply(const qe_trial_variable *variable, const char *text, const char *label,
+                                             const char *origin, qe_options *options);
+/* New text (qe_free): what the option, or its item, has now, in its step if it is of one; "" where it has nothing. */
+QE_CHECKED qe_status qe_trial_variable_now(const qe_options *options, const qe_trial_variable *variable, char **text);
 /* Member "variables". */
 void qe_trial_space_json(const qe_trial_space *space, qe_json *json);
 /* "0.005…0.1, log", "lsq, dorefa" into text. */

@@ -18,6 +18,14 @@ const qe_option *qe_options_row(const qe_options *options, const char *name) {
   return NULL;
 }
 
+const qe_option *qe_options_row_nested(const qe_options *options, const char *key, char dashed[QE_KEY_TEXT]) {
+  const qe_option *row = qe_options_row(options, key);
+  snprintf(dashed, QE_KEY_TEXT, "%s", key);
+  if (row) return row;
+  for (char *at = dashed; (at = strchr(at, '.'));) *at = '-';
+  return qe_options_row(options, dashed);
+}
+
 const qe_option *qe_options_row_of_letter(const qe_options *options, char letter) {
   for (size_t i = 0; i < options->count; i++)
     if (letter && options->table[i].letter == letter) return &options->table[i];
@@ -194,7 +202,7 @@ static bool is_utf8(const char *text) {
   return true;
 }
 
-static void value_free(qe_option_value *value) {
+void qe_option_value_free(qe_option_value *value) {
   qe_free(value->text);
   qe_free(value->origin);
   qe_free(value->list);
@@ -238,7 +246,7 @@ static qe_status value_make(const qe_option *row, const char *text, const char *
 qe_status qe_option_check(const qe_option *row, const char *text, const char *label) {
   qe_option_value made = {0};
   qe_status status = value_make(row, text, label, NULL, &made);
-  value_free(&made);
+  qe_option_value_free(&made);
   return status;
 }
 
@@ -253,7 +261,7 @@ qe_status qe_option_set(qe_options *options, const char *name, const char *value
     *stored = made;
     made = old;
   }
-  value_free(&made);
+  qe_option_value_free(&made);
   return status;
 }
 
@@ -293,39 +301,9 @@ done:
   return status;
 }
 
-qe_status qe_option_reset(qe_options *options, const char *name) {
-  const qe_option *row = qe_options_row(options, name);
-  if (!row) return qe_fail(QE_USAGE, "no such option: %.60s", name);
-  qe_option_value *value = &options->values[row - options->table];
-  const char *initial = row->initial ? row->initial : row->type == QE_OPTION_FLAG ? "false" : NULL;
-  value_free(value);
-  *value = (qe_option_value){.text = NULL};
-  return initial ? qe_option_set(options, name, initial, QE_FROM_DEFAULT, name, NULL) : QE_OK;
-}
-
-static qe_status copy_values(const qe_options *from, qe_options *to) {
-  for (size_t i = 0; i < from->count; i++) {
-    const qe_option_value *value = &from->values[i];
-    const char *name = from->table[i].name;
-    if (value->text) QE_TRY(qe_option_set(to, name, value->text, value->source, name, value->origin));
-  }
-  return qe_option_steps_copy(from, to);
-}
-
-qe_status qe_options_copy(const qe_options *options, qe_options **out) {
-  qe_options *made;
-  QE_TRY(qe_options_new(options->table, options->count, options->command, &made));
-  qe_status status = copy_values(options, made);
-  if (status == QE_OK)
-    *out = made;
-  else
-    qe_options_free(made);
-  return status;
-}
-
 void qe_options_free(qe_options *options) {
   if (!options) return;
-  for (size_t i = 0; i < options->count; i++) value_free(&options->values[i]);
+  for (size_t i = 0; i < options->count; i++) qe_option_value_free(&options->values[i]);
   qe_option_steps_free(&options->steps);
   qe_free(options->values);
   qe_free(options->positionals);

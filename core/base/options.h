@@ -148,7 +148,8 @@ bool qe_options_step_says(const qe_options *options, int step, const char *name)
  * the same source the step's own. */
 QE_CHECKED qe_status qe_options_step(const qe_options *options, int step, qe_options **out);
 /* --set STEP.NAME=VALUE, with `pair` STEP.NAME; whether there is such a step is not known yet. */
-QE_CHECKED qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value);
+QE_CHECKED qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value, const char *label,
+                                         const char *origin);
 /* As qe_options_dump, of all steps together: what they have in common first. */
 char *qe_options_dump_steps(qe_options *const *step, const char *const *name, int count);
 

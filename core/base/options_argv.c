@@ -23,18 +23,20 @@ static qe_status take_value(argv_reader *r, const char *label, const char *attac
 
 /* --set NAME=VALUE, --set STEP.NAME=VALUE */
 static qe_status set_pair(qe_options *options, const char *pair) {
-  char hint[QE_HINT_TEXT], label[LABEL_TEXT];
+  char hint[QE_HINT_TEXT], label[LABEL_TEXT], dashed[QE_KEY_TEXT];
   const char *equals = strchr(pair, '=');
   if (!equals) return qe_fail(QE_USAGE, "--set %.60s: must be NAME=VALUE", pair);
   char *name = qe_format("%.*s", (int)(equals - pair), pair);
   if (!name) return QE_NO_MEMORY;
   qe_status status;
-  const qe_option *row = qe_options_row(options, name);
+  const qe_option *row = qe_options_row_nested(options, name, dashed);
+  const char *dot = strchr(name, '.');
+  if (dot && qe_options_row(options, dot + 1)) row = NULL; /* an option of a step */
   snprintf(label, sizeof label, "--set %.60s", name);
-  if (!row && strchr(name, '.'))
-    status = qe_option_steps_set(options, name, equals + 1);
+  if (!row && dot)
+    status = qe_option_steps_set(options, name, equals + 1, label, "command line");
   else if (row && qe_options_belongs(options, row))
-    status = qe_option_set(options, name, equals + 1, QE_FROM_COMMAND, label, "command line");
+    status = qe_option_set(options, row->name, equals + 1, QE_FROM_COMMAND, label, "command line");
   else
     status = qe_fail(QE_USAGE, "%s: no such option%s", label, qe_options_hint(options, name, "", hint));
   qe_free(name);

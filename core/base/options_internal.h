@@ -46,11 +46,15 @@ struct qe_options {
 
 _Static_assert((int)QE_HINT_TEXT == (int)QE_NEAREST_TEXT, "a hint is one of nearest.h");
 
+/* The row that a key means: "a.b", from a mapping in a mapping, is "a-b" too. NULL: none. `dashed`: the key so. */
+enum { QE_KEY_TEXT = 512 };
+const qe_option *qe_options_row_nested(const qe_options *options, const char *key, char dashed[QE_KEY_TEXT]);
 /* The row with this letter; NULL. */
 const qe_option *qe_options_row_of_letter(const qe_options *options, char letter);
 bool qe_options_belongs(const qe_options *options, const qe_option *row);
 /* QE_USAGE unless the row may have the value. */
 QE_CHECKED qe_status qe_option_check(const qe_option *row, const char *text, const char *label);
+void qe_option_value_free(qe_option_value *value);
 /* A line of a dump, if there is anything to say. */
 void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const char *indent);
 /* New text (qe_free) of what `write` writes of `what`; NULL with a message when there is no memory. */

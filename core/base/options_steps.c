@@ -129,18 +129,18 @@ static bool has_steps_row(const qe_options *options) {
   return false;
 }
 
-qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value) {
-  char hint[QE_HINT_TEXT], label[LABEL_TEXT];
+qe_status qe_option_steps_set(qe_options *options, const char *pair, const char *value, const char *label,
+                              const char *origin) {
+  char hint[QE_HINT_TEXT];
   const char *dot = strchr(pair, '.'), *key = dot + 1;
   const qe_option *row = qe_options_row(options, key);
-  snprintf(label, sizeof label, "--set %.100s", pair);
   if (!has_steps_row(options)) return qe_fail(QE_USAGE, "%s: \"%s\" has no steps", label, options->command);
   if (!row || !qe_options_belongs(options, row))
     return qe_fail(QE_USAGE, "%s: no such option: %.60s%s", label, key, qe_options_hint(options, key, "", hint));
   QE_TRY(qe_option_steps_check_value(row, value, label));
   char *selector = qe_format("%.*s", (int)(dot - pair), pair);
   if (!selector) return QE_NO_MEMORY;
-  qe_status status = add_value(options, selector, row, value, QE_FROM_COMMAND, label, "command line");
+  qe_status status = add_value(options, selector, row, value, QE_FROM_COMMAND, label, origin);
   qe_free(selector);
   return status;
 }

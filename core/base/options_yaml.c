@@ -126,15 +126,6 @@ static qe_status map_text(yaml_reader *r, const yaml_event_t *event, char **text
 
 /* ---- keys and values ---- */
 
-/* The row that a key means: "a.b", from a mapping in a mapping, is "a-b" too. NULL: none. `dashed`: the key so. */
-static const qe_option *find_row(const yaml_reader *r, const char *key, char dashed[LABEL_TEXT]) {
-  const qe_option *row = qe_options_row(r->options, key);
-  snprintf(dashed, LABEL_TEXT, "%s", key);
-  if (row) return row;
-  for (char *at = dashed; (at = strchr(at, '.'));) *at = '-';
-  return qe_options_row(r->options, dashed);
-}
-
 static qe_status set_step_name(yaml_reader *r, size_t line, const char *name) {
   char label[LABEL_TEXT];
   snprintf(label, sizeof label, "%.300s:%zu: name", r->name, line);
@@ -150,8 +141,8 @@ static qe_status set_of_step(yaml_reader *r, const qe_option *row, const char *v
 }
 
 static qe_status set_key(yaml_reader *r, const char *key, size_t line, const char *value) {
-  char label[LABEL_TEXT], origin[LABEL_TEXT], dashed[LABEL_TEXT], hint[QE_HINT_TEXT];
-  const qe_option *row = find_row(r, key, dashed);
+  char label[LABEL_TEXT], origin[LABEL_TEXT], dashed[QE_KEY_TEXT], hint[QE_HINT_TEXT];
+  const qe_option *row = qe_options_row_nested(r->options, key, dashed);
   if (r->in_step && strcmp(key, "name") == 0) return set_step_name(r, line, value);
   if (!row || strcmp(key, "config") == 0 || strcmp(key, "set") == 0)
     return qe_fail(QE_USAGE, "%s:%zu: %.60s: no such key%s", r->name, line, key,
@@ -207,8 +198,10 @@ static qe_status read_steps(yaml_reader *r, const qe_option *row, size_t line) {
 /* What follows a key. */
 static qe_status read_value(yaml_reader *r, const char *key, size_t line, int depth) {
   yaml_event_t event;
-  char dashed[LABEL_TEXT], *value = NULL;
-  const qe_option *row = r->in_step ? NULL : find_row(r, key, dashed); /* steps have no keys with a form of their own */
+  char dashed[QE_KEY_TEXT], *value = NULL;
+  const qe_option *row =
+      r->in_step ? NULL
+                 : qe_options_row_nested(r->options, key, dashed); /* steps have no keys with a form of their own */
   qe_option_type form = row ? row->type : QE_OPTION_TYPES;
   qe_status status = next_event(r, &event);
   if (status != QE_OK) return status;

@@ -4,6 +4,7 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/report/report_parts.h"
+#include "core/train/search_folder.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ void qe_report_free(qe_report *report) {
   if (!report) return;
   for (size_t i = 0; i < report->runs; i++) qe_report_run_free(report->run[i]);
   qe_report_pipeline_free(report->pipeline);
+  qe_report_search_free(report->search);
   qe_free(report->run);
   qe_free(report);
 }
@@ -76,11 +78,45 @@ static qe_status add_pipeline(qe_report *report, const char *path) {
   return QE_OK;
 }
 
+static qe_status add(qe_report *report, const char *path) {
+  return qe_pipeline_is(path) ? add_pipeline(report, path) : qe_report_add_run(report, path);
+}
+
+/* The best trial is named after its search, too; the runs of its steps are not. */
+static qe_status name_trial(qe_report *report, const qe_report_search *search, const char *trial, size_t first) {
+  char **name = report->pipeline ? &report->pipeline->name : &report->run[first]->name;
+  if (!report->pipeline && qe_pipeline_is(trial)) return QE_OK;
+  char *longer = qe_format("%s/%s", search->name, qe_path_name(trial));
+  if (!longer) return QE_NO_MEMORY;
+  qe_free(*name);
+  *name = longer;
+  return name_apart(report);
+}
+
+/* Beside other runs a search is its best trial. */
+static qe_status add_search(qe_report *report, const char *path) {
+  qe_report_search *search;
+  bool alone = report->runs == 0;
+  size_t first = report->runs;
+  QE_TRY(qe_report_search_open(path, &search));
+  char *trial = qe_trial_folder(search->path, qe_trial_list_best(&search->trials) + 1);
+  qe_status status = trial ? add(report, trial) : QE_NO_MEMORY;
+  if (status == QE_OK) status = name_trial(report, search, trial, first);
+  qe_free(trial);
+  if (alone)
+    report->search = search;
+  else
+    qe_report_search_free(search);
+  return status;
+}
+
 qe_status qe_report_add(qe_report *report, const char *path) {
   qe_report_pipeline *before = report->pipeline;
   report->pipeline = NULL;
+  qe_report_search_free(report->search);
+  report->search = NULL;
   if (before) QE_TRY(take_apart(report, before));
-  return qe_pipeline_is(path) ? add_pipeline(report, path) : qe_report_add_run(report, path);
+  return qe_search_is(path) ? add_search(report, path) : add(report, path);
 }
 
 qe_status qe_report_add_run(qe_report *report, const char *path) {
@@ -112,6 +148,7 @@ bool qe_report_ended(const qe_report *report, int run) {
 }
 
 bool qe_report_all_ended(const qe_report *report) {
+  if (report->search) return qe_run_state_ended(report->search->stand.state);
   if (report->pipeline) return qe_run_state_ended(report->pipeline->stand.state);
   for (int i = 0; i < (int)report->runs; i++)
     if (!qe_report_ended(report, i)) return false;
@@ -198,7 +235,9 @@ static void write_contents(qe_page *page, const qe_report *report, const char *b
 }
 
 static void write_title(char *title, size_t room, const qe_report *report) {
-  if (report->pipeline || report->runs == 1)
+  if (report->search)
+    snprintf(title, room, "%s", report->search->name);
+  else if (report->pipeline || report->runs == 1)
     snprintf(title, room, "%s", report->pipeline ? report->pipeline->name : report->run[0]->name);
   else
     snprintf(title, room, "%zu runs: %s, \xE2\x80\xA6", report->runs, report->runs ? report->run[0]->name : "");
@@ -276,7 +315,18 @@ static void run_json(qe_json *json, const qe_report_run *run) {
   qe_json_close(json);
 }
 
+static void search_json(qe_json *json, const qe_report_search *search) {
+  qe_json_open_object(json, "search");
+  qe_json_text(json, "name", search->name);
+  qe_json_text(json, "path", search->path);
+  qe_json_text(json, "state", qe_run_state_name(search->stand.state));
+  qe_json_int(json, "trials", (int64_t)search->trials.count);
+  qe_json_int(json, "best", qe_trial_list_best(&search->trials) + 1);
+  qe_json_close(json);
+}
+
 void qe_report_json(const qe_report *report, qe_json *json) {
+  if (report->search) search_json(json, report->search);
   if (report->pipeline) {
     qe_json_open_object(json, "pipeline");
     qe_json_text(json, "name", report->pipeline->name);

@@ -19,9 +19,9 @@ typedef struct qe_report qe_report;
 QE_CHECKED qe_status qe_report_new(qe_report **report);
 void qe_report_free(qe_report *report); /* NULL is fine */
 
-/* Read a run, or the folder of a pipeline with all its runs. What it has not got, or what cannot be read of it, is left
- * out and named in the report. QE_NOT_FOUND: no such folder or file; QE_FORMAT: it is no run, no model and no integer
- * network. */
+/* Read a run, the folder of a pipeline with all its runs, or that of a search with its best trial. What it has not got,
+ * or what cannot be read of it, is left out and named in the report. QE_NOT_FOUND: no such folder or file; QE_FORMAT:
+ * it is no run, no model and no integer network. */
 QE_CHECKED qe_status qe_report_add(qe_report *report, const char *path);
 
 int qe_report_runs(const qe_report *report);
@@ -53,7 +53,8 @@ QE_CHECKED qe_status qe_report_say_not_evaluated(qe_report *report, int run, con
  * never. */
 QE_CHECKED qe_status qe_report_write(const qe_report *report, const char *path, int reload);
 
-/* Members "runs": what the summaries say, an object a run; of a pipeline alone "pipeline" as well. */
+/* Members "runs": what the summaries say, an object a run; of a pipeline alone "pipeline", of a search alone "search"
+ * as well. */
 void qe_report_json(const qe_report *report, qe_json *json);
 
 /* report.html of a run's folder, without an evaluation: for a run under way. */

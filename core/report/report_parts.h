@@ -7,6 +7,7 @@
 #include "core/page/page.h"
 #include "core/report/history.h"
 #include "core/report/report.h"
+#include "core/search/trials.h"
 #include "core/surface/surface.h"
 #include "core/train/pipeline.h"
 #include "core/train/run_state.h"
@@ -107,10 +108,19 @@ typedef struct qe_report_pipeline {
   qe_run_stand stand;
 } qe_report_pipeline;
 
+/* A search over settings: its best trial's run, or the runs of its steps, are those of the report. */
+typedef struct qe_report_search {
+  char *path, *name;
+  qe_trial_list trials;
+  char *objective; /* "loss", of several with commas between; "": not known */
+  qe_run_stand stand;
+} qe_report_search;
+
 struct qe_report {
   qe_report_run **run;
   size_t runs, capacity;
   qe_report_pipeline *pipeline; /* what the report is of; NULL: of runs that do not belong together */
+  qe_report_search *search;     /* the same; with a pipeline where its trials are pipelines */
 };
 
 QE_CHECKED qe_status qe_report_run_open(const char *path, qe_report_run **run);
@@ -152,6 +162,12 @@ void qe_report_pipeline_summary(qe_page *page, const qe_report *report);
 void qe_report_pipeline_course(qe_page *page, const qe_report *report);
 /* The steps that search, or those that do not, one after the other as if they were one run. */
 QE_CHECKED qe_status qe_report_pipeline_join(const qe_report *report, bool searches, qe_history *joined);
+
+/* ---- searches over settings ---- */
+
+/* Opens the folder of a search. QE_NOT_FOUND: no trial has come to a result. */
+QE_CHECKED qe_status qe_report_search_open(const char *path, qe_report_search **search);
+void qe_report_search_free(qe_report_search *search); /* NULL is fine */
 
 /* ---- sections ---- */
 

@@ -169,7 +169,7 @@ static qe_status check_replayed(const qe_trial_search *t, const qe_trial *kept) 
 static qe_status find_known(qe_trial_search *t, const double **value) {
   const qe_trial *known = find_same(t);
   *value = NULL;
-  if (!known && t->used < t->list.count) {
+  if (!known && t->list.trial && t->used < t->list.count) {
     known = &t->list.trial[t->used];
     QE_TRY(check_replayed(t, known));
     t->used++;
