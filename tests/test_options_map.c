@@ -67,9 +67,10 @@ static void groups_are_prefixes(void **state) {
 /* Mappings and lists at any depth, scalars as they stand; as text JSON, which is loaded again. */
 static void maps_are_kept(void **state) {
   (void)state;
-  static const char text[] =
-      "{\"rate\":{\"from\":\"0.01\",\"to\":\"1e2\"},\"rule\":[\"a b\",\"\xC3\xA4\",[\"1\"]],\"on\":\"\"}";
-  OK(load("group:\n  map:\n    rate: {from: 0.01, to: 1e2}\n    rule: [a b, \"\\u00e4\", [1]]\n    on: \"\"\n"));
+  static const char text[] = "{\"rate\":{\"from\":\"0.01\",\"to\":\"1e2\"},\"rule\":[\"a "
+                             "b\",\"\xC3\xA4\x7F\xF0\x9F\x98\x80\",[\"1\"]],\"on\":\"\"}";
+  OK(load("group:\n  map:\n    rate: {from: 0.01, to: 1e2}\n    rule: [a b, \"\\u00e4\\x7f\\U0001F600\", [1]]\n    on: "
+          "\"\"\n"));
   assert_string_equal(qe_option_text(options, "group-map"), text);
   assert_string_equal(qe_option_origin(options, "group-map"), "m.yaml:2");
   char *dump = qe_options_dump(options);
@@ -79,8 +80,8 @@ static void maps_are_kept(void **state) {
   OK(load(dump));
   assert_string_equal(qe_option_text(options, "group-map"), text);
   qe_free(dump);
-  OK(set("group-map={\"a\": 1}"));
-  assert_string_equal(qe_option_text(options, "group-map"), "{\"a\": 1}");
+  OK(set("group-map={ \"a\\u0041\":\n1}"));
+  assert_string_equal(qe_option_text(options, "group-map"), "{\"aA\":1}");
   OK(set("group-map="));
   assert_string_equal(qe_option_text(options, "group-map"), "");
 }

@@ -49,7 +49,7 @@ static int open_folder(void **state) {
       {"twice.yaml", "rate: 1\nrate: 2\n"}, {"method.yaml", "method: qatt\n"},
       {"choice.yaml", "optimizer: sgdd\n"}, {"init.yaml", "method: qat\ninit: nowhere.safetensors\n"},
       {"open.yaml", "stages: [eda\n"},      {"list.yaml", "- epochs\n"},
-      {"nested.yaml", "eda: {batch: 3}\n"}, {"tab.yaml", "\tepochs: 3\n"},
+      {"nested.yaml", "eda: {bach: 3}\n"}, {"tab.yaml", "\tepochs: 3\n"},
   };
   if (!mkdtemp(folder)) return -1;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) write_text(files[i][0], files[i][1]);
@@ -140,7 +140,7 @@ static const struct {
     {"train choice.yaml", "choice.yaml:1: optimizer sgdd: must be sgd or adam; did you mean sgd?"},
     {"train open.yaml", "open.yaml:2: not YAML: did not find expected ',' or ']'"},
     {"train tab.yaml", "tab.yaml:1: not YAML: "},
-    {"train nested.yaml", "nested.yaml:1: eda.batch: no such key; did you mean eda-batch?"},
+    {"train nested.yaml", "nested.yaml:1: eda.bach: no such key; did you mean eda-batch?"},
     {"train init.yaml", "init.yaml:2: init: no file nowhere.safetensors, from here, beside that file, above it"},
     /* models, data, devices */
     {"train qat --model resnet21 " SUBSET, "no model is called 'resnet21'; there are resnet8, resnet20"},

@@ -187,6 +187,22 @@ static bool read_map(const qe_option *row, const char *text, qe_option_value *va
   return is;
 }
 
+/* New text: the same object without blanks and needless escapes, as YAML can read it too. */
+static char *plain_map(const char *text) {
+  cJSON *root = qe_json_parse(text, strlen(text));
+  char *printed = root ? cJSON_PrintUnformatted(root) : NULL, *copy = printed ? qe_strdup(printed) : NULL;
+  if (!printed) (void)qe_fail(QE_NO_MEMORY, "out of memory for a mapping");
+  cJSON_free(printed);
+  cJSON_Delete(root);
+  return copy;
+}
+
+/* New text: the value as it is kept. */
+static char *kept_text(const qe_option *row, const char *text, const qe_option_value *value) {
+  if (row->type == QE_OPTION_MAP && *text) return plain_map(text);
+  return qe_strdup(row->type != QE_OPTION_FLAG ? text : value->integer ? "true" : "false");
+}
+
 static bool (*const readers[QE_OPTION_TYPES])(const qe_option *, const char *, qe_option_value *) = {
     [QE_OPTION_FLAG] = read_flag, [QE_OPTION_INT] = read_int,     [QE_OPTION_REAL] = read_real,
     [QE_OPTION_TEXT] = read_text, [QE_OPTION_PATH] = read_text,   [QE_OPTION_CHOICE] = read_choice,
@@ -238,7 +254,7 @@ static qe_status value_make(const qe_option *row, const char *text, const char *
   if (!readers[row->type](row, text, value))
     return qe_fail(QE_USAGE, "%s %.200s: must be %s%s", label, text, qe_option_allowed(row, allowed),
                    word_hint(row, text, hint));
-  value->text = qe_strdup(row->type != QE_OPTION_FLAG ? text : value->integer ? "true" : "false");
+  value->text = kept_text(row, text, value);
   value->origin = origin ? qe_strdup(origin) : NULL;
   return value->text && (value->origin || !origin) ? QE_OK : QE_NO_MEMORY;
 }

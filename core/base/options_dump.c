@@ -35,6 +35,17 @@ static void print_quoted(FILE *file, const char *text) {
   fputc('"', file);
 }
 
+/* JSON as a YAML mapping in one line: characters beyond ASCII stand in texts alone, and are escaped there. */
+static void print_map(FILE *file, const char *text) {
+  for (int length; (length = qe_utf8_length(text)) > 0; text += length) {
+    uint32_t code = code_point(text, length);
+    if (code >= 0x20 && code < 0x7F)
+      fputc((char)code, file);
+    else
+      fprintf(file, code > 0xFFFF ? "\\U%08X" : "\\u%04X", code);
+  }
+}
+
 /* As a comment; it may hold a file's name, of which only what cannot end the comment is shown. */
 static void print_origin(FILE *file, const char *origin) {
   fprintf(file, " # ");
@@ -52,7 +63,9 @@ void qe_option_dump_row(FILE *file, const qe_options *options, size_t row, const
   if (of->transient || !value->text || !qe_options_belongs(options, of)) return;
   if (strcmp(of->name, "config") == 0 || strcmp(of->name, "set") == 0) return;
   fprintf(file, "%s%s: ", indent, of->name);
-  if (is_number(of, value) || is_plain(value->text) || (of->type == QE_OPTION_MAP && *value->text))
+  if (of->type == QE_OPTION_MAP && *value->text)
+    print_map(file, value->text);
+  else if (is_number(of, value) || is_plain(value->text))
     fputs(value->text, file);
   else
     print_quoted(file, value->text);
