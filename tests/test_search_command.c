@@ -188,6 +188,8 @@ static void test_wrong_turns(void **state) {
                  cases[i].message);
     if (strstr(out, "left")) fail_msg("%s: a folder is left over", cases[i].message);
   }
+  write_file("bad.yaml", HEAD SEARCH "pipeline:\n  - held-out: 10\n  - name: low\n");
+  assert_shell("qevo-gpu train bad.yaml --out bad 2>&1", 2, "step 1, qat: held-out: a search compares its trials on");
   assert_shell("qevo-gpu train s.yaml --out bad --search-trials 0 2>&1", 2, "--search-trials 0: must be 1");
   assert_shell("qevo-gpu train s.yaml --out bad --held-out 0 2>&1", 2, "never on the test images");
   assert_shell("qevo-gpu train s.yaml --out bad --search-objective loss,top5 2>&1", 2, "'top5' is none");

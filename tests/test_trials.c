@@ -194,6 +194,41 @@ static void test_refused(void **state) {
   }
 }
 
+static qe_status whole_life(const qe_trial_search_setting *setting) {
+  const qe_trial *trial;
+  qe_trial_search *trials;
+  QE_TRY(qe_trial_search_open(setting, &trials));
+  qe_status status = qe_trial_search_next(trials, &trial);
+  while (status == QE_OK && trial) {
+    double value = loss_of(trial);
+    status = qe_trial_search_record(trials, &value, NULL, NULL, 0);
+    if (status == QE_OK) status = qe_trial_search_next(trials, &trial);
+  }
+  qe_trial_search_free(trials);
+  return status;
+}
+
+/* Without memory at any moment: said, and what is in the journal is gone on with. */
+static void test_without_memory(void **state) {
+  (void)state;
+  qe_trial_search_setting setting = setting_of(QE_SEARCHER_RANDOM, 6);
+  qe_status status = whole_life(&setting);
+  OK(status);
+  char *whole = read_journal();
+  begin(NULL);
+  status = QE_NO_MEMORY;
+  for (int64_t nth = 1; status != QE_OK; nth += 3) {
+    qe_alloc_fail_nth(nth);
+    status = whole_life(&setting);
+    qe_alloc_fail_nth(0);
+    assert_true(nth < 5000 && (status == QE_OK || status == QE_NO_MEMORY));
+  }
+  char *again = read_journal();
+  assert_string_equal(whole, again);
+  qe_free(again);
+  qe_free(whole);
+}
+
 static int end(void **state) {
   (void)state;
   return qe_file_remove(journal) == QE_OK ? 0 : -1;
@@ -206,6 +241,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_resumed, begin, end),
       cmocka_unit_test_setup_teardown(test_exhausted, begin, end),
       cmocka_unit_test_setup_teardown(test_refused, begin, end),
+      cmocka_unit_test_setup_teardown(test_without_memory, begin, end),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

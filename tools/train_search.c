@@ -43,7 +43,7 @@ qe_status qe_search_wanted(const qe_options *options, bool *wanted) {
   *wanted = variables && *variables;
   for (size_t i = 0; !*wanted && i < qe_option_table_rows; i++) {
     const char *name = qe_option_table[i].name;
-    if (strncmp(name, "search-", 7) == 0 && *name && qe_option_source(options, name) == QE_FROM_COMMAND)
+    if (qe_trial_is_of_search(name) && qe_option_source(options, name) == QE_FROM_COMMAND)
       return qe_fail(QE_USAGE,
                      "--%s: there are no variables to search: name them in a recipe, as in search: "
                      "{variables: {rate: {from: 0.01, to: 0.1, scale: log}}}",
@@ -64,22 +64,18 @@ static qe_status check_options(const qe_options *options) {
   return QE_OK;
 }
 
-/* What all trials must have in common, steps cannot say. */
+/* What all trials must have in common, and what is of the search, no step can say. */
 static qe_status check_steps(const qe_options *options) {
-  static const char *const same[] = {"seed", "held-out", "data", "data-dir"};
-  for (int step = 0; step < qe_options_steps(options); step++) {
-    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
-      if (qe_options_step_says(options, step, same[i]))
-        return qe_fail(QE_USAGE,
-                       "step %d, %s: %s: a search compares its trials on the same held-out images: say it "
-                       "outside of the steps",
-                       step + 1, qe_options_step_name(options, step), same[i]);
-    for (size_t i = 0; i < qe_option_table_rows; i++)
-      if (strncmp(qe_option_table[i].name, "search-", 7) == 0 &&
-          qe_options_step_says(options, step, qe_option_table[i].name))
-        return qe_fail(QE_USAGE, "step %d, %s: %s: a search is of the whole pipeline: say it outside of the steps",
-                       step + 1, qe_options_step_name(options, step), qe_option_table[i].name);
-  }
+  for (int step = 0; step < qe_options_steps(options); step++)
+    for (size_t i = 0; i < qe_option_table_rows; i++) {
+      const char *name = qe_option_table[i].name;
+      bool common = qe_trial_has_in_common(name);
+      if ((common || qe_trial_is_of_search(name)) && qe_options_step_says(options, step, name))
+        return qe_fail(QE_USAGE, "step %d, %s: %s: %s: say it outside of the steps", step + 1,
+                       qe_options_step_name(options, step), name,
+                       common ? "a search compares its trials on the same held-out images"
+                              : "a search is of the whole pipeline");
+    }
   return QE_OK;
 }
 

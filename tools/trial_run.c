@@ -70,7 +70,7 @@ void qe_trial_runner_close(qe_trial_runner *runner) {
 
 static qe_status drop_search(qe_options *options) {
   for (size_t i = 0; i < qe_option_table_rows; i++)
-    if (strncmp(qe_option_table[i].name, "search-", 7) == 0) QE_TRY(qe_option_reset(options, qe_option_table[i].name));
+    if (qe_trial_is_of_search(qe_option_table[i].name)) QE_TRY(qe_option_reset(options, qe_option_table[i].name));
   return QE_OK;
 }
 

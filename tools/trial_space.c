@@ -53,19 +53,25 @@ static bool in_list(const char *word, const char *const *list, size_t count) {
   return false;
 }
 
-/* What cannot differ between trials that are compared. */
+bool qe_trial_is_of_search(const char *option) {
+  return strncmp(option, "search-", 7) == 0;
+}
+
+bool qe_trial_has_in_common(const char *option) {
+  static const char *const same[] = {"seed", "held-out", "data", "data-dir"};
+  return in_list(option, same, sizeof same / sizeof *same);
+}
+
 static qe_status check_option(const qe_options *options, const qe_trial_variable *v, const char *label) {
-  static const char *const same[] = {"seed", "held-out", "data", "data-dir"}, *const inner[] = {"config", "set"};
   char hint[QE_HINT_TEXT];
   const qe_option *row = v->row;
   int step;
   if (!row || !qe_option_is_of(row, "train"))
     return qe_fail(QE_USAGE, "%s: no such option%s", label, qe_options_hint(options, v->option, "", hint));
-  if (in_list(v->option, same, sizeof same / sizeof *same))
+  if (qe_trial_has_in_common(v->option))
     return qe_fail(QE_USAGE,
                    "%s: trials are compared on the same held-out images of the same seed and data: take it out", label);
-  if (row->transient || row->type == QE_OPTION_STEPS || row->type == QE_OPTION_MAP ||
-      in_list(v->option, inner, sizeof inner / sizeof *inner) || strncmp(v->option, "search-", 7) == 0)
+  if (row->transient || row->type == QE_OPTION_STEPS || row->type == QE_OPTION_MAP || qe_trial_is_of_search(v->option))
     return qe_fail(QE_USAGE, "%s: says nothing about what a trial computes", label);
   if (v->item && row->type != QE_OPTION_TEXT)
     return qe_fail(QE_USAGE, "%s: %s is no list of NAME=VALUE that could have a %s", label, v->option, v->item);

@@ -24,6 +24,10 @@ typedef struct qe_trial_space {
   int count;
 } qe_trial_space;
 
+/* Whether the option is one of the search itself; whether all trials must have it in common. */
+bool qe_trial_is_of_search(const char *option);
+bool qe_trial_has_in_common(const char *option);
+
 /* Reads search-variables and checks that the options take the values. QE_USAGE with the place, the variable and the
  * cure. The option table must outlive the space. */
 QE_CHECKED qe_status qe_trial_space_read(const qe_options *options, qe_trial_space *space);
