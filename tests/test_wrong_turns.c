@@ -49,7 +49,7 @@ static int open_folder(void **state) {
       {"twice.yaml", "rate: 1\nrate: 2\n"}, {"method.yaml", "method: qatt\n"},
       {"choice.yaml", "optimizer: sgdd\n"}, {"init.yaml", "method: qat\ninit: nowhere.safetensors\n"},
       {"open.yaml", "stages: [eda\n"},      {"list.yaml", "- epochs\n"},
-      {"nested.yaml", "eda: {bach: 3}\n"}, {"tab.yaml", "\tepochs: 3\n"},
+      {"nested.yaml", "eda: {bach: 3}\n"},  {"tab.yaml", "\tepochs: 3\n"},
   };
   if (!mkdtemp(folder)) return -1;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) write_text(files[i][0], files[i][1]);
