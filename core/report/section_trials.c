@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { DESCRIPTION_LIMIT = 1 << 20 };
@@ -64,6 +65,15 @@ qe_status qe_report_search_open(const char *path, qe_report_search **out) {
 
 /* ---- charts ---- */
 
+/* Number `index` of the objectives, as people call it; what is minimised of right answers are the wrong ones. */
+static const char *objective_name(const qe_report_search *search, int index, char text[QE_NUMBER_TEXT]) {
+  const char *at = search->objective;
+  for (; index > 0 && strchr(at, ','); index--) at = strchr(at, ',') + 1;
+  snprintf(text, QE_NUMBER_TEXT, "%.*s", (int)strcspn(at, ","), at);
+  if (strcmp(text, "loss") == 0) return "held-out loss";
+  return strcmp(text, "top1") == 0 ? "wrong held-out answers, %" : text;
+}
+
 /* Values of the trials by their numbers, and the least up to each. */
 static void write_course(qe_page *page, const qe_report_search *search, double *room) {
   size_t count = search->trials.count;
@@ -83,12 +93,10 @@ static void write_course(qe_page *page, const qe_report_search *search, double *
        .x = x,
        .y = least,
        .count = count}};
-  bool wrong = strncmp(search->objective, "top1", 4) == 0;
-  qe_page_line_chart(page, &(qe_line_chart){.title = wrong ? "Wrong answers on held-out images" : "First objective",
-                                            .y_unit = wrong ? "%" : "",
-                                            .x_title = "trial",
-                                            .line = line,
-                                            .lines = 2});
+  char title[QE_NUMBER_TEXT];
+  qe_page_line_chart(
+      page, &(qe_line_chart){
+                .title = objective_name(search, 0, title), .y_unit = "", .x_title = "trial", .line = line, .lines = 2});
 }
 
 /* Trials that none is better than in all objectives, by the first two. */
@@ -108,9 +116,10 @@ static void write_front(qe_page *page, const qe_report_search *search, double *r
     y[at] = value[0];
   }
   const qe_plot_line line = {.name = "front", .colour = 0, .points = true, .x = x, .y = y, .count = kept};
-  qe_page_line_chart(page, &(qe_line_chart){.title = "First objective by the second, of the front",
-                                            .y_unit = "",
-                                            .x_title = "second objective",
+  char names[2][QE_NUMBER_TEXT];
+  qe_page_line_chart(page, &(qe_line_chart){.title = objective_name(search, 0, names[0]),
+                                            .y_unit = "on the front",
+                                            .x_title = objective_name(search, 1, names[1]),
                                             .line = &line,
                                             .lines = 1});
 }
