@@ -12,6 +12,8 @@
 #include "core/dispatch/population.h"
 #include "core/dispatch/stages.h"
 
+#include <stdatomic.h>
+
 enum { CPU_MAX_FORMS = 12, CPU_NONE = QE_NO_LAYER };
 
 /* Rounded up to whole cache lines. */
@@ -142,6 +144,22 @@ void cpu_planes_sum_pool(const cpu_lane_map *from, const uint8_t *in, const cpu_
 /* The taps of a window, each as a plane set in rows of the output's pitch. */
 void cpu_planes_columns(const cpu_lane_map *from, const uint8_t *in, const cpu_conv_shape *shape, int32_t pitch,
                         int64_t plane, uint8_t *columns);
+
+/* network_together.c: a network of several that run together. */
+typedef struct cpu_kin {
+  const cpu_network *plan; /* in chunks of images */
+  const cpu_stage_weights *weights;
+  int32_t number; /* as the caller counts them */
+  _Atomic int64_t loss, hits;
+  /* Filled there: leading stages that it shares with the one before it in the order; of that order. */
+  size_t shared;
+  int32_t group, size;
+} cpu_kin;
+
+/* Adds up loss and hits of each network on the call's images; the networks may come back in another order. QE_REFUSED,
+ * and nothing done, where `memory` bytes are too few. `reused`: multiply-adds of an image that were not made again. */
+QE_CHECKED qe_status cpu_networks_run(const cpu_device *device, cpu_kin *kin, int32_t count,
+                                      const qe_population_call *call, size_t memory, int64_t *reused);
 
 extern const qe_network_engine cpu_network_engine;
 

@@ -4,7 +4,6 @@
 #include "backends/cpu/parallel.h"
 #include "core/base/alloc.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,12 +12,12 @@ enum { FEW = 4 };
 
 static const size_t DEFAULT_MEMORY = (size_t)1 << 30;
 
-/* A plan ready to run: the network's own constants, and memory for each thread. */
+/* A plan with the network's own constants, and memory for each thread, which is made when it first runs. */
 typedef struct machine {
   cpu_network *plan;
   cpu_stage_weights *base; /* [stages] */
   void *base_memory;
-  cpu_workspace *workspace; /* [threads] */
+  cpu_workspace *workspace; /* [threads]; NULL: it has not run */
   void *workspace_memory;
   size_t bytes; /* of all these */
 } machine;
@@ -28,6 +27,7 @@ typedef struct engine {
   const qe_network *network;
   const qe_genome_layout *layout;
   machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
+  bool single_tried;
   size_t memory;
   bool *evolves;          /* [layers] */
   void *base_genome;      /* NULL without a layout */
@@ -102,11 +102,22 @@ static qe_status machine_open(const engine *e, bool single, machine *m) {
   size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
   m->bytes = constant_bytes(m->plan) + each * (size_t)threads;
   if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
-  QE_TRY(prepare_base(m));
-  m->workspace = QE_NEW_ARRAY(cpu_workspace, threads);
+  return prepare_base(m);
+}
+
+static qe_status machine_ready(const engine *e, machine *m) {
+  int threads = e->device->threads;
+  size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
+  if (m->workspace) return QE_OK;
   char *memory = cpu_large_alloc(each * (size_t)threads, &m->workspace_memory);
-  if (!m->workspace || !memory) return QE_NO_MEMORY;
-  for (int t = 0; t < threads; t++) cpu_workspace_set(m->plan, memory + each * (size_t)t, &m->workspace[t]);
+  cpu_workspace *workspace = memory ? QE_NEW_ARRAY(cpu_workspace, threads) : NULL;
+  if (!workspace) {
+    qe_free(m->workspace_memory);
+    m->workspace_memory = NULL;
+    return QE_NO_MEMORY;
+  }
+  for (int t = 0; t < threads; t++) cpu_workspace_set(m->plan, memory + each * (size_t)t, &workspace[t]);
+  m->workspace = workspace;
   return QE_OK;
 }
 
@@ -136,13 +147,25 @@ static size_t fixed_bytes(const engine *e) {
   return e->chunk.bytes + e->single.bytes + e->candidate_bytes;
 }
 
+/* Whether of a call's last chunk the images go one by one: they are few, and the network has a form for that. */
+static bool has_few(const engine *e, int64_t images) {
+  int32_t lanes = e->chunk.plan->kernels->lanes;
+  int64_t last = images % lanes;
+  return !e->layout && last > 0 && last * FEW <= lanes;
+}
+
 /* The form for few images, where the network has one and there is room for it; else they go as a chunk does. */
 static qe_status open_single(engine *e) {
   qe_status status = machine_open(e, true, &e->single);
-  if (status != QE_REFUSED && e->single.bytes + e->chunk.bytes <= e->memory) return status;
-  machine_close(&e->single);
-  e->single = (machine){0};
-  qe_message_clear();
+  if (status == QE_OK) status = machine_ready(e, &e->single);
+  bool room = e->single.bytes + e->chunk.bytes <= e->memory;
+  if (status != QE_OK) {
+    machine_close(&e->single);
+    e->single = (machine){0};
+    if (status != QE_REFUSED && room) return status;
+    qe_message_clear();
+  }
+  e->single_tried = true;
   return QE_OK;
 }
 
@@ -152,7 +175,7 @@ static qe_status fill_engine(engine *e) {
   for (size_t g = 0; e->layout && g < e->layout->genes; g++) e->evolves[e->layout->gene[g].layer] = true;
   QE_TRY(machine_open(e, false, &e->chunk));
   e->candidate_bytes = candidate_bytes(e);
-  if (!e->layout) return open_single(e);
+  if (!e->layout) return QE_OK;
   size_t needed = fixed_bytes(e) + e->candidate_bytes;
   return needed > e->memory ? too_small(e, needed) : open_genomes(e);
 }
@@ -431,6 +454,8 @@ static qe_status run_engine(void *state, const qe_population_call *call, const q
   int32_t lanes = e->chunk.plan->kernels->lanes, size = group_size(e, call->candidates);
   bool evolve = call->genomes && e->layout;
   void *parent_memory;
+  QE_TRY(machine_ready(e, &e->chunk));
+  if (!e->single_tried && has_few(e, call->count)) QE_TRY(open_single(e));
   g.chunks = (call->count + lanes - 1) / lanes;
   qe_status status = prepare_parent(&g, &parent_memory);
   g.member = QE_NEW_ARRAY(candidate, size);
@@ -440,6 +465,26 @@ static qe_status run_engine(void *state, const qe_population_call *call, const q
   qe_free(g.memory);
   qe_free(g.member);
   qe_free(parent_memory);
+  return status;
+}
+
+static qe_status run_together(void *const *state, int32_t count, const qe_population_call *call,
+                              const qe_population_result *result, int64_t *reused) {
+  size_t memory = 0;
+  cpu_kin *kin = QE_NEW_ARRAY(cpu_kin, count);
+  if (!kin) return QE_NO_MEMORY;
+  for (int32_t i = 0; i < count; i++) {
+    const engine *e = state[i];
+    kin[i] = (cpu_kin){.plan = e->chunk.plan, .weights = e->chunk.base, .number = i};
+    if (e->memory > memory) memory = e->memory;
+  }
+  const engine *first = state[0];
+  qe_status status = cpu_networks_run(first->device, kin, count, call, memory, reused);
+  for (int32_t i = 0; status == QE_OK && i < count; i++) {
+    result->loss[kin[i].number] = kin[i].loss;
+    result->hits[kin[i].number] = kin[i].hits;
+  }
+  qe_free(kin);
   return status;
 }
 
@@ -469,5 +514,6 @@ const qe_network_engine cpu_network_engine = {
     .open = open_engine,
     .close = close_engine,
     .run = run_engine,
+    .run_together = run_together,
     .explain = explain,
 };

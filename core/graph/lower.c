@@ -280,7 +280,8 @@ static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *option
   if (pairing) QE_TRY(qe_lower_twin_backward(pairing, options, buffers));
   for (size_t i = 0; options->keep_outputs && i < lowering->graph->nodes; i++)
     qe_program_keep(lowering->program, lowering->output[i]);
-  return qe_program_plan(lowering->program, NULL);
+  qe_plan_options plan = {.arena = options->arena};
+  return qe_program_plan(lowering->program, &plan);
 }
 
 /* With a second network beside it. */

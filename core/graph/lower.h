@@ -89,6 +89,7 @@ typedef struct qe_lower_options {
   bool keep_outputs;         /* every node's output can be read after a run */
   bool last_batch;           /* training: running statistics become those of the batch, whatever the nodes' momentum */
   const qe_lower_twin *twin; /* with backward: a second network; NULL: none. Read while lowering only */
+  qe_buffer *arena;          /* as in qe_plan_options; NULL: its own */
 } qe_lower_options;
 
 /* Where the program finds what it reads and leaves what it makes; all on the program's device. */

@@ -47,30 +47,36 @@ void qe_norms_close(qe_norms *norms) {
   qe_queue_free(norms->queue); /* waits */
   qe_image_store_free(&norms->store);
   qe_buffer_free(norms->params);
+  qe_buffer_free(norms->arena);
   qe_free(norms->labels);
   qe_free(norms->index);
   memset(norms, 0, sizeof *norms);
 }
 
+static qe_status at_least(const qe_norms *norms, qe_buffer **buffer, size_t bytes) {
+  if (*buffer && (*buffer)->bytes >= bytes) return QE_OK;
+  qe_buffer_free(*buffer);
+  *buffer = NULL;
+  return qe_buffer_new(norms->queue->device, bytes, buffer);
+}
+
+/* Each model has a program of its own; that all lie in one arena spares most of what making one takes. */
 static qe_status run_batch(qe_norms *norms, qe_model *model) {
-  qe_lower_options lower = {.batch = norms->images, .training = true, .last_batch = true};
+  qe_lower_options lower = {.batch = norms->images, .training = true, .last_batch = true, .arena = norms->arena};
   qe_session session;
   double loss = 0;
   int64_t hits = 0;
   QE_TRY(qe_session_new(norms->queue, model->graph, &lower, norms->params, NULL, &norms->store, &session));
   qe_status status = qe_session_run(&session, norms->index, norms->images, 0, 0, &loss, &hits);
+  size_t bytes = qe_program_arena_bytes(session.lowered.program);
   qe_session_free(&session);
-  return status;
+  return status == QE_OK ? at_least(norms, &norms->arena, bytes) : status;
 }
 
 qe_status qe_norms_estimate(qe_norms *norms, qe_model *model) {
   size_t bytes = qe_graph_param_bytes(model->graph), first = model->graph->group_offset[QE_GROUP_STATE];
   if (bytes == first) return QE_OK;
-  if (!norms->params || norms->params->bytes < bytes) {
-    qe_buffer_free(norms->params);
-    norms->params = NULL;
-    QE_TRY(qe_buffer_new(norms->queue->device, bytes, &norms->params));
-  }
+  QE_TRY(at_least(norms, &norms->params, bytes));
   QE_TRY(qe_queue_write(norms->queue, norms->params, 0, model->values, bytes));
   QE_TRY(run_batch(norms, model));
   QE_TRY(qe_queue_read(norms->queue, norms->params, first, (char *)model->values + first, bytes - first));

@@ -7,9 +7,9 @@
 
 typedef struct qe_norms {
   qe_queue *queue;
-  qe_image_store store; /* the batch alone */
-  qe_buffer *params;
-  int32_t *labels, *index; /* of the batch; the store's labels are these */
+  qe_image_store store;      /* the batch alone */
+  qe_buffer *params, *arena; /* NULL before the first estimate */
+  int32_t *labels, *index;   /* of the batch; the store's labels are these */
   int32_t images;
 } qe_norms;
 
