@@ -201,6 +201,40 @@ static void known_allocations_cost_nothing(void **state) {
   close_trying(&t);
 }
 
+/* Allocations that run together give what each gives by itself; what is before the first change runs once. */
+static void what_agrees_is_reused(void **state) {
+  (void)state;
+  enum { CHANGED = 5 };
+  trying t, alone;
+  qe_trial_score score[CHANGED], one;
+  int32_t places = map->places, *bits = QE_NEW_ARRAY(int32_t, CHANGED * (int64_t)places);
+  open_trying(&t);
+  open_trying(&alone);
+  for (int32_t i = 0, at = 0; i < CHANGED; i++) {
+    uniform(bits + i * places, 4);
+    while (i > 0 && (!map->place[at].open || map->place[at].edge)) at = (at + 1) % places;
+    if (i > 0) bits[i * places + at] = 2 + i % 2;
+    at = (at + 2) % places;
+  }
+  for (int32_t i = 0; i < CHANGED; i++) {
+    OK(qe_trials_run(alone.trials, bits + i * places, 1, 0, 2, &one));
+    score[i] = one;
+  }
+  assert_true(qe_trials_reused(alone.trials) <= 0);
+  qe_trial_score together[CHANGED];
+  OK(qe_trials_run(t.trials, bits, 1, 7, 1, &one)); /* the engine is known from here on */
+  OK(qe_trials_run(t.trials, bits, CHANGED, 0, 2, together));
+  for (int32_t i = 0; i < CHANGED; i++) {
+    assert_true(together[i].loss == score[i].loss);
+    assert_true(together[i].top1 == score[i].top1);
+  }
+  if (fixture_device[1]) assert_true(qe_trials_reused(t.trials) > 0.1);
+  assert_true(qe_trials_reused(t.trials) < 1);
+  qe_free(bits);
+  close_trying(&alone);
+  close_trying(&t);
+}
+
 /* ---- the list ---- */
 
 static void the_list_is_in_order(void **state) {
@@ -377,6 +411,7 @@ int main(void) {
       cmocka_unit_test(statistics_are_of_the_batch_alone),
       cmocka_unit_test(scores_are_those_of_plain_networks),
       cmocka_unit_test(known_allocations_cost_nothing),
+      cmocka_unit_test(what_agrees_is_reused),
       cmocka_unit_test(the_list_is_in_order),
       cmocka_unit_test(allocations_fill_the_budgets),
       cmocka_unit_test(the_result_keeps_the_budgets),
