@@ -33,6 +33,7 @@ typedef struct member {
 struct qe_trials {
   qe_trials_setup setup;
   qe_norms norms;
+  qe_model *before;    /* of the last estimate; NULL: none, or it is the caller's */
   qe_fitness *fitness; /* for its images */
   int32_t together;    /* networks that are open at a time; 1 until an engine is known */
   known_row *row;
@@ -63,6 +64,7 @@ void qe_trials_free(qe_trials *t) {
     qe_free(t->row[i].at);
   }
   qe_free(t->row);
+  qe_model_free(t->before);
   qe_fitness_free(t->fitness);
   qe_norms_close(&t->norms);
   qe_free(t);
@@ -105,7 +107,9 @@ qe_status qe_trials_model(qe_trials *t, const int32_t *bits, qe_model **model) {
   qe_free(text);
   QE_TRY(status);
   qe_step_bank_put(t->setup.bank, *model);
-  if (t->norms.images > 0) status = qe_norms_estimate(&t->norms, *model);
+  if (t->norms.images > 0) status = qe_norms_estimate(&t->norms, t->before, *model);
+  qe_model_free(t->before);
+  t->before = NULL;
   if (status != QE_OK) {
     qe_model_free(*model);
     *model = NULL;
@@ -125,9 +129,8 @@ static qe_status open_member(qe_trials *t, size_t row, qe_queue *queue, member *
   qe_population_options options = {.memory = t->setup.fitness.memory};
   *m = (member){.row = row};
   QE_TRY(qe_trials_model(t, t->row[row].bits, &model));
-  qe_status status = qe_network_from_graph(model->graph, model->values, &m->network);
-  qe_model_free(model);
-  QE_TRY(status);
+  t->before = model;
+  QE_TRY(qe_network_from_graph(model->graph, model->values, &m->network));
   QE_TRY(qe_network_takes(m->network, "the network", data->height, data->width, data->channels, data->classes));
   for (size_t i = 0; i < m->network->layers; i++) m->macs += qe_network_macs(m->network, i);
   QE_TRY(qe_population_new(queue, m->network, NULL, &options, &m->population));
