@@ -1,6 +1,7 @@
 /* Networks that run together: what each gives by itself on `ref`, whatever they share, on every instruction set. */
 enum { CLASSES = 7, IMAGES = 45, COUNT = IMAGES, CANDIDATES = 1, KIN = 9 };
 #include "tests/evaluation.h"
+#include "tests/failing.h"
 
 static const char *const isas[] = {"portable", "avx2", "avx512"};
 
@@ -181,12 +182,47 @@ static void test_calls_that_are_refused(void **state) {
   qe_network_free(network);
 }
 
+/* What one run of two networks needs; made by test_memory_that_is_not_there. */
+static struct {
+  qe_queue *queue;
+  qe_network *network;
+  images on;
+  qe_buffer *pixels;
+} pair;
+
+static qe_status run_pair(void) {
+  qe_population *population[2] = {NULL, NULL};
+  int64_t loss[2], hits[2], reused = 0;
+  qe_population_result result = {loss, hits, NULL};
+  qe_population_call call = images_call(&pair.on, pair.pixels, NULL, 1);
+  qe_status status = qe_population_new(pair.queue, pair.network, NULL, NULL, &population[0]);
+  if (status == QE_OK) status = qe_population_new(pair.queue, pair.network, NULL, NULL, &population[1]);
+  if (status == QE_OK) status = qe_population_run_together(population, 2, &call, &result, &reused);
+  if (status == QE_OK) status = qe_population_run(population[0], &call, &result);
+  for (int i = 0; i < 2; i++) qe_population_free(population[i]);
+  return status;
+}
+
+static void test_memory_that_is_not_there(void **state) {
+  (void)state;
+  draws from = {.seed = 35};
+  network_limits limits = {.extent = 8, .channels = 8, .blocks = 1, .plain = true};
+  pair.network = network_drawn(&from, limits, CLASSES);
+  images_draw(&pair.on, &from, &pair.network->layer[0].output);
+  OK(qe_queue_new(fixture_fast(), &pair.queue));
+  OK(images_upload(&pair.on, pair.queue, &pair.pixels));
+  check_failing_allocations(run_pair, 20, 0);
+  qe_buffer_free(pair.pixels);
+  qe_queue_free(pair.queue);
+  qe_free(pair.on.pixels);
+  qe_network_free(pair.network);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_kin_of_all_kinds),
-      cmocka_unit_test(test_residual_kin),
-      cmocka_unit_test(test_what_is_shared),
-      cmocka_unit_test(test_calls_that_are_refused),
+      cmocka_unit_test(test_kin_of_all_kinds),         cmocka_unit_test(test_residual_kin),
+      cmocka_unit_test(test_what_is_shared),           cmocka_unit_test(test_calls_that_are_refused),
+      cmocka_unit_test(test_memory_that_is_not_there),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

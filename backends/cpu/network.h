@@ -127,6 +127,23 @@ typedef struct cpu_chunk {
 void cpu_network_run(const cpu_network *plan, const cpu_stage_weights *weights, const cpu_workspace *workspace,
                      const cpu_chunk *chunk, size_t first, size_t last, uint8_t *arena, const uint8_t *before);
 
+/* network_machine.c: a plan with the network's own constants, and memory for each thread, made when it first runs. */
+typedef struct cpu_machine {
+  cpu_network *plan;
+  cpu_stage_weights *base; /* [stages] */
+  void *base_memory;
+  cpu_workspace *workspace; /* [threads]; NULL: it has not run */
+  void *workspace_memory;
+  size_t bytes; /* of all these */
+} cpu_machine;
+
+/* In this order, from zeros; to be closed whether one fails or not. ready: again is fine. */
+QE_CHECKED qe_status cpu_machine_plan(const cpu_device *device, const qe_network *network, const bool *evolves,
+                                      bool single, cpu_machine *machine);
+QE_CHECKED qe_status cpu_machine_prepare(cpu_machine *machine);
+QE_CHECKED qe_status cpu_machine_ready(const cpu_device *device, cpu_machine *machine);
+void cpu_machine_close(cpu_machine *machine);
+
 /* network_planes.c: what differs for one image. */
 QE_CHECKED qe_status cpu_planes_choose(cpu_network *plan);
 /* Positions of a stage's output from its first pixel to its last, in rows of its maps' pitch. */

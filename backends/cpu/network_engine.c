@@ -12,21 +12,11 @@ enum { FEW = 4 };
 
 static const size_t DEFAULT_MEMORY = (size_t)1 << 30;
 
-/* A plan with the network's own constants, and memory for each thread, which is made when it first runs. */
-typedef struct machine {
-  cpu_network *plan;
-  cpu_stage_weights *base; /* [stages] */
-  void *base_memory;
-  cpu_workspace *workspace; /* [threads]; NULL: it has not run */
-  void *workspace_memory;
-  size_t bytes; /* of all these */
-} machine;
-
 typedef struct engine {
   cpu_device *device;
   const qe_network *network;
   const qe_genome_layout *layout;
-  machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
+  cpu_machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
   bool single_tried;
   size_t memory;
   bool *evolves;          /* [layers] */
@@ -42,21 +32,13 @@ static const char *refuse(const qe_device *device, const qe_network *network) {
   return cpu_network_refuse(network);
 }
 
-static void machine_close(machine *m) {
-  qe_free(m->workspace);
-  qe_free(m->workspace_memory);
-  qe_free(m->base);
-  qe_free(m->base_memory);
-  cpu_network_free(m->plan);
-}
-
 static void close_engine(void *state) {
   engine *e = state;
   if (!e) return;
   for (int t = 0; e->codes && t < e->device->threads; t++) qe_free(e->codes[t]);
   qe_free(e->codes);
-  machine_close(&e->chunk);
-  machine_close(&e->single);
+  cpu_machine_close(&e->chunk);
+  cpu_machine_close(&e->single);
   qe_free(e->base_genome);
   qe_free(e->evolves);
   qe_free(e);
@@ -69,56 +51,16 @@ static bool stage_evolves(const engine *e, const cpu_stage *stage) {
   return false;
 }
 
-static size_t constant_bytes(const cpu_network *plan) {
-  size_t bytes = cpu_aligned(plan->stages * sizeof(cpu_stage_weights));
-  for (size_t s = 0; s < plan->stages; s++) bytes += cpu_stage_weight_bytes(&plan->stage[s]);
-  return bytes;
-}
-
 static qe_status too_small(const engine *e, size_t needed) {
   return qe_fail(QE_NO_MEMORY,
                  "an evaluation needs at least %zu MiB on %d threads: raise --memory or use fewer --threads",
                  (needed >> 20) + 1, e->device->threads);
 }
 
-/* Constants of the network as it is. */
-static qe_status prepare_base(machine *m) {
-  const cpu_network *plan = m->plan;
-  size_t used = 0;
-  m->base = QE_NEW_ARRAY(cpu_stage_weights, plan->stages);
-  char *memory = cpu_large_alloc(constant_bytes(plan), &m->base_memory);
-  if (!m->base || !memory) return QE_NO_MEMORY;
-  for (size_t s = 0; s < plan->stages; s++) {
-    cpu_stage_source source = cpu_stage_source_of(plan, &plan->stage[s]);
-    QE_TRY(cpu_stage_prepare(plan, &plan->stage[s], &source, memory + used, &m->base[s]));
-    used += cpu_stage_weight_bytes(&plan->stage[s]);
-  }
-  return QE_OK;
-}
-
-static qe_status machine_open(const engine *e, bool single, machine *m) {
-  int threads = e->device->threads;
-  QE_TRY(cpu_network_new(e->network, e->evolves, e->device->kernels->lane_kernels, single, &m->plan));
-  size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
-  m->bytes = constant_bytes(m->plan) + each * (size_t)threads;
-  if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
-  return prepare_base(m);
-}
-
-static qe_status machine_ready(const engine *e, machine *m) {
-  int threads = e->device->threads;
-  size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
-  if (m->workspace) return QE_OK;
-  char *memory = cpu_large_alloc(each * (size_t)threads, &m->workspace_memory);
-  cpu_workspace *workspace = memory ? QE_NEW_ARRAY(cpu_workspace, threads) : NULL;
-  if (!workspace) {
-    qe_free(m->workspace_memory);
-    m->workspace_memory = NULL;
-    return QE_NO_MEMORY;
-  }
-  for (int t = 0; t < threads; t++) cpu_workspace_set(m->plan, memory + each * (size_t)t, &workspace[t]);
-  m->workspace = workspace;
-  return QE_OK;
+static qe_status open_machine(const engine *e, bool single, cpu_machine *m) {
+  QE_TRY(cpu_machine_plan(e->device, e->network, e->evolves, single, m));
+  size_t needed = e->chunk.bytes + e->single.bytes; /* m is one of them */
+  return needed > e->memory ? too_small(e, needed) : cpu_machine_prepare(m);
 }
 
 /* Constants of a candidate: its own of the stages that evolve, and pointers to all. */
@@ -156,12 +98,12 @@ static bool has_few(const engine *e, int64_t images) {
 
 /* The form for few images, where the network has one and there is room for it; else they go as a chunk does. */
 static qe_status open_single(engine *e) {
-  qe_status status = machine_open(e, true, &e->single);
-  if (status == QE_OK) status = machine_ready(e, &e->single);
+  qe_status status = open_machine(e, true, &e->single);
+  if (status == QE_OK) status = cpu_machine_ready(e->device, &e->single);
   bool room = e->single.bytes + e->chunk.bytes <= e->memory;
   if (status != QE_OK) {
-    machine_close(&e->single);
-    e->single = (machine){0};
+    cpu_machine_close(&e->single);
+    e->single = (cpu_machine){0};
     if (status != QE_REFUSED && room) return status;
     qe_message_clear();
   }
@@ -173,7 +115,7 @@ static qe_status fill_engine(engine *e) {
   e->evolves = QE_NEW_ARRAY(bool, e->network->layers);
   if (!e->evolves) return QE_NO_MEMORY;
   for (size_t g = 0; e->layout && g < e->layout->genes; g++) e->evolves[e->layout->gene[g].layer] = true;
-  QE_TRY(machine_open(e, false, &e->chunk));
+  QE_TRY(open_machine(e, false, &e->chunk));
   e->candidate_bytes = candidate_bytes(e);
   if (!e->layout) return QE_OK;
   size_t needed = fixed_bytes(e) + e->candidate_bytes;
@@ -337,7 +279,7 @@ static bool is_dropped(const group *g, candidate *member) {
 
 /* Few images, the network as it is: one after the other. */
 static void run_singles(const group *g, const cpu_chunk *chunk, int64_t start, int32_t lanes, int thread) {
-  const machine *single = &g->e->single;
+  const cpu_machine *single = &g->e->single;
   const cpu_workspace *workspace = &single->workspace[thread];
   for (int32_t i = 0; i < lanes; i++) {
     cpu_chunk one = {{chunk->image[i]}};
@@ -454,7 +396,7 @@ static qe_status run_engine(void *state, const qe_population_call *call, const q
   int32_t lanes = e->chunk.plan->kernels->lanes, size = group_size(e, call->candidates);
   bool evolve = call->genomes && e->layout;
   void *parent_memory;
-  QE_TRY(machine_ready(e, &e->chunk));
+  QE_TRY(cpu_machine_ready(e->device, &e->chunk));
   if (!e->single_tried && has_few(e, call->count)) QE_TRY(open_single(e));
   g.chunks = (call->count + lanes - 1) / lanes;
   qe_status status = prepare_parent(&g, &parent_memory);
