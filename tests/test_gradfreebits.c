@@ -101,10 +101,10 @@ static void statistics_are_of_the_batch_alone(void **state) {
   size_t first = model->graph->group_offset[QE_GROUP_STATE] / sizeof(float);
   assert_true(first < qe_graph_param_bytes(model->graph) / sizeof(float));
   float before = model->values[first];
-  OK(qe_norms_estimate(&norms, model));
+  OK(qe_norms_estimate(&norms, NULL, model));
   float once = model->values[first];
   assert_true(once < before || once > before);
-  OK(qe_norms_estimate(&norms, model));
+  OK(qe_norms_estimate(&norms, NULL, model));
   assert_true(once == model->values[first]); /* nothing of what was there before is left */
   qe_norms_close(&norms);
   qe_model_free(model);
@@ -118,7 +118,7 @@ typedef struct trying {
   qe_trials *trials;
 } trying;
 
-static void open_trying(trying *t) {
+static void open_trying(trying *t, int32_t norm_images) {
   t->model = fitted_model(3);
   OK(qe_step_bank_new(t->model, &t->bank));
   for (int bits = 2; bits <= 8; bits++) {
@@ -133,7 +133,8 @@ static void open_trying(trying *t) {
                            .bank = t->bank,
                            .fitness = {.seed = 1, .pad = 1, .flip = true},
                            .augmented = true,
-                           .batch = 8};
+                           .batch = 8,
+                           .norm_images = norm_images};
   OK(qe_trials_new(&setup, &t->trials));
 }
 
@@ -147,7 +148,7 @@ static void close_trying(trying *t) {
 static void scores_are_those_of_plain_networks(void **state) {
   (void)state;
   trying t;
-  open_trying(&t);
+  open_trying(&t, 0);
   int32_t *bits = QE_NEW_ARRAY(int32_t, map->places);
   qe_trial_score score;
   uniform(bits, 4);
@@ -180,7 +181,7 @@ static void scores_are_those_of_plain_networks(void **state) {
 static void known_allocations_cost_nothing(void **state) {
   (void)state;
   trying t;
-  open_trying(&t);
+  open_trying(&t, 0);
   int32_t *bits = QE_NEW_ARRAY(int32_t, 3 * (int64_t)map->places);
   qe_trial_score score[3], again[3];
   uniform(bits, 3);
@@ -197,6 +198,86 @@ static void known_allocations_cost_nothing(void **state) {
   OK(qe_trials_run(t.trials, bits, 1, 1, 4, again));
   assert_int_equal(qe_trials_made(t.trials), 3);
   assert_int_equal(qe_trials_spent(t.trials), 7 * 4 * 8);
+  qe_free(bits);
+  close_trying(&t);
+}
+
+/* The model of an allocation, without statistics of its own. */
+static qe_model *model_at(const trying *t, const int32_t *bits) {
+  char *text;
+  qe_model *model;
+  qe_bits spec = t->model->spec.bits;
+  OK(qe_bit_map_text(map, bits, &text));
+  spec.layers = text;
+  OK(qe_model_requantize(t->model, &spec, &model));
+  qe_step_bank_put(t->bank, model);
+  qe_free(text);
+  return model;
+}
+
+/* Wherever the first change is, statistics are those of an estimate from the start, to the bit. */
+static void statistics_go_on_from_the_model_before(void **state) {
+  (void)state;
+  trying t;
+  qe_norms norms, other;
+  int32_t *bits = QE_NEW_ARRAY(int32_t, map->places);
+  open_trying(&t, 0);
+  uniform(bits, 4);
+  FOR_EACH_DEVICE(device) {
+    qe_model *before = model_at(&t, bits);
+    OK(qe_norms_open(device, data, 1, 8, &norms));
+    OK(qe_norms_open(device, data, 1, 8, &other));
+    OK(qe_norms_estimate(&norms, NULL, before));
+    for (int32_t at = map->places - 1; at >= 0; at--) {
+      if (!map->place[at].open) continue;
+      int32_t was = bits[at];
+      bits[at] = at % 2 ? 8 : 2;
+      qe_model *model = model_at(&t, bits), *fresh = model_at(&t, bits);
+      OK(qe_norms_estimate(&norms, before, model));
+      OK(qe_norms_estimate(&other, NULL, fresh));
+      assert_memory_equal(model->values, fresh->values, qe_graph_param_bytes(model->graph));
+      bits[at] = was;
+      qe_model_free(fresh);
+      qe_model_free(before);
+      before = model;
+    }
+    qe_model_free(before);
+    qe_norms_close(&norms);
+    qe_norms_close(&other);
+  }
+  qe_free(bits);
+  close_trying(&t);
+}
+
+/* Allocations that run together give what each gives by itself; what is before the first change runs once. */
+static void what_agrees_is_reused(void **state) {
+  (void)state;
+  enum { CHANGED = 5 };
+  trying t, alone;
+  qe_trial_score score[CHANGED], one;
+  int32_t places = map->places, *bits = QE_NEW_ARRAY(int32_t, CHANGED * (int64_t)places);
+  open_trying(&t, 8);
+  for (int32_t i = 0, at = 0; i < CHANGED; i++) {
+    uniform(bits + i * places, 4);
+    while (i > 0 && (!map->place[at].open || map->place[at].edge)) at = (at + 1) % places;
+    if (i > 0) bits[i * places + at] = 2 + i % 2;
+    at = (at + 2) % places;
+  }
+  for (int32_t i = 0; i < CHANGED; i++) {
+    open_trying(&alone, 8);
+    OK(qe_trials_run(alone.trials, bits + i * places, 1, 0, 2, &score[i]));
+    assert_true(qe_trials_reused(alone.trials) <= 0);
+    close_trying(&alone);
+  }
+  qe_trial_score together[CHANGED];
+  OK(qe_trials_run(t.trials, bits, 1, 7, 1, &one)); /* the engine is known from here on */
+  OK(qe_trials_run(t.trials, bits, CHANGED, 0, 2, together));
+  for (int32_t i = 0; i < CHANGED; i++) {
+    assert_true(together[i].loss == score[i].loss);
+    assert_true(together[i].top1 == score[i].top1);
+  }
+  if (fixture_device[1]) assert_true(qe_trials_reused(t.trials) > 0.1);
+  assert_true(qe_trials_reused(t.trials) < 1);
   qe_free(bits);
   close_trying(&t);
 }
@@ -377,6 +458,8 @@ int main(void) {
       cmocka_unit_test(statistics_are_of_the_batch_alone),
       cmocka_unit_test(scores_are_those_of_plain_networks),
       cmocka_unit_test(known_allocations_cost_nothing),
+      cmocka_unit_test(statistics_go_on_from_the_model_before),
+      cmocka_unit_test(what_agrees_is_reused),
       cmocka_unit_test(the_list_is_in_order),
       cmocka_unit_test(allocations_fill_the_budgets),
       cmocka_unit_test(the_result_keeps_the_budgets),

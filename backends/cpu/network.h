@@ -12,6 +12,8 @@
 #include "core/dispatch/population.h"
 #include "core/dispatch/stages.h"
 
+#include <stdatomic.h>
+
 enum { CPU_MAX_FORMS = 12, CPU_NONE = QE_NO_LAYER };
 
 /* Rounded up to whole cache lines. */
@@ -125,6 +127,23 @@ typedef struct cpu_chunk {
 void cpu_network_run(const cpu_network *plan, const cpu_stage_weights *weights, const cpu_workspace *workspace,
                      const cpu_chunk *chunk, size_t first, size_t last, uint8_t *arena, const uint8_t *before);
 
+/* network_machine.c: a plan with the network's own constants, and memory for each thread, made when it first runs. */
+typedef struct cpu_machine {
+  cpu_network *plan;
+  cpu_stage_weights *base; /* [stages] */
+  void *base_memory;
+  cpu_workspace *workspace; /* [threads]; NULL: it has not run */
+  void *workspace_memory;
+  size_t bytes; /* of all these */
+} cpu_machine;
+
+/* In this order, from zeros; to be closed whether one fails or not. ready: again is fine. */
+QE_CHECKED qe_status cpu_machine_plan(const cpu_device *device, const qe_network *network, const bool *evolves,
+                                      bool single, cpu_machine *machine);
+QE_CHECKED qe_status cpu_machine_prepare(cpu_machine *machine);
+QE_CHECKED qe_status cpu_machine_ready(const cpu_device *device, cpu_machine *machine);
+void cpu_machine_close(cpu_machine *machine);
+
 /* network_planes.c: what differs for one image. */
 QE_CHECKED qe_status cpu_planes_choose(cpu_network *plan);
 /* Positions of a stage's output from its first pixel to its last, in rows of its maps' pitch. */
@@ -142,6 +161,22 @@ void cpu_planes_sum_pool(const cpu_lane_map *from, const uint8_t *in, const cpu_
 /* The taps of a window, each as a plane set in rows of the output's pitch. */
 void cpu_planes_columns(const cpu_lane_map *from, const uint8_t *in, const cpu_conv_shape *shape, int32_t pitch,
                         int64_t plane, uint8_t *columns);
+
+/* network_together.c: a network of several that run together. */
+typedef struct cpu_kin {
+  const cpu_network *plan; /* in chunks of images */
+  const cpu_stage_weights *weights;
+  int32_t number; /* as the caller counts them */
+  _Atomic int64_t loss, hits;
+  /* Filled there: leading stages that it shares with the one before it in the order; of that order. */
+  size_t shared;
+  int32_t group, size;
+} cpu_kin;
+
+/* Adds up loss and hits of each network on the call's images; the networks may come back in another order. QE_REFUSED,
+ * and nothing done, where `memory` bytes are too few. `reused`: multiply-adds of an image that were not made again. */
+QE_CHECKED qe_status cpu_networks_run(const cpu_device *device, cpu_kin *kin, int32_t count,
+                                      const qe_population_call *call, size_t memory, int64_t *reused);
 
 extern const qe_network_engine cpu_network_engine;
 

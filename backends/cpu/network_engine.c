@@ -4,7 +4,6 @@
 #include "backends/cpu/parallel.h"
 #include "core/base/alloc.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,21 +12,12 @@ enum { FEW = 4 };
 
 static const size_t DEFAULT_MEMORY = (size_t)1 << 30;
 
-/* A plan ready to run: the network's own constants, and memory for each thread. */
-typedef struct machine {
-  cpu_network *plan;
-  cpu_stage_weights *base; /* [stages] */
-  void *base_memory;
-  cpu_workspace *workspace; /* [threads] */
-  void *workspace_memory;
-  size_t bytes; /* of all these */
-} machine;
-
 typedef struct engine {
   cpu_device *device;
   const qe_network *network;
   const qe_genome_layout *layout;
-  machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
+  cpu_machine chunk, single; /* single: for few images at a time; its plan is NULL where the network has no such form */
+  bool single_tried;
   size_t memory;
   bool *evolves;          /* [layers] */
   void *base_genome;      /* NULL without a layout */
@@ -42,21 +32,13 @@ static const char *refuse(const qe_device *device, const qe_network *network) {
   return cpu_network_refuse(network);
 }
 
-static void machine_close(machine *m) {
-  qe_free(m->workspace);
-  qe_free(m->workspace_memory);
-  qe_free(m->base);
-  qe_free(m->base_memory);
-  cpu_network_free(m->plan);
-}
-
 static void close_engine(void *state) {
   engine *e = state;
   if (!e) return;
   for (int t = 0; e->codes && t < e->device->threads; t++) qe_free(e->codes[t]);
   qe_free(e->codes);
-  machine_close(&e->chunk);
-  machine_close(&e->single);
+  cpu_machine_close(&e->chunk);
+  cpu_machine_close(&e->single);
   qe_free(e->base_genome);
   qe_free(e->evolves);
   qe_free(e);
@@ -69,45 +51,16 @@ static bool stage_evolves(const engine *e, const cpu_stage *stage) {
   return false;
 }
 
-static size_t constant_bytes(const cpu_network *plan) {
-  size_t bytes = cpu_aligned(plan->stages * sizeof(cpu_stage_weights));
-  for (size_t s = 0; s < plan->stages; s++) bytes += cpu_stage_weight_bytes(&plan->stage[s]);
-  return bytes;
-}
-
 static qe_status too_small(const engine *e, size_t needed) {
   return qe_fail(QE_NO_MEMORY,
                  "an evaluation needs at least %zu MiB on %d threads: raise --memory or use fewer --threads",
                  (needed >> 20) + 1, e->device->threads);
 }
 
-/* Constants of the network as it is. */
-static qe_status prepare_base(machine *m) {
-  const cpu_network *plan = m->plan;
-  size_t used = 0;
-  m->base = QE_NEW_ARRAY(cpu_stage_weights, plan->stages);
-  char *memory = cpu_large_alloc(constant_bytes(plan), &m->base_memory);
-  if (!m->base || !memory) return QE_NO_MEMORY;
-  for (size_t s = 0; s < plan->stages; s++) {
-    cpu_stage_source source = cpu_stage_source_of(plan, &plan->stage[s]);
-    QE_TRY(cpu_stage_prepare(plan, &plan->stage[s], &source, memory + used, &m->base[s]));
-    used += cpu_stage_weight_bytes(&plan->stage[s]);
-  }
-  return QE_OK;
-}
-
-static qe_status machine_open(const engine *e, bool single, machine *m) {
-  int threads = e->device->threads;
-  QE_TRY(cpu_network_new(e->network, e->evolves, e->device->kernels->lane_kernels, single, &m->plan));
-  size_t each = cpu_aligned(cpu_workspace_bytes(m->plan));
-  m->bytes = constant_bytes(m->plan) + each * (size_t)threads;
-  if (e->chunk.bytes + e->single.bytes > e->memory) return too_small(e, e->chunk.bytes + e->single.bytes);
-  QE_TRY(prepare_base(m));
-  m->workspace = QE_NEW_ARRAY(cpu_workspace, threads);
-  char *memory = cpu_large_alloc(each * (size_t)threads, &m->workspace_memory);
-  if (!m->workspace || !memory) return QE_NO_MEMORY;
-  for (int t = 0; t < threads; t++) cpu_workspace_set(m->plan, memory + each * (size_t)t, &m->workspace[t]);
-  return QE_OK;
+static qe_status open_machine(const engine *e, bool single, cpu_machine *m) {
+  QE_TRY(cpu_machine_plan(e->device, e->network, e->evolves, single, m));
+  size_t needed = e->chunk.bytes + e->single.bytes; /* m is one of them */
+  return needed > e->memory ? too_small(e, needed) : cpu_machine_prepare(m);
 }
 
 /* Constants of a candidate: its own of the stages that evolve, and pointers to all. */
@@ -136,13 +89,25 @@ static size_t fixed_bytes(const engine *e) {
   return e->chunk.bytes + e->single.bytes + e->candidate_bytes;
 }
 
+/* Whether of a call's last chunk the images go one by one: they are few, and the network has a form for that. */
+static bool has_few(const engine *e, int64_t images) {
+  int32_t lanes = e->chunk.plan->kernels->lanes;
+  int64_t last = images % lanes;
+  return !e->layout && last > 0 && last * FEW <= lanes;
+}
+
 /* The form for few images, where the network has one and there is room for it; else they go as a chunk does. */
 static qe_status open_single(engine *e) {
-  qe_status status = machine_open(e, true, &e->single);
-  if (status != QE_REFUSED && e->single.bytes + e->chunk.bytes <= e->memory) return status;
-  machine_close(&e->single);
-  e->single = (machine){0};
-  qe_message_clear();
+  qe_status status = open_machine(e, true, &e->single);
+  if (status == QE_OK) status = cpu_machine_ready(e->device, &e->single);
+  bool room = e->single.bytes + e->chunk.bytes <= e->memory;
+  if (status != QE_OK) {
+    cpu_machine_close(&e->single);
+    e->single = (cpu_machine){0};
+    if (status != QE_REFUSED && room) return status;
+    qe_message_clear();
+  }
+  e->single_tried = true;
   return QE_OK;
 }
 
@@ -150,9 +115,9 @@ static qe_status fill_engine(engine *e) {
   e->evolves = QE_NEW_ARRAY(bool, e->network->layers);
   if (!e->evolves) return QE_NO_MEMORY;
   for (size_t g = 0; e->layout && g < e->layout->genes; g++) e->evolves[e->layout->gene[g].layer] = true;
-  QE_TRY(machine_open(e, false, &e->chunk));
+  QE_TRY(open_machine(e, false, &e->chunk));
   e->candidate_bytes = candidate_bytes(e);
-  if (!e->layout) return open_single(e);
+  if (!e->layout) return QE_OK;
   size_t needed = fixed_bytes(e) + e->candidate_bytes;
   return needed > e->memory ? too_small(e, needed) : open_genomes(e);
 }
@@ -314,7 +279,7 @@ static bool is_dropped(const group *g, candidate *member) {
 
 /* Few images, the network as it is: one after the other. */
 static void run_singles(const group *g, const cpu_chunk *chunk, int64_t start, int32_t lanes, int thread) {
-  const machine *single = &g->e->single;
+  const cpu_machine *single = &g->e->single;
   const cpu_workspace *workspace = &single->workspace[thread];
   for (int32_t i = 0; i < lanes; i++) {
     cpu_chunk one = {{chunk->image[i]}};
@@ -431,6 +396,8 @@ static qe_status run_engine(void *state, const qe_population_call *call, const q
   int32_t lanes = e->chunk.plan->kernels->lanes, size = group_size(e, call->candidates);
   bool evolve = call->genomes && e->layout;
   void *parent_memory;
+  QE_TRY(cpu_machine_ready(e->device, &e->chunk));
+  if (!e->single_tried && has_few(e, call->count)) QE_TRY(open_single(e));
   g.chunks = (call->count + lanes - 1) / lanes;
   qe_status status = prepare_parent(&g, &parent_memory);
   g.member = QE_NEW_ARRAY(candidate, size);
@@ -440,6 +407,26 @@ static qe_status run_engine(void *state, const qe_population_call *call, const q
   qe_free(g.memory);
   qe_free(g.member);
   qe_free(parent_memory);
+  return status;
+}
+
+static qe_status run_together(void *const *state, int32_t count, const qe_population_call *call,
+                              const qe_population_result *result, int64_t *reused) {
+  size_t memory = 0;
+  cpu_kin *kin = QE_NEW_ARRAY(cpu_kin, count);
+  if (!kin) return QE_NO_MEMORY;
+  for (int32_t i = 0; i < count; i++) {
+    const engine *e = state[i];
+    kin[i] = (cpu_kin){.plan = e->chunk.plan, .weights = e->chunk.base, .number = i};
+    if (e->memory > memory) memory = e->memory;
+  }
+  const engine *first = state[0];
+  qe_status status = cpu_networks_run(first->device, kin, count, call, memory, reused);
+  for (int32_t i = 0; status == QE_OK && i < count; i++) {
+    result->loss[kin[i].number] = kin[i].loss;
+    result->hits[kin[i].number] = kin[i].hits;
+  }
+  qe_free(kin);
   return status;
 }
 
@@ -469,5 +456,6 @@ const qe_network_engine cpu_network_engine = {
     .open = open_engine,
     .close = close_engine,
     .run = run_engine,
+    .run_together = run_together,
     .explain = explain,
 };

@@ -72,6 +72,10 @@ typedef struct qe_network_engine {
   void (*close)(void *state);
   /* Genomes, indices and labels have been checked; op by op runs give the same results. */
   qe_status (*run)(void *state, const struct qe_population_call *call, const struct qe_population_result *result);
+  /* Optional: networks of one queue, opened without genomes, on the same images (qe_population_run_together). What
+   * several of them share runs once. QE_REFUSED, and nothing done: they are to run one by one. */
+  qe_status (*run_together)(void *const *state, int32_t count, const struct qe_population_call *call,
+                            const struct qe_population_result *result, int64_t *reused);
   void (*explain)(const void *state, FILE *file);
 } qe_network_engine;
 

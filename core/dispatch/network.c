@@ -64,17 +64,44 @@ qe_status qe_network_copy(const qe_network *network, qe_network **copy) {
   return status;
 }
 
+static bool same_memory(const void *a, const void *b, size_t bytes) {
+  return (!a && !b) || (a && b && memcmp(a, b, bytes) == 0);
+}
+
+bool qe_network_same_layer(const qe_network_layer *a, const qe_network_layer *b) {
+  const qe_attrs *x = &a->attrs, *y = &b->attrs;
+  size_t channels = (size_t)a->output.dim[QE_C];
+  bool same = a->op == b->op && a->inputs == b->inputs && qe_same_desc(&a->output, &b->output) && a->low == b->low &&
+              a->high == b->high && memcmp(&x->window, &y->window, sizeof x->window) == 0 &&
+              memcmp(&x->requant, &y->requant, sizeof x->requant) == 0 &&
+              memcmp(x->pad_channels, y->pad_channels, sizeof x->pad_channels) == 0;
+  for (int k = 0; same && k < a->inputs; k++) same = a->input[k] == b->input[k];
+  for (int k = 0; same && k < 2; k++)
+    same = same_memory(a->multiplier[k], b->multiplier[k], channels * sizeof *a->multiplier[k]);
+  return same && same_memory(a->offset, b->offset, channels * sizeof *a->offset) &&
+         (!a->weight || !b->weight || qe_same_desc(&a->weight_desc, &b->weight_desc)) &&
+         same_memory(a->weight, b->weight, a->weight ? qe_bytes(&a->weight_desc) : 0);
+}
+
 /* ---- ranges ---- */
 
 void qe_sum_range(const int8_t *weight, int64_t count, int64_t low, int64_t high, int64_t *least, int64_t *most) {
+  enum { BLOCK = 1 << 16 }; /* whose sums fit 32 bits, which vectors add faster */
+  int64_t above = 0, below = 0;
+  for (int64_t start = 0; start < count; start += BLOCK) {
+    int64_t stop = count - start < BLOCK ? count : start + BLOCK;
+    int32_t positive = 0, negative = 0;
+    for (int64_t i = start; i < stop; i++) {
+      positive += weight[i] > 0 ? weight[i] : 0;
+      negative += weight[i] < 0 ? weight[i] : 0;
+    }
+    above += positive;
+    below += negative;
+  }
   if (low > 0) low = 0; /* padding */
   if (high < 0) high = 0;
-  *least = *most = 0;
-  for (int64_t i = 0; i < count; i++) {
-    int64_t w = weight[i];
-    *least += w * (w > 0 ? low : high);
-    *most += w * (w > 0 ? high : low);
-  }
+  *least = above * low + below * high;
+  *most = above * high + below * low;
 }
 
 static uint64_t magnitude(int64_t value) {

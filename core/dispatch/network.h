@@ -67,6 +67,9 @@ void qe_network_prove(qe_network *network);
 /* The same of one layer; those before it have been proven. */
 void qe_network_prove_layer(qe_network *network, size_t at);
 
+/* Whether two layers of the same number, but for their names, compute the same of the same inputs. */
+bool qe_network_same_layer(const qe_network_layer *a, const qe_network_layer *b);
+
 /* What sums of a requantiser with these multipliers and offsets fit, for branches whose values reach at most
  * `reach` in magnitude: 16-bit multipliers and s32, or s64, or not even that: then it must not run. */
 typedef enum qe_sum_width { QE_SUM_NARROW, QE_SUM_WIDE, QE_SUM_OVERFLOWS } qe_sum_width;

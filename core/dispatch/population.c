@@ -197,3 +197,43 @@ qe_status qe_population_run(qe_population *p, const qe_population_call *call, co
   if (one.candidates < call->candidates) repeat_first(p, call, result);
   return QE_OK;
 }
+
+/* ---- several networks ---- */
+
+bool qe_population_joins(const qe_population *p) {
+  return p->engine->run_together && p->layout->genes == 0;
+}
+
+/* QE_REFUSED: they are to run one by one. */
+static qe_status join(qe_population *const *population, int32_t count, const qe_population_call *call,
+                      const qe_population_result *result, int64_t *reused) {
+  void **state = NULL;
+  for (int32_t i = 0; i < count; i++) {
+    const qe_population *p = population[i];
+    bool same = p->engine == population[0]->engine && p->queue == population[0]->queue &&
+                qe_same_desc(&p->network->layer[0].output, &population[0]->network->layer[0].output);
+    if (!same || !qe_population_joins(p)) return QE_REFUSED;
+    QE_TRY(check_images(p, call));
+    QE_TRY(check_rows(p, call));
+  }
+  if (!(state = QE_NEW_ARRAY(void *, count))) return QE_NO_MEMORY;
+  for (int32_t i = 0; i < count; i++) state[i] = population[i]->state;
+  qe_status status = population[0]->engine->run_together(state, count, call, result, reused);
+  qe_free(state);
+  return status;
+}
+
+qe_status qe_population_run_together(qe_population *const *population, int32_t count, const qe_population_call *call,
+                                     const qe_population_result *result, int64_t *reused) {
+  int64_t own = 0;
+  if (count < 1 || call->genomes || call->parent || call->bound != INT64_MAX || result->logits)
+    return qe_fail(QE_USAGE, "population: networks run together without genomes, bound and logits");
+  qe_status status = join(population, count, call, result, reused ? reused : &own);
+  if (status != QE_REFUSED) return status;
+  if (reused) *reused = 0;
+  for (int32_t i = 0; i < count; i++) {
+    qe_population_result one = {result->loss + i, result->hits + i, NULL};
+    QE_TRY(qe_population_run(population[i], call, &one));
+  }
+  return QE_OK;
+}

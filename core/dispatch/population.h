@@ -59,6 +59,17 @@ void qe_population_free(qe_population *population); /* NULL is fine */
  * or label out of range; nothing is then changed. */
 QE_CHECKED qe_status qe_population_run(qe_population *population, const qe_population_call *call,
                                        const qe_population_result *result);
+
+/* Networks without genomes on the same images, each a population of its own on one queue: result->loss[i] and hits[i]
+ * are those that qe_population_run gives of population[i] for the call, which has no genomes and no bound;
+ * result->logits is NULL. Where qe_population_joins says so of all, leading layers in which networks agree run once.
+ * `reused` (or NULL): multiply-adds of an image, over all networks, that were not made because another had made them.
+ */
+QE_CHECKED qe_status qe_population_run_together(qe_population *const *population, int32_t count,
+                                                const qe_population_call *call, const qe_population_result *result,
+                                                int64_t *reused);
+bool qe_population_joins(const qe_population *population);
+
 /* Which engine ran the last call, or will run the first: the backend's name for it, or "op by op". */
 const char *qe_population_engine(const qe_population *population);
 /* What it does and with which kernels, for people; a line a layer. */

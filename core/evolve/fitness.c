@@ -63,7 +63,7 @@ static qe_status fill(qe_fitness *f, qe_device *const *device, int devices, cons
   if (!f->worker) return QE_NO_MEMORY;
   f->workers = devices;
   for (int i = 0; i < devices; i++) QE_TRY(open_worker(&f->worker[i], device[i], f->data));
-  QE_TRY(qe_fitness_use(f, network, layout));
+  if (network) QE_TRY(qe_fitness_use(f, network, layout));
   return f->options.loss == QE_FITNESS_LABELS ? QE_OK : qe_fitness_teacher_new(f);
 }
 
@@ -128,6 +128,7 @@ int32_t qe_fitness_images(const qe_fitness *f, qe_fitness_part part) {
 
 /* Parts of the drawn batch one after the other; the job's losses go on from each to the next. */
 static qe_status run_parts(qe_fitness *f, const qe_fitness_batch *batch, int32_t parts, qe_fitness_job job) {
+  if (!f->worker[0].population) return qe_fail(QE_USAGE, "fitness: it has no network");
   if (job.candidates < 1) return qe_fail(QE_SHAPE, "fitness: %d candidates", job.candidates);
   if (parts < 1 || parts > batch->count)
     return qe_fail(QE_SHAPE, "fitness: %d parts of a batch of %d images", parts, batch->count);

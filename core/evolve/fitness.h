@@ -50,7 +50,8 @@ typedef struct qe_fitness_batch {
 
 typedef struct qe_fitness qe_fitness;
 
-/* Devices, network, layout, data and teacher must outlive it. Candidates are shared out over the devices. */
+/* Devices, network, layout, data and teacher must outlive it. Candidates are shared out over the devices. network NULL:
+ * none yet; qe_fitness_look needs none. */
 QE_CHECKED qe_status qe_fitness_new(qe_device *const *device, int devices, const qe_network *network,
                                     const qe_genome_layout *layout, const qe_dataset *data,
                                     const qe_fitness_options *options, qe_fitness **fitness);

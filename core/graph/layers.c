@@ -174,7 +174,7 @@ static qe_status quant_forward(qe_lowering *lowering, qe_node node, qe_value *ou
     *output = x;
     return QE_OK;
   }
-  QE_TRY(qe_lower_temp(lowering, node, "y", NULL, output));
+  QE_TRY(qe_lower_kept_output(lowering, node, output));
   if (lowering->plain) return qe_lower_call(lowering, QE_OP_clamp, &relu, (qe_value[]){x, *output});
   qe_attrs attrs = qe_quant_attrs(&info->quantizer, &info->output);
   return qe_lower_quant(lowering, node, &attrs, x, lowering->param[info->param[QE_QUANT_STEP]], *output);

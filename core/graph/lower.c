@@ -114,7 +114,8 @@ static bool is_kept(const qe_lowering *lowering, qe_node node, bool keep_outputs
 }
 
 qe_status qe_lower_forward(qe_lowering *lowering) {
-  for (size_t i = 0; i < lowering->graph->nodes; i++) {
+  QE_TRY(qe_lower_take_kept(lowering));
+  for (size_t i = (size_t)lowering->start; i < lowering->graph->nodes; i++) {
     qe_status status = lowering->graph->node[i].layer->forward(lowering, (qe_node)i, &lowering->output[i]);
     if (status != QE_OK) return qe_fail_within(status, "node %s", lowering->graph->node[i].name);
   }
@@ -280,7 +281,8 @@ static qe_status lower_all(qe_lowering *lowering, const qe_lower_options *option
   if (pairing) QE_TRY(qe_lower_twin_backward(pairing, options, buffers));
   for (size_t i = 0; options->keep_outputs && i < lowering->graph->nodes; i++)
     qe_program_keep(lowering->program, lowering->output[i]);
-  return qe_program_plan(lowering->program, NULL);
+  qe_plan_options plan = {.arena = options->arena};
+  return qe_program_plan(lowering->program, &plan);
 }
 
 /* With a second network beside it. */
@@ -314,7 +316,9 @@ qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_opti
                           .batch = options->batch,
                           .training = options->training,
                           .plain = options->plain,
-                          .last_batch = options->last_batch};
+                          .last_batch = options->last_batch,
+                          .kept = options->backward ? NULL : options->kept,
+                          .start = options->backward ? 0 : options->start};
   bool pair = options->twin && options->backward;
   QE_TRY(qe_program_new(device,
                         options->backward   ? "train"

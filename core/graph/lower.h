@@ -89,6 +89,11 @@ typedef struct qe_lower_options {
   bool keep_outputs;         /* every node's output can be read after a run */
   bool last_batch;           /* training: running statistics become those of the batch, whatever the nodes' momentum */
   const qe_lower_twin *twin; /* with backward: a second network; NULL: none. Read while lowering only */
+  qe_buffer *arena;          /* as in qe_plan_options; NULL: its own */
+  /* Without backward: what activation quantisers give lies in `kept` (NULL: in the arena), and nodes before `start` do
+   * not run: what is read of them lies there, left by a program of as large a batch whose graph agrees in them. */
+  qe_buffer *kept;
+  qe_node start;
 } qe_lower_options;
 
 /* Where the program finds what it reads and leaves what it makes; all on the program's device. */
@@ -122,6 +127,11 @@ typedef struct qe_lowered {
 QE_CHECKED qe_status qe_lower(const qe_graph *graph, qe_device *device, const qe_lower_options *options,
                               const qe_lower_buffers *buffers, qe_lowered *lowered);
 void qe_lowered_free(qe_lowered *lowered);
+
+/* Bytes of options.kept. */
+size_t qe_lower_kept_bytes(const qe_graph *graph, int32_t batch);
+/* The last options.start that leaves out no node from `most` on; 0: all must run. */
+qe_node qe_lower_start(const qe_graph *graph, qe_node most);
 
 #ifdef __cplusplus
 }

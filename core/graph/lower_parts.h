@@ -27,6 +27,8 @@ typedef struct qe_lowering {
   qe_value *gate;       /* conv, linear, quant: of the node's quantiser; QE_NO_VALUE: always on */
   qe_value *late;       /* pairs (from, to) of parameter gradients to be added at the end */
   size_t lates, late_capacity;
+  qe_buffer *kept; /* as in the options, with start */
+  qe_node start;
   const struct qe_pairing *pairing; /* NULL: the only network of the program */
 } qe_lowering;
 
@@ -53,6 +55,8 @@ bool qe_lower_needs_gradient(const qe_lowering *lowering, qe_node node);
 QE_CHECKED qe_status qe_lower_param_gradient(qe_lowering *lowering, qe_node node, int param, qe_value *value);
 /* Attributes of the op `quant` for a quantizer. */
 qe_attrs qe_quant_attrs(const qe_quantizer *quantizer, const qe_desc *desc);
+/* Where an activation quantiser's output is to go: a temporary, or its place in `kept`. */
+QE_CHECKED qe_status qe_lower_kept_output(qe_lowering *lowering, qe_node node, qe_value *value);
 /* Fake quantisation of x into y, and its gradients, by the node's gate if it has one. */
 QE_CHECKED qe_status qe_lower_quant(qe_lowering *lowering, qe_node node, const qe_attrs *attrs, qe_value x,
                                     qe_value step, qe_value y);
@@ -61,8 +65,10 @@ QE_CHECKED qe_status qe_lower_quant_grad(qe_lowering *lowering, qe_node node, co
 /* A descriptor with N set to the lowering's batch. */
 qe_desc qe_lower_desc(const qe_lowering *lowering, const qe_desc *image);
 
-/* ---- parts of a lowering, in this order: lower.c, lower_twin.c ---- */
+/* ---- parts of a lowering, in this order: lower_kept.c, lower.c, lower_twin.c ---- */
 
+/* Outputs of the nodes before `start` that are kept. */
+QE_CHECKED qe_status qe_lower_take_kept(qe_lowering *lowering);
 QE_CHECKED qe_status qe_lowering_begin(qe_lowering *lowering, qe_buffer *params, qe_buffer *gradients);
 void qe_lowering_end(qe_lowering *lowering);
 QE_CHECKED qe_status qe_lower_forward(qe_lowering *lowering);

@@ -1,8 +1,9 @@
 /* Trials of allocations: what networks of one model's weights lose at these and those bits, without any training.
  *
  * An allocation becomes an integer network by the steps kept for its bits and batch norm's statistics on one batch, and
- * is evaluated through the population entry on batches that all allocations share. Losses by batch are exact integers
- * and kept, so that an allocation that comes again is evaluated on new batches only, and a run that was resumed, with
+ * is evaluated through the population entry on batches that all allocations share: several networks together, so that
+ * leading layers in which they agree run once (qe_population_run_together). Losses by batch are exact integers and
+ * kept, so that an allocation that comes again is evaluated on new batches only, and a run that was resumed, with
  * nothing kept, goes on with the same numbers. */
 #ifndef QE_METHODS_ALLOCATION_TRIALS_H
 #define QE_METHODS_ALLOCATION_TRIALS_H
@@ -49,5 +50,7 @@ int64_t qe_trials_spent(const qe_trials *trials);
 void qe_trials_set_spent(qe_trials *trials, int64_t spent); /* of a run before */
 int64_t qe_trials_made(const qe_trials *trials);
 int64_t qe_trials_known(const qe_trials *trials);
+/* Of the multiply-adds of the networks that were evaluated, the part that was another one's: 0...1. */
+double qe_trials_reused(const qe_trials *trials);
 
 #endif

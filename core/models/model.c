@@ -43,20 +43,20 @@ static bool ends_with(const char *text, const char *end) {
   return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
+void qe_model_init_param(qe_model *model, int param, uint64_t seed) {
+  const qe_param *info = &model->graph->param[param];
+  int64_t count = qe_count(&info->desc);
+  float *values = qe_model_values(model, param);
+  const int32_t *dim = info->desc.dim;
+  bool zero = ends_with(info->name, "bias") || ends_with(info->name, "beta") || ends_with(info->name, "running_mean");
+  if (info->group == QE_GROUP_WEIGHT)
+    fill_normal(values, count, sqrt(2.0 / ((double)dim[QE_H] * dim[QE_W] * dim[QE_C])), seed, info->name);
+  else
+    fill(values, count, zero ? 0.0f : 1.0f);
+}
+
 void qe_model_init(qe_model *model, uint64_t seed) {
-  for (size_t i = 0; i < model->graph->params; i++) {
-    qe_param *param = &model->graph->param[i];
-    int64_t count = qe_count(&param->desc);
-    float *values = qe_model_values(model, (int)i);
-    const int32_t *dim = param->desc.dim;
-    if (param->group == QE_GROUP_WEIGHT)
-      fill_normal(values, count, sqrt(2.0 / ((double)dim[QE_H] * dim[QE_W] * dim[QE_C])), seed, param->name);
-    else
-      fill(values, count,
-           ends_with(param->name, "bias") || ends_with(param->name, "beta") || ends_with(param->name, "running_mean")
-               ? 0.0f
-               : 1.0f);
-  }
+  for (size_t i = 0; i < model->graph->params; i++) qe_model_init_param(model, (int)i, seed);
 }
 
 static qe_status copy_spec(const qe_model_spec *from, qe_model_spec *to) {
@@ -102,15 +102,20 @@ static qe_status make_values(qe_model *model) {
   return model->values ? QE_OK : QE_NO_MEMORY;
 }
 
-qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **out) {
+qe_status qe_model_new_blank(const qe_model_spec *spec, qe_model **out) {
   qe_model *model = NULL;
   QE_TRY(build(spec, &model));
   if (make_values(model) != QE_OK) {
     qe_model_free(model);
     return QE_NO_MEMORY;
   }
-  qe_model_init(model, seed);
   *out = model;
+  return QE_OK;
+}
+
+qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **model) {
+  QE_TRY(qe_model_new_blank(spec, model));
+  qe_model_init(*model, seed);
   return QE_OK;
 }
 

@@ -20,6 +20,8 @@ typedef struct qe_model {
 
 /* Builds the graph; values as qe_model_init leaves them. */
 QE_CHECKED qe_status qe_model_new(const qe_model_spec *spec, uint64_t seed, qe_model **model);
+/* All values 0: for a caller who sets them. */
+QE_CHECKED qe_status qe_model_new_blank(const qe_model_spec *spec, qe_model **model);
 void qe_model_free(qe_model *model); /* NULL is fine */
 /* The same where spec->name may be a file with a description. */
 QE_CHECKED qe_status qe_model_new_named(const qe_model_spec *spec, uint64_t seed, qe_model **model);
@@ -27,6 +29,7 @@ QE_CHECKED qe_status qe_model_new_named(const qe_model_spec *spec, uint64_t seed
 /* He et al. 2015 normal weights (fan in), gamma 1, beta and biases 0, running mean 0 and variance 1, steps 1.
  * Draws depend on the seed and a parameter's name and place only. */
 void qe_model_init(qe_model *model, uint64_t seed);
+void qe_model_init_param(qe_model *model, int param, uint64_t seed); /* one of them */
 
 /* A model of the same network with other bits and the values of `from`. Steps of quantisers that have changed are to be
  * fitted anew (qe_fit_steps). */

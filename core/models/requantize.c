@@ -24,7 +24,10 @@ static void take_values(const qe_model *from, qe_model *model) {
   for (size_t i = 0; i < model->graph->params; i++) {
     qe_param *param = &model->graph->param[i];
     int before = qe_graph_find_param(from->graph, param->name);
-    if (before < 0 || qe_bytes(&from->graph->param[before].desc) != qe_bytes(&param->desc)) continue;
+    if (before < 0 || qe_bytes(&from->graph->param[before].desc) != qe_bytes(&param->desc)) {
+      qe_model_init_param(model, (int)i, 0);
+      continue;
+    }
     memcpy(qe_model_values(model, (int)i), qe_model_values(from, before), qe_bytes(&param->desc));
     bool is_step = false;
     for (size_t n = 0; n < model->graph->nodes; n++) is_step |= step_of(&model->graph->node[n]) == (int)i;
@@ -35,7 +38,7 @@ static void take_values(const qe_model *from, qe_model *model) {
 qe_status qe_model_requantize(const qe_model *from, const qe_bits *bits, qe_model **model) {
   qe_model_spec spec = from->spec;
   spec.bits = *bits;
-  QE_TRY(qe_model_new(&spec, 0, model));
+  QE_TRY(qe_model_new_blank(&spec, model));
   take_values(from, *model);
   return QE_OK;
 }

@@ -7,9 +7,9 @@
 
 typedef struct qe_norms {
   qe_queue *queue;
-  qe_image_store store; /* the batch alone */
-  qe_buffer *params;
-  int32_t *labels, *index; /* of the batch; the store's labels are these */
+  qe_image_store store;             /* the batch alone */
+  qe_buffer *params, *arena, *kept; /* NULL before the first estimate; kept: codes of the last one's model */
+  int32_t *labels, *index;          /* of the batch; the store's labels are these */
   int32_t images;
 } qe_norms;
 
@@ -17,7 +17,9 @@ typedef struct qe_norms {
 QE_CHECKED qe_status qe_norms_open(qe_device *device, const qe_dataset *data, uint64_t seed, int32_t images,
                                    qe_norms *norms);
 void qe_norms_close(qe_norms *norms); /* of zeros is fine */
-/* The model's running statistics become the batch's; nothing else of it changes. Steps must have values. */
-QE_CHECKED qe_status qe_norms_estimate(qe_norms *norms, qe_model *model);
+/* The model's running statistics become the batch's; nothing else of it changes. Steps must have values. `before`: the
+ * model of the last estimate as that has left it, or NULL: leading nodes in which both agree are not computed again,
+ * which changes no bit. */
+QE_CHECKED qe_status qe_norms_estimate(qe_norms *norms, const qe_model *before, qe_model *model);
 
 #endif
