@@ -182,7 +182,7 @@ static void test_wrong_turns(void **state) {
        "step 2, qat: the method qat cannot start from step 1, coevolution, which leaves an integer network"},
       {"  - method: qat\n    epocs: 1\n", "bad.yaml:6: epocs: no such key; did you mean epochs?"},
       {"  - method: qat\n  - method: qatt\n", "bad.yaml:6: step 2, qatt: no method or recipe is called 'qatt'"},
-      {"  - epochs: 1\n", "step 1, step of the pipeline names no method"},
+      {"  - epochs: 1\n", "step 1 of the pipeline names no method"},
       {"  - method: qat\n  - method: qat\n    model: resnet8\n", "step 2, qat: step 1, qat is a mlp with shortcut "},
       {"  - method: qat\n    act-bits: 32\n  - method: coevolution\n", "step 2, coevolution: step 1, qat: "},
       {"  - method: qat\n  - method: qat\n    init: bad.yaml\n", "bad.yaml:7: init bad.yaml: a step starts from"},

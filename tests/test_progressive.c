@@ -266,6 +266,29 @@ static void plans_have_a_phase_a_stage(void **state) {
   assert_int_equal(plan.phase[3].epochs, 4);
 }
 
+/* A sweep of the learning rate is made at the bits that training begins with. */
+static void rates_are_swept_at_the_first_stage(void **state) {
+  (void)state;
+  qe_setting setting = {.device = fixture_fast(), .data = data, .spec = small_spec(2), .options = options_of(8)};
+  qe_swept of;
+  qe_rate_sweep sweep;
+  setting.options.batch = 16;
+  OK(qe_method_find_rate(qe_method_find("progressive"), &setting, NULL, NULL, &of, &sweep));
+  assert_string_equal(of.option, "rate");
+  assert_true(of.weights == 8 && of.activations == 8 && of.stage);
+  float first = (float)sweep.point[0].loss;
+  qe_rate_sweep_free(&sweep);
+  OK(qe_method_find_rate(qe_method_find("qat"), &setting, NULL, NULL, &of, &sweep));
+  assert_true(of.weights == 2 && of.activations == 2 && !of.stage);
+  assert_true(fabsf((float)sweep.point[0].loss - first) > 1e-4F); /* another network */
+  qe_rate_sweep_free(&sweep);
+  setting.float_options = setting.options;
+  OK(qe_method_find_rate(qe_method_find("progressive"), &setting, NULL, NULL, &of, &sweep));
+  assert_string_equal(of.option, "float-rate");
+  assert_true(of.weights == QE_FLOAT_BITS && of.activations == QE_FLOAT_BITS && !of.stage);
+  qe_rate_sweep_free(&sweep);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(schemes_give_stages),
@@ -278,6 +301,7 @@ int main(void) {
       cmocka_unit_test(stages_run_one_after_the_other),
       cmocka_unit_test(allocations_can_fail),
       cmocka_unit_test(plans_have_a_phase_a_stage),
+      cmocka_unit_test(rates_are_swept_at_the_first_stage),
   };
   return cmocka_run_group_tests(tests, open_all, close_all);
 }

@@ -111,7 +111,8 @@ static void test_averaged_again(void **state) {
   assert_shell("cat second/config.yaml", 0, "\ncycle: 1 # captured/config.yaml:");
   assert_shell("qevo-gpu train --resume --out second --set sqwa-fine-epochs=2 2>/dev/null", 0, "test accuracy: ");
   assert_shell("tail -n 2 second/metrics.jsonl", 0, "\"phase\":\"fine-tuning\",\"epoch\":2,\"epochs\":2");
-  assert_shell("qevo-gpu train --sqwa-from nowhere --out third 2>&1", 2, "needs METHOD or RECIPE");
+  assert_shell("qevo-gpu train --sqwa-from nowhere --out third 2>&1", 2,
+               "--sqwa-from nowhere: it has no config.yaml; name the folder of a run of sqwa");
   assert_shell("qevo-gpu train sqwa --sqwa-from nowhere --model mlp --data cifar10-subset --out third 2>&1", 2,
                "nowhere/capture-01.safetensors: cannot open");
 }

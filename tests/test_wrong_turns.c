@@ -44,16 +44,28 @@ static void write_text(const char *name, const char *text) {
 static int open_folder(void **state) {
   (void)state;
   static const char *const files[][2] = {
-      {"text.txt", "no model\n"},           {"empty", ""},
-      {"plain.yaml", "epochs 3\n"},         {"key.yaml", "epoch: 3\n"},
-      {"twice.yaml", "rate: 1\nrate: 2\n"}, {"method.yaml", "method: qatt\n"},
-      {"choice.yaml", "optimizer: sgdd\n"}, {"init.yaml", "method: qat\ninit: nowhere.safetensors\n"},
-      {"open.yaml", "stages: [eda\n"},      {"list.yaml", "- epochs\n"},
-      {"nested.yaml", "eda: {bach: 3}\n"},  {"tab.yaml", "\tepochs: 3\n"},
+      {"text.txt", "no model\n"},
+      {"empty", ""},
+      {"plain.yaml", "epochs 3\n"},
+      {"key.yaml", "epoch: 3\n"},
+      {"twice.yaml", "rate: 1\nrate: 2\n"},
+      {"method.yaml", "method: qatt\n"},
+      {"choice.yaml", "optimizer: sgdd\n"},
+      {"init.yaml", "method: qat\ninit: nowhere.safetensors\n"},
+      {"open.yaml", "stages: [eda\n"},
+      {"list.yaml", "- epochs\n"},
+      {"nested.yaml", "eda: {bach: 3}\n"},
+      {"tab.yaml", "\tepochs: 3\n"},
+      {"map.yaml", "pipeline:\n  method: qat\n"},
+      {"own.yaml", "method: qat\nmodel: mlp\ndata: cifar10-subset\nthreads: 1\nfloat-epochs: 0\nepochs: 2\n"},
+      {"two.yaml", "model: mlp\ndata: cifar10-subset\nthreads: 1\nfloat-epochs: 0\nepochs: 1\npipeline:\n- method: "
+                   "qat\n  rate: 0.01\n- method: qat\n  name: more\n  rate: 0.02\n"},
   };
   if (!mkdtemp(folder)) return -1;
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) write_text(files[i][0], files[i][1]);
-  return shell("mkdir folder run && echo {} >run/metrics.jsonl && "
+  return shell("mkdir folder run broken blank && echo {} >run/metrics.jsonl && echo >broken/libqevo-cpu.so && "
+               "echo >blank/config.yaml && qevo-gpu train own.yaml --out done >/dev/null 2>&1 && "
+               "cp -r done gone && rm gone/checkpoint* && "
                "cp " QE_SOURCE_DIR "/models/resnet20-cifar10-w4a4-qat.safetensors model.safetensors && "
                "cp " QE_SOURCE_DIR "/models/resnet20-cifar10-float.safetensors float.safetensors && "
                "head -c 5000 model.safetensors >cut.safetensors && "
@@ -94,9 +106,22 @@ static const struct {
     {"train other.yaml", "other.yaml: cannot open: No such file or directory; check the path"},
     {"train coevolution qat", "one argument too many: qat"},
     {"train -- --list", "no method or recipe is called '--list'"},
+    {"train QAT", "did you mean qat?"},
+    {"train done", "done is a run's folder: 'qevo-gpu train --resume --out done' goes on with it"},
+    {"train model.safetensors", "model.safetensors is a file, but no recipe, which would end in .yaml; a model"},
     {"train qat --resume", "--resume needs the run's folder: add --out"},
     {"train --resume", "--resume needs the run's folder: add --out"},
     {"train --resume --out none", "none has no config.yaml, so no run to go on with; start one without --resume"},
+    {"train --resume --out text.txt", "text.txt/config.yaml: cannot open: Not a directory; a file is in the way"},
+    {"train --resume --out blank", "blank/config.yaml names no method"},
+    {"train --resume --out gone",
+     "gone: the run has finished, and its checkpoints are gone: there is nothing to resume"},
+    {"train --resume --out gone --dry-run", "gone: the run has finished, and its checkpoints are gone"},
+    {"train --resume --out done --epochs 1", "2 epochs of qat are done, this run would have 1: give the epochs of the"},
+    {"train --resume --out done --held-out 50", "was made with 1000 training images, this run has 950: resume with"},
+    {"train --resume --out done --optimizer adam",
+     "has no fitting tensor optimizer.second: resume with the options of"},
+    {"train --out ''", "--out '': needs the name of a folder"},
     {"train coevolution --find-rate " MLP, "--find-rate: the method coevolution has no learning rate"},
     {"train sqwa -w 2 --weight-quantizer lsq " MLP,
      "captured models are averaged as codes, which needs a grid that stays"},
@@ -109,6 +134,11 @@ static const struct {
     /* options */
     {"train qat --weigth-bits 4", "--weigth-bits: no such option; did you mean --weight-bits?"},
     {"train qat --integer", "--integer: no option of \"train\"; it belongs to: eval"},
+    {"train qat --lr 1", "--lr: no such option; did you mean --rate?"},
+    {"train qat --output x", "--output: no such option; did you mean --out?"},
+    {"train qat --frob", "--frob: no such option; --help lists them"},
+    {"train qat --set config=x", "--set config: only as an option itself, --config x"},
+    {"train qat --set =3", "--set =3: must be NAME=VALUE"},
     {"train qat -z", "-z: no such option; --help lists them"},
     {"train qat -w", "--weight-bits: needs a value"},
     {"train qat -w 9", "--weight-bits 9: must be 1…8 or 32"},
@@ -140,13 +170,17 @@ static const struct {
     {"train choice.yaml", "choice.yaml:1: optimizer sgdd: must be sgd or adam; did you mean sgd?"},
     {"train open.yaml", "open.yaml:2: not YAML: did not find expected ',' or ']'"},
     {"train tab.yaml", "tab.yaml:1: not YAML: "},
+    {"train map.yaml", "map.yaml:1: pipeline: must be a list: write \"- \" before the first option of each step"},
+    {"eval model.safetensors --config key.yaml", "key.yaml:1: epoch: no such key; did you mean epochs?"},
     {"train nested.yaml", "nested.yaml:1: eda.bach: no such key; did you mean eda-batch?"},
     {"train init.yaml", "init.yaml:2: init: no file nowhere.safetensors, from here, beside that file, above it"},
     /* models, data, devices */
     {"train qat --model resnet21 " SUBSET, "no model is called 'resnet21'; there are resnet8, resnet20"},
     {"train qat --model resnet21 " SUBSET, "did you mean resnet20?"},
+    {"train qat --model model.safetensors " SUBSET, "a model to start from is given by --init"},
     {"train qat --data cifr", "no data set is called 'cifr'"},
     {"train qat --data cifar01", "did you mean cifar10?"},
+    {"train qat --data folder", "no data set is called 'folder', which is a folder: if it holds images write folder:"},
     {"train qat --data-dir folder", "folder: no cifar10 here"},
     {"eval model.safetensors --data-dir nowhere", "give another --data-dir, or "},
     {"train qat --backend cup", "no backend is called 'cup'; there are auto, ref"},
@@ -159,6 +193,9 @@ static const struct {
     {"train qat " MLP "--bits-file nowhere", "nowhere: cannot open: No such file or directory; check the path"},
     {"train qat " MLP "--bits-file folder", "folder is a folder: name a file"},
     {"train qat " MLP "--bits-file plain.yaml", "plain.yaml:1: "},
+    {"train qat " MLP "--bits-file empty", "empty: it has bits of no layer; write lines such as 'fc w3 a4'"},
+    {"train qat " MLP "--distill average", "set ema above 0"},
+    {"train qat " MLP "--distill frozen --teacher text.txt", "teacher: text.txt: not a safetensors file"},
     {"train qat " MLP "--residual-bits 2", "residual bits 2: must not be below the activation bits, 4"},
     {"train qat " MLP "--held-out 1000", "1000 images held out of 1000: some must be left to train on"},
     {"train qat " MLP "--batch 2000", "batch 2000 x accumulate 1 is more than the 1000 training images"},
@@ -185,6 +222,16 @@ static const struct {
     {"export model.safetensors --out missing/x", "missing/x: cannot write: No such file or directory"},
     {"export float.safetensors --out x", "layer conv1: its weights are float; give it 1 to 8 weight bits"},
     {"export w4a4.network --out x", "w4a4.network is an integer network"},
+    {"report done --out folder", "folder: cannot write: Is a directory; name a file"},
+    {"report model.safetensors --out ./model.safetensors", "is the file that is read: what is written would take its"},
+    {"export model.safetensors --out model.safetensors", "is the file that is read: what is written would take its"},
+    {"export model.safetensors --out folder", "folder: cannot write: Is a directory; name a file"},
+    {"eval model.safetensors --dump model.safetensors", "is the file that is read: what is written would take its"},
+    {"eval float.safetensors --integer " SUBSET, "float.safetensors: integer network, layer conv1: its weights are"},
+    {"eval ''", "'': cannot open: No such file or directory"},
+    {"eval /dev/zero", "/dev/zero: a device, no file: name a file"},
+    {"train --sqwa-from done --out x", "--sqwa-from done: takes captured models of a run of sqwa, the method is qat"},
+    {"report done --out missing/x", "missing/x: cannot write: No such file or directory; check the path"},
     {"inspect text.txt", "text.txt: not a safetensors file"},
     {"inspect w4a4.network --josn", "--josn: no such option; did you mean --json?"},
     /* searches and benches */
@@ -238,6 +285,83 @@ static void test_output_that_fails(void **state) {
   }
   assert_shell("qevo-gpu eval model.safetensors " SUBSET "--dump /dev/full 2>&1", 1,
                "/dev/full: cannot write: is the disk full?");
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1 /* such a program maps terabytes */
+#else
+#define SANITIZED 0
+#endif
+
+/* Limits of the shell end a command with a message, and let it end: threads of libraries that wait for memory must not
+ * keep it. */
+static void test_limits(void **state) {
+  (void)state;
+  assert_shell("ulimit -f 4; qevo-gpu report done --no-evaluate --out page.html 2>&1; echo $?; ls page.html*", 2,
+               "page.html: cannot write: File too large; raise the limit of file sizes (ulimit -f)");
+  assert_non_null(strstr(out, "\n1\n"));
+  assert_shell("ulimit -f 4; qevo-gpu export model.safetensors --out big.network 2>&1; echo $?; ls big.network*", 2,
+               "big.network: cannot write: File too large");
+  assert_shell("(ulimit -f 0; qevo-gpu train --list --json 2>&3 >list) 3>&1 | cat", 0,
+               "cannot write to standard output");
+  if (SANITIZED) return;
+  assert_shell("ulimit -v 200000; timeout -s KILL 60 qevo-gpu devices", 0, "ref ");
+  assert_shell("ulimit -v 2000000; qevo-gpu eval model.safetensors " SUBSET "--backend cpu --batch 65536 2>&1", 0,
+               "500 test images"); /* no batch is larger than the images */
+}
+
+/* A backend that is not built, and one whose library cannot be loaded. */
+static void test_missing_backends(void **state) {
+  (void)state;
+  assert_shell("QEVO_BACKEND_DIR=folder qevo-gpu train qat --backend cuda 2>&1", 2,
+               "no backend cuda here: folder has no libqevo-cuda.so");
+  assert_shell("QEVO_BACKEND_DIR=broken qevo-gpu train qat --backend cpu 2>&1", 1, "broken/libqevo-cpu.so: ");
+  assert_non_null(strstr(out, "; 'qevo-gpu devices' lists those that are"));
+}
+
+/* A run's folder stands for its best model. */
+static void test_folders_as_models(void **state) {
+  (void)state;
+  assert_shell("qevo-gpu eval done " SUBSET "--json 2>notes; cat notes", 0,
+               "note: done is a folder: best.safetensors in it is taken");
+  assert_true(strncmp(out, "{\"top1\":", 8) == 0);
+  assert_shell("qevo-gpu inspect done 2>/dev/null", 0, "done/best.safetensors: model, ");
+  assert_shell("qevo-gpu export done --out done.network 2>/dev/null", 0, "written to done.network");
+  assert_shell("qevo-gpu train qat " MLP
+               "--init done --epochs 1 --out further >/dev/null 2>&1; cat further/config.yaml",
+               0, "init: done/best.safetensors");
+  assert_shell("echo x w3 >folder/bits.txt; qevo-gpu train qat " MLP "--bits-file folder 2>&1; rm folder/bits.txt", 0,
+               "folder/bits.txt:1: ");
+}
+
+/* Of a resumed run its own config holds: what an edited recipe says otherwise is told, unless the command line says it.
+ * A run without a folder keeps nothing, which is told. */
+static void test_notes(void **state) {
+  (void)state;
+  static const char note[] = "note: done/config.yaml wins over the recipe, which differs: epochs 2, not 3, rate auto, "
+                             "not 0.07; to change a resumed run give options beside the recipe\n";
+  assert_shell("sed 's/epochs: 2/epochs: 3/' own.yaml >edited.yaml; echo 'rate: 0.07' >>edited.yaml; "
+               "qevo-gpu train edited.yaml --resume --out done 2>&1",
+               0, note);
+  assert_non_null(strstr(out, "resumed after epoch 2 of qat, its last"));
+  assert_shell("qevo-gpu train edited.yaml --resume --out done --epochs 2 --rate auto --dry-run 2>&1", 0, "epochs: 2");
+  assert_null(strstr(out, "wins over"));
+  assert_shell("qevo-gpu train own.yaml --resume --out done --dry-run 2>&1", 0, "epochs: 2");
+  assert_null(strstr(out, "wins over"));
+  assert_shell("qevo-gpu train own.yaml --epochs 1 --teacher nowhere --schedule step --warmup 3 2>&1", 0,
+               "note: without --out nothing is kept");
+  assert_non_null(strstr(out, "note: nothing learns from --teacher without --distill frozen or joint"));
+  assert_non_null(strstr(out, "note: --schedule step has no --milestones: the rate stays as it is"));
+  assert_non_null(strstr(out, "note: --warmup 3: the rate rises through all 1 epochs and never falls"));
+}
+
+static void test_notes_of_steps(void **state) {
+  (void)state;
+  assert_shell("qevo-gpu train two.yaml --out both >/dev/null 2>&1; sed 's/0.02/0.03/' two.yaml >edited.yaml; "
+               "qevo-gpu train edited.yaml --resume --out both 2>&1",
+               0, "note: both/config.yaml wins over the recipe, which differs: more.rate 0.02, not 0.03; ");
+  assert_shell("qevo-gpu train edited.yaml --resume --out both --set more.rate=0.02 2>&1", 0, "finished before");
+  assert_null(strstr(out, "wins over"));
 }
 
 /* A reader that goes away early is no matter for a message, and no signal kills the program. */
@@ -296,9 +420,17 @@ static void test_interrupted(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_wrong_turns), cmocka_unit_test(test_output_that_fails),
-      cmocka_unit_test(test_broken_pipe), cmocka_unit_test(test_failed_runs),
-      cmocka_unit_test(test_json),        cmocka_unit_test(test_interrupted),
+      cmocka_unit_test(test_wrong_turns),
+      cmocka_unit_test(test_output_that_fails),
+      cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_missing_backends),
+      cmocka_unit_test(test_folders_as_models),
+      cmocka_unit_test(test_notes),
+      cmocka_unit_test(test_notes_of_steps),
+      cmocka_unit_test(test_broken_pipe),
+      cmocka_unit_test(test_failed_runs),
+      cmocka_unit_test(test_json),
+      cmocka_unit_test(test_interrupted),
   };
   return cmocka_run_group_tests(tests, open_folder, remove_folder);
 }

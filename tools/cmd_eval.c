@@ -1,4 +1,5 @@
 /* qevo-gpu eval: accuracy, loss and cost of a model or of an integer network. */
+#include "core/base/alloc.h"
 #include "core/base/file.h"
 #include "core/dispatch/network_file.h"
 #include "core/graph/cost_table.h"
@@ -72,8 +73,8 @@ static qe_status evaluate_twins(const qe_setup *setup, const qe_model *model, in
   return QE_OK;
 }
 
-static qe_status evaluate_model(const qe_options *options, const qe_setup *setup, const qe_model *model) {
-  const char *file = qe_options_positional(options, 0);
+static qe_status evaluate_model(const qe_options *options, const char *file, const qe_setup *setup,
+                                const qe_model *model) {
   subject of = {.name = model->spec.name,
                 .integer = qe_option_flag(options, "integer"),
                 .twins = qe_option_flag(options, "agreement")};
@@ -82,11 +83,12 @@ static qe_status evaluate_model(const qe_options *options, const qe_setup *setup
   QE_TRY(qe_dump_graph(options, model->graph));
   FILE *explain = qe_option_flag(options, "explain") ? stderr : NULL;
   int32_t batch = (int32_t)qe_option_int(options, "batch");
-  QE_TRY(of.twins     ? evaluate_twins(setup, model, batch, &of)
-         : of.integer ? qe_evaluate_integer(setup->device, model, setup->data, batch, explain, &of.score)
-                      : qe_evaluate(setup->device, model, setup->data, batch, explain, &of.score));
+  qe_status status = of.twins     ? evaluate_twins(setup, model, batch, &of)
+                     : of.integer ? qe_evaluate_integer(setup->device, model, setup->data, batch, explain, &of.score)
+                                  : qe_evaluate(setup->device, model, setup->data, batch, explain, &of.score);
+  if (status != QE_OK) return qe_fail_within(status, "%s", file);
   QE_TRY(qe_cost_of_graph(model->graph, &of.cost));
-  qe_status status = report(options, setup, &of);
+  status = report(options, setup, &of);
   qe_cost_table_free(&of.cost);
   return status;
 }
@@ -98,14 +100,14 @@ static qe_status take_image_size(qe_options *options, int32_t side) {
   return qe_option_set(options, "image-size", text, QE_FROM_DEFAULT, "--image-size", "the model");
 }
 
-static qe_status eval_model(qe_options *options) {
+static qe_status eval_model(qe_options *options, const char *file) {
   qe_model *model;
   qe_setup setup;
-  QE_TRY(qe_model_read(qe_options_positional(options, 0), &model, NULL));
+  QE_TRY(qe_model_read(file, &model, NULL));
   qe_status status = take_image_size(options, model->spec.height);
   if (status == QE_OK) status = qe_setup_open(options, 1, &setup);
   if (status == QE_OK) {
-    status = evaluate_model(options, &setup, model);
+    status = evaluate_model(options, file, &setup, model);
     qe_setup_close(&setup);
   }
   qe_model_free(model);
@@ -140,10 +142,10 @@ static qe_status evaluate_network(const qe_options *options, const qe_setup *set
   return status;
 }
 
-static qe_status eval_network(qe_options *options, const qe_tensors *tensors) {
+static qe_status eval_network(qe_options *options, const char *file, const qe_tensors *tensors) {
   qe_network *network;
   qe_setup setup;
-  QE_TRY(qe_network_take(tensors, qe_options_positional(options, 0), &network));
+  QE_TRY(qe_network_take(tensors, file, &network));
   qe_status status = take_image_size(options, network->layer[0].output.dim[QE_H]);
   if (status == QE_OK) status = qe_setup_open(options, 1, &setup);
   if (status == QE_OK) {
@@ -154,12 +156,27 @@ static qe_status eval_network(qe_options *options, const qe_tensors *tensors) {
   return status;
 }
 
-qe_status qe_cmd_eval(qe_options *options) {
+static qe_status eval_file(qe_options *options, const char *file) {
   qe_tensors *tensors;
-  QE_TRY(qe_refuse_folder(qe_options_positional(options, 0)));
-  QE_TRY(qe_tensors_read(qe_options_positional(options, 0), &tensors));
+  QE_TRY(qe_tensors_read(file, &tensors));
   bool network = qe_network_is_file(tensors);
-  qe_status status = network ? eval_network(options, tensors) : QE_OK;
+  qe_status status = network ? eval_network(options, file, tensors) : QE_OK;
   qe_tensors_free(tensors);
-  return network ? status : eval_model(options);
+  return network ? status : eval_model(options, file);
+}
+
+static qe_status refuse_dumps(const qe_options *options, const char *file) {
+  static const char *const dumps[] = {"dump", "dump-dot"};
+  for (size_t i = 0; i < sizeof dumps / sizeof *dumps; i++)
+    if (qe_option_text(options, dumps[i])) QE_TRY(qe_refuse_overwrite(qe_option_text(options, dumps[i]), file));
+  return QE_OK;
+}
+
+qe_status qe_cmd_eval(qe_options *options) {
+  char *file;
+  QE_TRY(qe_file_meant(qe_options_positional(options, 0), QE_RUN_MODEL, &file));
+  qe_status status = refuse_dumps(options, file);
+  if (status == QE_OK) status = eval_file(options, file);
+  qe_free(file);
+  return status;
 }

@@ -1,4 +1,5 @@
 /* qevo-gpu export: the integer network of a trained model as a file. */
+#include "core/base/alloc.h"
 #include "core/dispatch/network_file.h"
 #include "core/graph/cost_table.h"
 #include "core/graph/integer.h"
@@ -24,12 +25,9 @@ static qe_status report(const qe_options *options, const qe_network *network, co
   return status;
 }
 
-qe_status qe_cmd_export(qe_options *options) {
-  const char *path = qe_option_text(options, "out"), *file = qe_options_positional(options, 0);
-  if (!path || !*path) return qe_fail(QE_USAGE, "needs --out FILE: where to write the integer network");
+static qe_status export(const qe_options *options, const char *file, const char *path) {
   qe_model *model;
   qe_network *network = NULL;
-  QE_TRY(qe_refuse_folder(file));
   QE_TRY(qe_model_read(file, &model, NULL));
   qe_status status = qe_network_from_graph(model->graph, model->values, &network);
   if (status != QE_OK) (void)qe_fail_within(status, "%s", file);
@@ -37,5 +35,16 @@ qe_status qe_cmd_export(qe_options *options) {
   if (status == QE_OK) status = report(options, network, path);
   qe_network_free(network);
   qe_model_free(model);
+  return status;
+}
+
+qe_status qe_cmd_export(qe_options *options) {
+  const char *path = qe_option_text(options, "out");
+  char *file;
+  if (!path || !*path) return qe_fail(QE_USAGE, "needs --out FILE: where to write the integer network");
+  QE_TRY(qe_file_meant(qe_options_positional(options, 0), QE_RUN_MODEL, &file));
+  qe_status status = qe_refuse_overwrite(path, file);
+  if (status == QE_OK) status = export(options, file, path);
+  qe_free(file);
   return status;
 }

@@ -164,11 +164,10 @@ static qe_status inspect_model(const qe_options *options, subject *of) {
   return status;
 }
 
-qe_status qe_cmd_inspect(qe_options *options) {
-  subject of = {.file = qe_options_positional(options, 0)};
+static qe_status inspect(const qe_options *options, const char *path) {
+  subject of = {.file = path};
   struct stat file;
   qe_tensors *tensors;
-  QE_TRY(qe_refuse_folder(of.file));
   QE_TRY(qe_tensors_read(of.file, &tensors));
   of.tensors = tensors;
   of.file_bytes = stat(of.file, &file) == 0 ? (int64_t)file.st_size : 0;
@@ -181,5 +180,13 @@ qe_status qe_cmd_inspect(qe_options *options) {
                      : model  ? inspect_model(options, &of)
                               : report(options, &of);
   qe_tensors_free(tensors);
+  return status;
+}
+
+qe_status qe_cmd_inspect(qe_options *options) {
+  char *file;
+  QE_TRY(qe_file_meant(qe_options_positional(options, 0), QE_RUN_MODEL, &file));
+  qe_status status = inspect(options, file);
+  qe_free(file);
   return status;
 }

@@ -7,10 +7,12 @@
 #include "tools/report_runs.h"
 #include "tools/report_surface.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { RELOAD_SECONDS = 5 };
 
@@ -47,6 +49,17 @@ static char *output_path(const qe_options *options) {
   if (out && *out) return qe_strdup(out);
   if (qe_options_positionals(options) == 1 && qe_folder_exists(first)) return qe_path_join(first, "report.html");
   return qe_strdup("report.html");
+}
+
+/* What the evaluation would come before. */
+static qe_status check_place(const qe_options *options, const char *path) {
+  for (int i = 0; i < qe_options_positionals(options); i++)
+    QE_TRY(qe_refuse_overwrite(path, qe_options_positional(options, i)));
+  char *folder = qe_path_folder(path);
+  if (!folder) return QE_NO_MEMORY;
+  int error = access(folder, W_OK | X_OK) == 0 ? 0 : errno;
+  qe_free(folder);
+  return error ? qe_file_fail(path, "write", error) : QE_OK;
 }
 
 static qe_status print_result(const qe_options *options, const qe_report *report, const char *path) {
@@ -165,7 +178,8 @@ qe_status qe_cmd_report(qe_options *options) {
   if (qe_report_is_surface(options)) return surface(options);
   char *path = output_path(options);
   if (!path) return QE_NO_MEMORY;
-  qe_status status = qe_option_flag(options, "watch") ? watch(options, path) : report_once(options, path);
+  qe_status status = check_place(options, path);
+  if (status == QE_OK) status = qe_option_flag(options, "watch") ? watch(options, path) : report_once(options, path);
   qe_free(path);
   return status;
 }

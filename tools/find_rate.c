@@ -4,9 +4,11 @@
 #include "core/base/alloc.h"
 #include "core/base/file.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the curve ---- */
 
@@ -124,10 +126,12 @@ static qe_status write_printed(const char *folder, const char *name, const qe_ra
 }
 
 /* New text (qe_free) of the whole as an object. */
-static qe_status json_text(const qe_options *options, const qe_rate_sweep *sweep, const char *option, char **text) {
+static qe_status json_text(const qe_options *options, const qe_rate_sweep *sweep, const qe_swept *of, char **text) {
   qe_json json = {0};
   qe_json_open_object(&json, NULL);
-  qe_json_text(&json, "option", option);
+  qe_json_text(&json, "option", of->option);
+  qe_json_int(&json, "weight_bits", of->weights);
+  qe_json_int(&json, "act_bits", of->activations);
   qe_json_real(&json, "suggested", sweep->suggested);
   qe_json_real(&json, "edge", sweep->edge);
   qe_json_real(&json, "lowest", sweep->lowest);
@@ -149,8 +153,7 @@ static qe_status json_text(const qe_options *options, const qe_rate_sweep *sweep
 static qe_status write_files(const char *folder, const qe_rate_sweep *sweep, const char *json) {
   char *path = qe_path_join(folder, "find-rate.json");
   if (!path) return QE_NO_MEMORY;
-  qe_status status = qe_make_folders(folder);
-  if (status == QE_OK) status = qe_file_write(path, json, strlen(json));
+  qe_status status = qe_file_write(path, json, strlen(json));
   if (status == QE_OK) status = write_printed(folder, "find-rate.csv", sweep, print_csv);
   if (status == QE_OK) status = write_printed(folder, "find-rate.svg", sweep, print_svg);
   qe_free(path);
@@ -159,39 +162,56 @@ static qe_status write_files(const char *folder, const qe_rate_sweep *sweep, con
 
 /* ---- the command ---- */
 
-static void print_text(const qe_rate_sweep *sweep, const char *option, const char *folder) {
-  printf("suggested: --%s %.2g\n", option, sweep->suggested);
+static const char *bits_text(int bits, char text[16]) {
+  snprintf(text, 16, "%d-bit", bits);
+  return bits == QE_FLOAT_BITS ? "float" : text;
+}
+
+static void print_text(const qe_rate_sweep *sweep, const qe_swept *of, const char *folder) {
+  char weights[16], activations[16];
+  printf("suggested: --%s %.2g\n", of->option, sweep->suggested);
   printf("a tenth of %.2g, the largest rate at which the smoothed loss stays within 5 %% of its lowest (at %.2g)%s\n",
          sweep->edge, sweep->lowest,
          sweep->diverged ? "" : "; training had not broken down at the highest rate tried: larger ones may do");
-  if (strcmp(option, "float-rate") == 0)
+  if (strcmp(of->option, "float-rate") == 0)
     puts("of the full-precision training that comes first; give --init MODEL to find the rate of what follows it");
+  else
+    printf("of training with %s weights and %s activations%s\n", bits_text(of->weights, weights),
+           bits_text(of->activations, activations), of->stage ? ", the first stage" : "");
   if (folder) printf("curve: %s/find-rate.svg, numbers beside it\n", folder);
 }
 
-static qe_status report(const qe_options *options, const qe_rate_sweep *sweep, const char *option) {
+static qe_status report(const qe_options *options, const qe_rate_sweep *sweep, const qe_swept *of) {
   const char *folder = qe_option_text(options, "out");
   char *json = NULL;
-  qe_status status = json_text(options, sweep, option, &json);
-  if (status == QE_OK && folder && *folder) status = write_files(folder, sweep, json);
+  qe_status status = json_text(options, sweep, of, &json);
+  if (status == QE_OK && folder) status = write_files(folder, sweep, json);
   if (status == QE_OK && qe_option_flag(options, "json"))
     puts(json);
   else if (status == QE_OK)
-    print_text(sweep, option, folder && *folder ? folder : NULL);
+    print_text(sweep, of, folder);
   qe_free(json);
   return status;
+}
+
+/* A folder that cannot be written is told before the sweep. */
+static qe_status open_folder(const char *folder) {
+  if (!folder) return QE_OK;
+  QE_TRY(qe_make_folders(folder));
+  return access(folder, W_OK | X_OK) == 0 ? QE_OK : qe_file_fail(folder, "write into the folder", errno);
 }
 
 qe_status qe_train_find_rate(const qe_options *options, const qe_method *method, const qe_setting *setting,
                              qe_progress_function progress, void *context) {
   qe_rate_sweep sweep;
-  const char *option;
+  qe_swept of;
   if (method->searches)
     return qe_fail(QE_USAGE,
                    "--find-rate: the method %s has no learning rate; it is for methods with gradients, as qat",
                    method->name);
-  QE_TRY(qe_method_find_rate(setting, progress, context, &option, &sweep));
-  qe_status status = report(options, &sweep, option);
+  QE_TRY(open_folder(qe_option_text(options, "out")));
+  QE_TRY(qe_method_find_rate(method, setting, progress, context, &of, &sweep));
+  qe_status status = report(options, &sweep, &of);
   qe_rate_sweep_free(&sweep);
   return status;
 }

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { HELP_WIDTH = 100 };
@@ -111,16 +112,25 @@ static void print_notice(const char *text) {
 }
 
 /* A standard stream that is closed must not become the number of a file that is opened later: it gets one on which
- * writing fails. A pipe that closes fails the write, not the program: a run must not die of its log. */
+ * writing fails. A pipe that closes fails the write, not the program: a run must not die of its log. Nor does a limit
+ * on file sizes kill it: the write fails, which has a message and a cure. */
 static void guard_streams(void) {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDONLY) != fd) _exit(1);
   (void)signal(SIGPIPE, SIG_IGN);
+  (void)signal(SIGXFSZ, SIG_IGN);
 }
 
-int main(int argc, char **argv) {
+/* OpenBLAS starts threads that ask for memory until they get it, and joins them when the process exits: under a limit
+ * on the address space (ulimit -v) that may be never. */
+static int leave(int code) {
+  struct rlimit space;
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY) _exit(code);
+  return code;
+}
+
+static int run(int argc, char **argv) {
   const char *name = argc > 1 ? argv[1] : "";
-  guard_streams();
   if (argc < 2) {
     print_help(stderr);
     return qe_exit_code(QE_USAGE);
@@ -140,4 +150,9 @@ int main(int argc, char **argv) {
   if (!command) return unknown_command(name);
   char wanted[] = "--help", *only[] = {wanted};
   return report(name, help ? run_command(command, 1, only) : run_command(command, argc - 2, argv + 2));
+}
+
+int main(int argc, char **argv) {
+  guard_streams();
+  return leave(run(argc, argv)); /* what was printed is flushed by then */
 }

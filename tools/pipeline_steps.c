@@ -186,7 +186,8 @@ static qe_status find_method(qe_steps *steps, int at) {
   char label[QE_STEP_TEXT];
   const char *name = qe_option_text(step->options, "method");
   qe_step_label(steps, at, label);
-  if (!name || !*name) return qe_fail(QE_USAGE, "%s of the pipeline names no method: add 'method: qat', say", label);
+  if (!name || !*name)
+    return qe_fail(QE_USAGE, "step %d of the pipeline names no method: add 'method: qat', say", at + 1);
   step->method = qe_method_find(name);
   if (!step->method) {
     qe_status status = qe_train_say_unknown(name);

@@ -117,9 +117,11 @@ static qe_status add_all(const qe_options *options, inputs *in) {
   const char *first = qe_options_positional(options, 1);
   if (files == 1 && qe_folder_exists(first)) return add_run(in, first);
   for (int i = 0; i < files; i++) {
-    const char *path = qe_options_positional(options, i + 1);
-    QE_TRY(qe_refuse_folder(path));
-    QE_TRY(add_file(in, path, role_of(i, path)));
+    char *path;
+    QE_TRY(qe_file_meant(qe_options_positional(options, i + 1), QE_RUN_MODEL, &path));
+    qe_status status = add_file(in, path, role_of(i, path));
+    qe_free(path);
+    QE_TRY(status);
   }
   return QE_OK;
 }
@@ -230,7 +232,6 @@ static qe_status write_page(const qe_surface *surface, const char *path) {
 }
 
 static qe_status write_files(const qe_surface *surface, const char *folder) {
-  QE_TRY(qe_make_folders(folder));
   QE_TRY(write_one(surface, folder, QE_SURFACE_FILE, qe_surface_write));
   QE_TRY(write_one(surface, folder, "surface.csv", qe_surface_write_csv));
   QE_TRY(write_one(surface, folder, "surface.html", write_page));
@@ -316,6 +317,7 @@ qe_status qe_report_surface(qe_options *options, const char **run) {
   char *folder = output_folder(options);
   qe_status status = folder ? add_all(options, &in) : QE_NO_MEMORY;
   if (status == QE_OK) status = choose_data(options, &is_run);
+  if (status == QE_OK) status = qe_make_folders(folder); /* before minutes of work */
   if (status == QE_OK) status = make(options, &in, &surface);
   if (status == QE_OK) status = write_files(surface, folder);
   if (status == QE_OK) status = print_result(options, surface, folder);

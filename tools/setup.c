@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data) {
   qe_image_options images = qe_image_defaults();
@@ -80,6 +81,11 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
   unsigned open_bits;
   qe_free(setup->net);
   setup->net = NULL;
+  if (strpbrk(spec->name, "./") && !qe_model_is_file(spec->name) && qe_file_exists(spec->name))
+    return qe_fail(QE_USAGE,
+                   "--model %s: names a network, as resnet20, or a description that ends in .net; a model to "
+                   "start from is given by --init",
+                   spec->name);
   if (!qe_model_is_file(spec->name)) return QE_OK;
   QE_TRY(qe_model_read_net(spec->name, spec, &open_bits, &setup->net));
   for (size_t i = 0; i < sizeof row / sizeof *row; i++)
@@ -89,14 +95,27 @@ qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec
   return QE_OK;
 }
 
-qe_status qe_refuse_folder(const char *file) {
-  if (!qe_folder_exists(file)) return QE_OK;
-  char *best = qe_path_join(file, "best.safetensors");
-  if (!best) return QE_NO_MEMORY;
-  qe_status status = qe_file_exists(best) ? qe_fail(QE_USAGE, "%s is a run folder: name its model, %s", file, best)
-                                          : qe_fail(QE_USAGE, "%s is a folder: name a file", file);
-  qe_free(best);
-  return status;
+qe_status qe_file_meant(const char *given, const char *own, char **file) {
+  bool folder = qe_folder_exists(given);
+  *file = folder ? qe_path_join(given, own) : qe_strdup(given);
+  if (!*file) return QE_NO_MEMORY;
+  if (!folder) return QE_OK;
+  if (qe_file_exists(*file)) {
+    fprintf(stderr, "note: %s is a folder: %s in it is taken\n", given, own);
+    return QE_OK;
+  }
+  qe_free(*file);
+  *file = NULL;
+  return qe_fail(QE_USAGE, "%s is a folder: name a file; it has no %s, as a run's folder would", given, own);
+}
+
+qe_status qe_refuse_overwrite(const char *out, const char *in) {
+  struct stat to, from;
+  if (stat(out, &to) != 0) return QE_OK;
+  if (S_ISDIR(to.st_mode)) return qe_file_fail(out, "write", EISDIR);
+  if (stat(in, &from) != 0 || to.st_dev != from.st_dev || to.st_ino != from.st_ino) return QE_OK;
+  return qe_fail(QE_USAGE, "%s is the file that is read: what is written would take its place; choose another name",
+                 out);
 }
 
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {

@@ -33,8 +33,13 @@ void qe_read_augmentation(const qe_options *options, qe_train_options *train);
  * when bits were given that the file does not leave open. */
 QE_CHECKED qe_status qe_setup_net(const qe_options *options, qe_setup *setup, qe_model_spec *spec);
 
-/* QE_USAGE when FILE is a folder; of a run's folder the message names the file that was meant. */
-QE_CHECKED qe_status qe_refuse_folder(const char *file);
+#define QE_RUN_MODEL "best.safetensors" /* what a run's folder stands for where a model is wanted */
+/* *file (new text, qe_free): the path `given`; where that is a run's folder, its file called `own`, and that is said on
+ * stderr. QE_USAGE: a folder without one. */
+QE_CHECKED qe_status qe_file_meant(const char *given, const char *own, char **file);
+
+/* QE_USAGE when what is to be written to `out` would take the place of the file `in`, or of a folder. */
+QE_CHECKED qe_status qe_refuse_overwrite(const char *out, const char *in);
 
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);

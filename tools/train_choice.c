@@ -7,6 +7,7 @@
 #include "core/base/nearest.h"
 #include "core/data/image_set.h"
 #include "core/train/search_folder.h"
+#include "tools/overruled.h"
 #include "tools/recipes.h"
 
 #include <limits.h>
@@ -56,13 +57,46 @@ static qe_status take_method(qe_options *options, const char *name) {
   return qe_option_set(options, "method", name, QE_FROM_COMMAND, "METHOD", "command line");
 }
 
+/* What is there under this name, but is neither method nor recipe. */
+static qe_status say_no_recipe(const char *name) {
+  char *config = qe_path_join(name, "config.yaml");
+  if (!config) return QE_NO_MEMORY;
+  bool run = qe_file_exists(config);
+  qe_free(config);
+  if (run)
+    return qe_fail(QE_USAGE,
+                   "%s is a run's folder: 'qevo-gpu train --resume --out %s' goes on with it; a new run needs "
+                   "METHOD or RECIPE, and --out for another folder",
+                   name, name);
+  if (!qe_file_exists(name) || qe_folder_exists(name)) return qe_train_say_unknown(name);
+  return qe_fail(QE_USAGE,
+                 "%s is a file, but no recipe, which would end in .yaml; a model to start from is given as in "
+                 "'qevo-gpu train qat --init %s'",
+                 name, name);
+}
+
+static qe_status load_recipe(qe_options *options, const char *name) {
+  qe_recipe recipe;
+  if (qe_recipe_find(name, &recipe)) return qe_recipe_load(&recipe, options);
+  return is_yaml(name) ? load_file(options, name) : say_no_recipe(name);
+}
+
 static qe_status take_argument(qe_options *options) {
   const char *name = qe_options_positional(options, 0);
-  qe_recipe recipe;
   if (!name) return QE_OK;
-  if (qe_method_find(name)) return take_method(options, name);
-  if (qe_recipe_find(name, &recipe)) return qe_recipe_load(&recipe, options);
-  return is_yaml(name) ? load_file(options, name) : qe_train_say_unknown(name);
+  return qe_method_find(name) ? take_method(options, name) : load_recipe(options, name);
+}
+
+/* What the recipe that the command line names says otherwise than the run's config, which has been loaded. */
+static qe_status note_overruled(const qe_options *options, const char *config) {
+  const char *name = qe_options_positional(options, 0);
+  qe_options *recipe;
+  if (!name || qe_method_find(name)) return QE_OK;
+  QE_TRY(qe_options_new(qe_option_table, qe_option_table_rows, "train", &recipe));
+  qe_status status = load_recipe(recipe, name);
+  if (status == QE_OK) status = qe_note_overruled(options, recipe, config);
+  qe_options_free(recipe);
+  return status;
 }
 
 /* Blanks the line where it says that its value was a default. */
@@ -93,9 +127,17 @@ static qe_status load_run_config(qe_options *options) {
   if (!folder || !*folder) return QE_OK;
   char *path = qe_path_join(folder, "config.yaml");
   if (!path) return QE_NO_MEMORY;
-  qe_status status = QE_OK;
-  if (qe_file_exists(path))
-    status = qe_search_is(folder) ? load_search_config(options, path) : qe_options_load(options, path, QE_FROM_RECIPE);
+  qe_status status = QE_NOT_FOUND;
+  if (qe_file_exists(path) && qe_search_is(folder))
+    status = load_search_config(options, path);
+  else
+    status = qe_options_load(options, path, QE_FROM_RECIPE);
+  if (status == QE_OK) {
+    status = note_overruled(options, path);
+  } else if (status == QE_NOT_FOUND) {
+    qe_message_clear();
+    status = QE_OK;
+  }
   qe_free(path);
   return status;
 }
@@ -103,7 +145,16 @@ static qe_status load_run_config(qe_options *options) {
 /* Without METHOD a resumed run's config would have named it. */
 static qe_status say_no_run(const qe_options *options) {
   const char *folder = qe_option_text(options, "out");
-  if (!folder || !*folder) return qe_fail(QE_USAGE, "--resume needs the run's folder: add --out");
+  if (!folder) return qe_fail(QE_USAGE, "--resume needs the run's folder: add --out");
+  char *config = qe_path_join(folder, "config.yaml");
+  if (!config) return QE_NO_MEMORY;
+  bool has = qe_file_exists(config);
+  qe_free(config);
+  if (has)
+    return qe_fail(QE_FORMAT,
+                   "%s/config.yaml names no method, so it is no whole config of a run; give METHOD and the "
+                   "run's options again",
+                   folder);
   return qe_fail(QE_NOT_FOUND, "%s has no config.yaml, so no run to go on with; start one without --resume", folder);
 }
 
@@ -118,13 +169,19 @@ static qe_status check_pipeline(const qe_options *options) {
 }
 
 qe_status qe_train_choose(qe_options *options, const qe_method **method) {
+  const char *out = qe_option_text(options, "out");
   *method = NULL;
+  if (out && !*out) return qe_fail(QE_USAGE, "--out '': needs the name of a folder");
   QE_TRY(take_argument(options));
   QE_TRY(load_run_config(options));
   if (qe_options_steps(options) > 0) return check_pipeline(options);
   QE_TRY(qe_options_check_steps(options));
-  const char *name = qe_option_text(options, "method");
+  const char *name = qe_option_text(options, "method"), *from = qe_option_text(options, "sqwa-from");
+  if (from && *from && name && qe_method_find(name) && strcmp(name, "sqwa") != 0)
+    return qe_fail(QE_USAGE, "--sqwa-from %s: takes captured models of a run of sqwa, the method is %s", from, name);
   if ((!name || !*name) && qe_option_flag(options, "resume")) return say_no_run(options);
+  if ((!name || !*name) && from && *from)
+    return qe_fail(QE_NOT_FOUND, "--sqwa-from %s: it has no config.yaml; name the folder of a run of sqwa", from);
   if (!name || !*name)
     return qe_fail(QE_USAGE, "needs METHOD or RECIPE, as in 'qevo-gpu train qat'; 'qevo-gpu train --list' lists them");
   *method = qe_method_find(name);

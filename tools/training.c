@@ -1,6 +1,7 @@
 /* Of options the setting of a training. */
 #include "tools/training.h"
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "tools/bits_option.h"
 #include "tools/distill_options.h"
 #include "tools/method_options.h"
@@ -46,7 +47,6 @@ static qe_status take_bits_file(qe_options *options, qe_setup *setup) {
   if (!path || !*path) return QE_OK;
   if (qe_model_is_file(model))
     return qe_fail(QE_USAGE, "--bits-file: %s says the bits of its layers itself: write bits= there", model);
-  QE_TRY(qe_refuse_folder(path));
   QE_TRY(read_spec(options, setup, &spec));
   return qe_take_bits_file(options, &spec);
 }
@@ -113,20 +113,30 @@ static qe_status fill_pad(qe_options *options, const qe_dataset *data) {
   return qe_option_set(options, "pad", "0", QE_FROM_DEFAULT, "pad", "default of image folders");
 }
 
-/* A run's folder where one of its models is meant. */
-static qe_status refuse_folders(const qe_options *options) {
-  static const char *const models[] = {"init", "teacher"};
-  for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-    const char *path = qe_option_text(options, models[i]);
-    if (path && *path) QE_TRY(qe_refuse_folder(path));
-  }
-  return QE_OK;
+/* A run's folder where one of its files is meant; the run's config names the file. */
+static qe_status take_folder(qe_options *options, const char *option, const char *own) {
+  const char *given = qe_option_text(options, option);
+  char *file, *origin;
+  if (!given || !*given || !qe_folder_exists(given)) return QE_OK;
+  QE_TRY(qe_file_meant(given, own, &file));
+  origin = qe_strdup(qe_option_origin(options, option));
+  qe_status status =
+      origin ? qe_option_set(options, option, file, qe_option_source(options, option), option, origin) : QE_NO_MEMORY;
+  qe_free(origin);
+  qe_free(file);
+  return status;
+}
+
+static qe_status take_folders(qe_options *options) {
+  QE_TRY(take_folder(options, "init", QE_RUN_MODEL));
+  QE_TRY(take_folder(options, "teacher", QE_RUN_MODEL));
+  return take_folder(options, "bits-file", "bits.txt");
 }
 
 qe_status qe_training_open(qe_options *options, const qe_method *method, qe_setup *setup, qe_training *training) {
   *training = (qe_training){.options = options, .method = method, .setup = setup};
   QE_TRY(qe_train_find_files(options));
-  QE_TRY(refuse_folders(options));
+  QE_TRY(take_folders(options));
   QE_TRY(qe_train_fix_paths(options));
   if (!setup->device) QE_TRY(qe_setup_open(options, qe_option_real(options, "crop-area"), setup));
   QE_TRY(qe_hold_data(options, method->searches, setup->data));

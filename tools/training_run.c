@@ -26,9 +26,8 @@ static void on_signal(int number) {
   errno = kept;
 }
 
-/* Limits on file sizes and closed pipes show as failed writes, which have messages and cures. */
 static void catch_signals(void) {
-  static const int stopping[] = {SIGINT, SIGTERM, SIGHUP}, ignored[] = {SIGXFSZ, SIGPIPE};
+  static const int stopping[] = {SIGINT, SIGTERM, SIGHUP};
   struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, before;
   sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < sizeof stopping / sizeof *stopping; i++) {
@@ -36,8 +35,6 @@ static void catch_signals(void) {
     if (hangup && sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler == SIG_IGN) continue;
     sigaction(stopping[i], &action, NULL);
   }
-  action.sa_handler = SIG_IGN;
-  for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) sigaction(ignored[i], &action, NULL);
 }
 
 /* ---- events ---- */

@@ -29,6 +29,8 @@ static const char *cure_of(int error) {
   case ENOTDIR:
   case EEXIST:
     return "; a file is in the way: choose another path";
+  case ENAMETOOLONG:
+    return "; choose a shorter one";
   case EMFILE:
   case ENFILE:
     return "; raise the limit of open files (ulimit -n)";
@@ -42,7 +44,7 @@ static const char *cure_of(int error) {
 qe_status qe_file_fail(const char *path, const char *what, int error) {
   bool bad_path = error == EISDIR || error == ENOTDIR || error == EEXIST;
   qe_status status = error == ENOENT ? QE_NOT_FOUND : bad_path ? QE_USAGE : QE_IO;
-  return qe_fail(status, "%s: cannot %s: %s%s", path, what, strerror(error), cure_of(error));
+  return qe_fail(status, "%s: cannot %s: %s%s", *path ? path : "''", what, strerror(error), cure_of(error));
 }
 
 /* ---- reading ---- */
@@ -50,7 +52,8 @@ qe_status qe_file_fail(const char *path, const char *what, int error) {
 /* Read to the end of `fd` into *data, which holds *capacity bytes; keeps one byte free for the final 0. */
 static qe_status read_all(int fd, const char *path, size_t limit, char **data, size_t *capacity, size_t *length) {
   for (;;) {
-    if (*length > limit) return qe_fail(QE_FORMAT, "%s: larger than the %zu bytes allowed here", path, limit);
+    if (*length > limit)
+      return qe_fail(QE_FORMAT, "%s: larger than the %zu bytes allowed here: is it the right file?", path, limit);
     QE_TRY(qe_reserve(data, capacity, *length + 2, 1));
     ssize_t got = read(fd, *data + *length, *capacity - *length - 1);
     if (got < 0 && errno == EINTR) continue;
@@ -70,8 +73,8 @@ qe_status qe_file_read(const char *path, size_t limit, char **data, size_t *byte
   if (fd < 0) return qe_file_fail(path, "open", errno);
   if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) {
     if ((uintmax_t)info.st_size > limit) {
-      status =
-          qe_fail(QE_FORMAT, "%s: %jd bytes, larger than the %zu allowed here", path, (intmax_t)info.st_size, limit);
+      status = qe_fail(QE_FORMAT, "%s: %jd bytes, larger than the %zu allowed here: is it the right file?", path,
+                       (intmax_t)info.st_size, limit);
       goto done;
     }
     capacity = (size_t)info.st_size + 2;

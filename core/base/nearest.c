@@ -1,6 +1,8 @@
 /* The nearest valid name to a mistyped one: optimal string alignment distance. */
 #include "core/base/nearest.h"
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +10,11 @@ enum { WORD_LIMIT = 63, TOO_LONG = 1000 };
 
 static int min2(int a, int b) {
   return a < b ? a : b;
+}
+
+/* In whatever case. */
+static bool same(char a, char b) {
+  return tolower((unsigned char)a) == tolower((unsigned char)b);
 }
 
 int qe_edit_distance(const char *a, const char *b) {
@@ -19,8 +26,9 @@ int qe_edit_distance(const char *a, const char *b) {
   for (size_t i = 1; i <= a_length; i++) {
     row[0] = (int)i;
     for (size_t j = 1; j <= b_length; j++) {
-      row[j] = min2(min2(last[j], row[j - 1]) + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = min2(row[j], before[j - 2] + 1);
+      row[j] = min2(min2(last[j], row[j - 1]) + 1, last[j - 1] + !same(a[i - 1], b[j - 1]));
+      if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]))
+        row[j] = min2(row[j], before[j - 2] + 1);
     }
     int *free_row = before;
     before = last;

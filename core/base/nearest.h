@@ -25,7 +25,8 @@ enum { QE_NEAREST_TEXT = 128 };
 /* "; did you mean NAME?" with `before` in front of the name, or "", into text, which is returned. */
 const char *qe_nearest_hint(const qe_nearest *nearest, const char *before, char text[QE_NEAREST_TEXT]);
 
-/* Insertions, deletions, replacements and swaps of neighbours between two words; 1000 when one is over 63 bytes. */
+/* Insertions, deletions, replacements and swaps of neighbours between two words, whatever the case of their letters;
+ * 1000 when one is over 63 bytes. */
 int qe_edit_distance(const char *a, const char *b);
 
 #ifdef __cplusplus

@@ -43,11 +43,36 @@ bool qe_options_belongs(const qe_options *options, const qe_option *row) {
   return qe_option_is_of(row, options->command);
 }
 
-const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]) {
+static bool is_one_of(const char *words, const char *name) {
+  const char *at = words, *word;
+  size_t length;
+  while ((word = qe_option_next_word(&at, &length)))
+    if (strlen(name) == length && memcmp(name, word, length) == 0) return true;
+  return false;
+}
+
+/* What other programs call so goes before what is spelled alike. */
+static const char *hint_of(const qe_options *options, bool any, const char *name, const char *dashes,
+                           char text[QE_HINT_TEXT]) {
   qe_nearest nearest = {.word = name};
-  for (size_t i = 0; i < options->count; i++)
-    if (qe_options_belongs(options, &options->table[i])) qe_nearest_offer(&nearest, options->table[i].name);
-  return qe_nearest_hint(&nearest, dashes, text);
+  const qe_option *same = NULL;
+  for (size_t i = 0; i < options->count; i++) {
+    const qe_option *row = &options->table[i];
+    if (!any && !qe_options_belongs(options, row)) continue;
+    qe_nearest_offer(&nearest, row->name);
+    if (is_one_of(row->also, name)) same = row;
+  }
+  if (!same) return qe_nearest_hint(&nearest, dashes, text);
+  snprintf(text, QE_HINT_TEXT, "; did you mean %s%s?", dashes, same->name);
+  return text;
+}
+
+const char *qe_options_hint(const qe_options *options, const char *name, const char *dashes, char text[QE_HINT_TEXT]) {
+  return hint_of(options, false, name, dashes, text);
+}
+
+const char *qe_options_hint_any(const qe_options *options, const char *name, char text[QE_HINT_TEXT]) {
+  return hint_of(options, true, name, "", text);
 }
 
 /* ---- what is allowed ---- */
@@ -61,11 +86,7 @@ const char *qe_option_next_word(const char **at, size_t *length) {
 }
 
 static bool is_allowed_word(const qe_option *row, const char *value) {
-  const char *at = row->words, *word;
-  size_t length;
-  while ((word = qe_option_next_word(&at, &length)))
-    if (strlen(value) == length && memcmp(value, word, length) == 0) return true;
-  return false;
+  return is_one_of(row->words, value);
 }
 
 static bool has_range(const qe_option *row) {

@@ -44,6 +44,7 @@ typedef struct qe_option {
   const char *commands; /* the subcommands it belongs to, as in "train eval"; NULL: all */
   bool transient;       /* says nothing about what a run computes: not dumped */
   bool chained;         /* of steps only the first has the value that stands outside of them */
+  const char *also;     /* "lr|learning-rate": what other programs call it: not taken, but known to be meant; or NULL */
   const char *help;
 } qe_option;
 

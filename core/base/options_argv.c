@@ -21,11 +21,16 @@ static qe_status take_value(argv_reader *r, const char *label, const char *attac
   return QE_OK;
 }
 
+/* What does something when it is read. */
+static bool is_special(const qe_option *row) {
+  return strcmp(row->name, "set") == 0 || strcmp(row->name, "config") == 0;
+}
+
 /* --set NAME=VALUE, --set STEP.NAME=VALUE */
 static qe_status set_pair(qe_options *options, const char *pair) {
   char hint[QE_HINT_TEXT], label[LABEL_TEXT], dashed[QE_KEY_TEXT];
   const char *equals = strchr(pair, '=');
-  if (!equals) return qe_fail(QE_USAGE, "--set %.60s: must be NAME=VALUE", pair);
+  if (!equals || equals == pair) return qe_fail(QE_USAGE, "--set %.60s: must be NAME=VALUE", pair);
   char *name = qe_format("%.*s", (int)(equals - pair), pair);
   if (!name) return QE_NO_MEMORY;
   qe_status status;
@@ -35,6 +40,8 @@ static qe_status set_pair(qe_options *options, const char *pair) {
   snprintf(label, sizeof label, "--set %.60s", name);
   if (!row && dot)
     status = qe_option_steps_set(options, name, equals + 1, label, "command line");
+  else if (row && is_special(row))
+    status = qe_fail(QE_USAGE, "%s: only as an option itself, --%s %.60s", label, name, equals + 1);
   else if (row && qe_options_belongs(options, row))
     status = qe_option_set(options, row->name, equals + 1, QE_FROM_COMMAND, label, "command line");
   else
@@ -75,7 +82,8 @@ static qe_status take_long(argv_reader *r, const char *name_and_value) {
   else if (negated)
     status = take_option(r, negated, "false");
   else
-    status = qe_fail(QE_USAGE, "--%.60s: no such option%s", name, qe_options_hint(r->options, name, "--", hint));
+    status = qe_fail(QE_USAGE, "--%.60s: no such option%s", name,
+                     *qe_options_hint(r->options, name, "--", hint) ? hint : "; --help lists them");
   qe_free(name);
   return status;
 }

@@ -52,6 +52,8 @@ const qe_option *qe_options_row_nested(const qe_options *options, const char *ke
 /* The row with this letter; NULL. */
 const qe_option *qe_options_row_of_letter(const qe_options *options, char letter);
 bool qe_options_belongs(const qe_options *options, const qe_option *row);
+/* qe_options_hint of the rows of all subcommands, which a config file may have. */
+const char *qe_options_hint_any(const qe_options *options, const char *name, char text[QE_HINT_TEXT]);
 /* QE_USAGE unless the row may have the value. */
 QE_CHECKED qe_status qe_option_check(const qe_option *row, const char *text, const char *label);
 void qe_option_value_free(qe_option_value *value);

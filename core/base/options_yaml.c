@@ -146,7 +146,7 @@ static qe_status set_key(yaml_reader *r, const char *key, size_t line, const cha
   if (r->in_step && strcmp(key, "name") == 0) return set_step_name(r, line, value);
   if (!row || strcmp(key, "config") == 0 || strcmp(key, "set") == 0)
     return qe_fail(QE_USAGE, "%s:%zu: %.60s: no such key%s", r->name, line, key,
-                   row ? " in a config file" : qe_options_hint(r->options, dashed, "", hint));
+                   row ? " in a config file" : qe_options_hint_any(r->options, dashed, hint));
   size_t *first = &r->lines[row - r->options->table];
   if (*first) return qe_fail(QE_USAGE, "%s:%zu: %s: already set on line %zu", r->name, line, key, *first);
   *first = line;
@@ -209,6 +209,9 @@ static qe_status read_value(yaml_reader *r, const char *key, size_t line, int de
     status = read_steps(r, row, line);
   else if (form == QE_OPTION_MAP && event.type == YAML_MAPPING_START_EVENT)
     status = map_text(r, &event, &value);
+  else if (form == QE_OPTION_STEPS && event.type == YAML_MAPPING_START_EVENT)
+    status = qe_fail(QE_USAGE, "%s:%zu: %s: must be a list: write \"- \" before the first option of each step", r->name,
+                     line, key);
   else if (event.type == YAML_MAPPING_START_EVENT)
     status = read_mapping(r, key, depth + 1);
   else if (event.type == YAML_SEQUENCE_START_EVENT)

@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { HEADER_LIMIT = 16 << 20, NAME_TEXT = 96 };
 static const size_t file_limit = (size_t)1 << 36;
@@ -236,10 +237,17 @@ qe_status qe_tensors_parse(const char *name, const void *bytes, size_t count, qe
   return status;
 }
 
+/* /dev/zero, say; pipes end. */
+static bool is_endless(const char *path) {
+  struct stat info;
+  return stat(path, &info) == 0 && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode));
+}
+
 qe_status qe_tensors_read(const char *path, qe_tensors **list) {
   char *file = NULL;
   size_t bytes = 0;
   *list = NULL;
+  if (is_endless(path)) return qe_fail(QE_FORMAT, "%s: a device, no file: name a file", path);
   QE_TRY(qe_file_read(path, file_limit, &file, &bytes));
   qe_status status = qe_tensors_parse(path, file, bytes, list);
   qe_free(file);

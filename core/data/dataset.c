@@ -85,6 +85,9 @@ static qe_status find_kind(const char *name, const qe_dataset_kind **kind) {
     if (used + strlen(comma) + strlen(kinds[at].name) >= sizeof known) break;
     used = (size_t)(stpcpy(stpcpy(known + used, comma), kinds[at].name) - known);
   }
+  if (qe_folder_exists(name))
+    return qe_fail(QE_USAGE, "no data set is called '%s', which is a folder: if it holds images write folder:%s", name,
+                   name);
   return qe_fail(QE_USAGE, "no data set is called '%s'; known are: %s, and folder:PATH for a folder of images%s", name,
                  known, qe_nearest_hint(&nearest, "", hint));
 }

@@ -14,6 +14,7 @@
 struct qe_registry {
   qe_backend_entry *entry;
   size_t count, capacity;
+  char *folder; /* of the modules */
 };
 
 static void entry_free(qe_backend_entry *entry) {
@@ -109,13 +110,11 @@ qe_status qe_registry_open(qe_registry **out) {
   qe_registry *registry = QE_NEW(qe_registry);
   if (!registry) return QE_NO_MEMORY;
   const char *chosen = getenv("QEVO_BACKEND_DIR");
-  char *folder = NULL;
   qe_status status = add_backend(registry, qe_ref_backend());
   if (status == QE_OK) {
-    folder = chosen && chosen[0] ? qe_strdup(chosen) : default_folder();
-    status = folder ? add_modules_of(registry, folder) : QE_NO_MEMORY;
+    registry->folder = chosen && chosen[0] ? qe_strdup(chosen) : default_folder();
+    status = registry->folder ? add_modules_of(registry, registry->folder) : QE_NO_MEMORY;
   }
-  qe_free(folder);
   if (status != QE_OK) {
     qe_registry_close(registry);
     return status;
@@ -128,6 +127,7 @@ void qe_registry_close(qe_registry *registry) {
   if (!registry) return;
   for (size_t i = 0; i < registry->count; i++) entry_free(&registry->entry[i]);
   qe_free(registry->entry);
+  qe_free(registry->folder);
   qe_free(registry);
 }
 
@@ -148,6 +148,14 @@ static const qe_backend_entry *most_preferred(const qe_registry *registry) {
   return best;
 }
 
+/* Those that this project has. */
+static bool is_module(const char *name) {
+  static const char *const names[] = {"cpu", "cuda", "opencl"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(names[i], name) == 0) return true;
+  return false;
+}
+
 static qe_status say_unknown(const qe_registry *registry, const char *name) {
   char list[512], hint[QE_NEAREST_TEXT];
   size_t used = 0;
@@ -157,6 +165,12 @@ static qe_status say_unknown(const qe_registry *registry, const char *name) {
     qe_nearest_offer(&nearest, registry->entry[i].name);
     used += (size_t)snprintf(list + used, sizeof list - used, ", %s", registry->entry[i].name);
   }
+  if (is_module(name))
+    return qe_fail(
+        QE_NOT_FOUND,
+        "no backend %s here: %s has no libqevo-%s.so; when a build is configured CMake says which backends it "
+        "has, and what the others lack; there are auto%s",
+        name, registry->folder, name, list);
   return qe_fail(QE_NOT_FOUND, "no backend is called '%s'; there are auto%s%s", name, list,
                  qe_nearest_hint(&nearest, "", hint));
 }
@@ -188,7 +202,8 @@ static const qe_backend_entry *find_usable(const qe_registry *registry, const ch
   if (!found) {
     *status = say_unknown(registry, name ? name : "auto");
   } else if (found->devices == 0) {
-    *status = qe_fail(QE_DEVICE, "backend %s is not usable here: %s", found->name, found->why);
+    *status = qe_fail(QE_DEVICE, "backend %s is not usable here: %s; 'qevo-gpu devices' lists those that are",
+                      found->name, found->why);
     found = NULL;
   }
   return found;

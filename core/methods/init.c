@@ -1,4 +1,5 @@
 /* Parameters of a model file as the start of a method. */
+#include "core/base/alloc.h"
 #include "core/graph/layers.h"
 #include "core/methods/method.h"
 
@@ -59,21 +60,36 @@ qe_status qe_method_start_model(const qe_setting *setting, qe_model **model) {
   return status;
 }
 
-qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_function progress, void *context,
-                              const char **option, qe_rate_sweep *sweep) {
+/* In full precision, as training before quantisation, or at the bits of the spec. */
+static qe_status sweep_rate(const qe_setting *setting, bool plain, qe_progress_function progress, void *context,
+                            qe_rate_sweep *sweep) {
   qe_model *model;
-  bool quantized = qe_method_quantizes(&setting->spec.bits);
-  bool first = quantized && !setting->init && setting->float_options.epochs > 0;
-  qe_train_options options = first ? setting->float_options : setting->options;
+  qe_train_options options = plain ? setting->float_options : setting->options;
   qe_rate_range range = qe_rate_range_default(options.optimizer);
-  options.plain = first;
-  *option = first ? "float-rate" : "rate";
-  memset(sweep, 0, sizeof *sweep);
+  options.plain = plain;
   QE_TRY(qe_method_start_model(setting, &model));
   qe_status status = QE_OK;
-  if (quantized && !first) status = qe_fit_steps(setting->device, model, setting->data, options.seed);
+  if (!plain && qe_method_quantizes(&setting->spec.bits))
+    status = qe_fit_steps(setting->device, model, setting->data, options.seed);
   if (status == QE_OK)
     status = qe_find_rate(setting->device, model, setting->data, &options, &range, progress, context, sweep);
   qe_model_free(model);
+  return status;
+}
+
+qe_status qe_method_find_rate(const qe_method *method, const qe_setting *setting, qe_progress_function progress,
+                              void *context, qe_swept *of, qe_rate_sweep *sweep) {
+  qe_setting first = *setting;
+  char *layers = NULL;
+  bool plain = qe_method_quantizes(&setting->spec.bits) && !setting->init && setting->float_options.epochs > 0;
+  memset(sweep, 0, sizeof *sweep);
+  if (!plain && method->first) QE_TRY(method->first(setting, &first.spec.bits, &layers));
+  const qe_bits *bits = &first.spec.bits;
+  *of = (qe_swept){.option = plain ? "float-rate" : "rate",
+                   .weights = plain ? QE_FLOAT_BITS : bits->weights,
+                   .activations = plain ? QE_FLOAT_BITS : bits->activations,
+                   .stage = !plain && method->first};
+  qe_status status = sweep_rate(&first, plain, progress, context, sweep);
+  qe_free(layers);
   return status;
 }

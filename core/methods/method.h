@@ -60,9 +60,12 @@ typedef struct qe_method {
   qe_status (*run)(const qe_setting *setting, qe_result *result);
   /* What `run` will take, as far as a few steps tell; setting->run is NULL. */
   qe_status (*plan)(const qe_setting *setting, qe_plan *plan);
+  /* The bits of its first phase of quantised training; bits->layers points to *layers, new text or NULL. NULL: those
+   * of setting->spec. */
+  qe_status (*first)(const qe_setting *setting, qe_bits *bits, char **layers);
 } qe_method;
 
-/* method->check, where it has one. */
+/* What would fail later: options of training, a teacher's file, and method->check. */
 QE_CHECKED qe_status qe_method_check(const qe_method *method, const qe_setting *setting);
 /* The method called `name`, or NULL. */
 const qe_method *qe_method_find(const char *name);
@@ -79,10 +82,17 @@ QE_CHECKED qe_status qe_method_take_init(const qe_setting *setting, qe_model *mo
 
 /* The model as a run of the setting starts from it: of setting->init, or random. */
 QE_CHECKED qe_status qe_method_start_model(const qe_setting *setting, qe_model **model);
-/* Sweeps the learning rate of the first phase that a gradient method would run; *option: which one that is, "rate" or
- * "float-rate". */
-QE_CHECKED qe_status qe_method_find_rate(const qe_setting *setting, qe_progress_function progress, void *context,
-                                         const char **option, qe_rate_sweep *sweep);
+/* What a sweep of the learning rate was made of. */
+typedef struct qe_swept {
+  const char *option;       /* whose rate it is: "rate", or "float-rate" of full-precision training that comes first */
+  int weights, activations; /* bits; QE_FLOAT_BITS: float */
+  bool stage;               /* the first of several */
+} qe_swept;
+
+/* Sweeps the learning rate of the first phase that a gradient method would run. */
+QE_CHECKED qe_status qe_method_find_rate(const qe_method *method, const qe_setting *setting,
+                                         qe_progress_function progress, void *context, qe_swept *of,
+                                         qe_rate_sweep *sweep);
 
 qe_status qe_train_coevolution(const qe_setting *setting, qe_result *result);
 qe_status qe_train_gradfreebits(const qe_setting *setting, qe_result *result);
@@ -93,6 +103,7 @@ qe_status qe_check_coevolution(const qe_setting *setting);
 qe_status qe_check_gradfreebits(const qe_setting *setting);
 qe_status qe_check_progressive(const qe_setting *setting);
 qe_status qe_check_sqwa(const qe_setting *setting);
+qe_status qe_progressive_first(const qe_setting *setting, qe_bits *bits, char **layers);
 qe_status qe_plan_coevolution(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_gradfreebits(const qe_setting *setting, qe_plan *plan);
 qe_status qe_plan_progressive(const qe_setting *setting, qe_plan *plan);

@@ -33,6 +33,12 @@ qe_status qe_check_progressive(const qe_setting *setting) {
   return qe_progressive_read(&setting->progressive, &setting->spec.bits, &setting->options, &course);
 }
 
+qe_status qe_progressive_first(const qe_setting *setting, qe_bits *bits, char **layers) {
+  qe_progressive_course course;
+  QE_TRY(qe_progressive_read(&setting->progressive, &setting->spec.bits, &setting->options, &course));
+  return qe_progressive_bits(&course.stage[0], &setting->spec.bits, bits, layers);
+}
+
 /* The model as the run begins, at the bits of the first stage. */
 static qe_status open_walk(const qe_setting *setting, walk *w) {
   qe_setting first = *setting;

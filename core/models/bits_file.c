@@ -147,6 +147,7 @@ static qe_status read_lines(reader *r, char *bytes, size_t count) {
   if (strlen(bytes) != count) return qe_fail(QE_FORMAT, "%s: holds a 0 byte; it is no text", r->path);
   const char *before = r->spec->bits.layers;
   if (before && *before) QE_TRY(append(&r->list, "%s", before));
+  size_t used = r->list.used;
   for (char *line = bytes; line;) {
     char *end = strchr(line, '\n');
     if (end) *end++ = 0;
@@ -154,7 +155,8 @@ static qe_status read_lines(reader *r, char *bytes, size_t count) {
     QE_TRY(read_line(r, line));
     line = end;
   }
-  return QE_OK;
+  if (r->list.used > used || r->others) return QE_OK;
+  return qe_fail(QE_FORMAT, "%s: it has bits of no layer; write lines such as 'fc w3 a4'", r->path);
 }
 
 /* What only the whole network tells: codes whose bits another layer decides, for one. */

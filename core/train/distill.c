@@ -36,8 +36,7 @@ qe_status qe_distill_check(const qe_distill_options *options) {
   return QE_OK;
 }
 
-static qe_status check_twin(const qe_model *model, const qe_model *twin, const char *file) {
-  const qe_model_spec *own = &model->spec, *other = &twin->spec;
+static qe_status check_twin(const qe_model_spec *own, const qe_model_spec *other, const char *file) {
   if (own->height == other->height && own->width == other->width && own->channels == other->channels &&
       own->classes == other->classes)
     return QE_OK;
@@ -46,12 +45,23 @@ static qe_status check_twin(const qe_model *model, const qe_model *twin, const c
                  own->classes);
 }
 
+qe_status qe_distill_check_teacher(const qe_distill_options *options, const qe_model_spec *spec) {
+  qe_tensors *tensors;
+  qe_model_spec other;
+  if (!qe_distill_has_model(options->mode) || !options->teacher) return QE_OK;
+  qe_status status = qe_tensors_read(options->teacher, &tensors);
+  if (status == QE_OK) status = qe_model_read_spec(tensors, options->teacher, &other);
+  if (status == QE_OK) status = check_twin(spec, &other, options->teacher);
+  qe_tensors_free(tensors); /* which `other` may point into */
+  return status == QE_OK ? QE_OK : qe_fail_within(status, "teacher");
+}
+
 qe_status qe_twin_new(const qe_model *model, const qe_distill_options *options, qe_model **twin) {
   static const qe_bits floats = {
       .weights = QE_FLOAT_BITS, .activations = QE_FLOAT_BITS, .edges = QE_FLOAT_BITS, .residual = QE_FLOAT_BITS};
   if (!options->teacher) return qe_model_requantize(model, &floats, twin);
   QE_TRY(qe_model_read(options->teacher, twin, NULL));
-  qe_status status = check_twin(model, *twin, options->teacher);
+  qe_status status = check_twin(&model->spec, &(*twin)->spec, options->teacher);
   if (status == QE_OK) return QE_OK;
   qe_model_free(*twin);
   *twin = NULL;

@@ -41,6 +41,8 @@ const char *qe_distill_name(qe_distill mode);
 /* Whether the second network has parameters of its own. */
 bool qe_distill_has_model(qe_distill mode);
 QE_CHECKED qe_status qe_distill_check(const qe_distill_options *options);
+/* Whether options->teacher, where the mode takes one, is the file of a model for the images and classes of `spec`. */
+QE_CHECKED qe_status qe_distill_check_teacher(const qe_distill_options *options, const qe_model_spec *spec);
 
 /* The second network for a model: of options->teacher or, where that is NULL, the model at full precision as it is now.
  * QE_SHAPE when a file's is of other images or classes. */

@@ -20,7 +20,8 @@ static qe_status evaluate(qe_device *device, const qe_model *model, const qe_dat
   qe_image_store store = {0};
   qe_session session = {0};
   size_t bytes = qe_graph_param_bytes(model->graph);
-  qe_lower_options lower = {.batch = of->batch > 0 ? of->batch : 200, .plain = of->plain};
+  int32_t batch = of->batch > 0 ? of->batch : 200;
+  qe_lower_options lower = {.batch = batch < of->count ? batch : of->count, .plain = of->plain};
   qe_status status = qe_queue_new(device, &queue);
   if (status == QE_OK) status = qe_buffer_new(device, bytes, &params);
   if (status == QE_OK) status = qe_queue_write(queue, params, 0, model->values, bytes);

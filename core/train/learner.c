@@ -233,7 +233,8 @@ static qe_status take_buffer(const qe_learner *learner, const kept_buffer *kept,
   const qe_named_tensor *tensor = qe_tensors_find(tensors, kept->name);
   if (!tensor || tensor->dtype != QE_F32 || tensor->bytes > kept->buffer->bytes ||
       tensor->bytes + QE_ALIGNMENT <= param_bytes(learner))
-    return qe_fail(QE_FORMAT, "%s: no fitting tensor %s; was the run started with other options?", file, kept->name);
+    return qe_fail(QE_FORMAT, "%s has no fitting tensor %s: resume with the options of the run (model, optimizer, ema)",
+                   file, kept->name);
   QE_TRY(qe_queue_write(learner->queue, kept->buffer, 0, tensor->data, tensor->bytes));
   return qe_queue_wait(learner->queue);
 }

@@ -117,7 +117,15 @@ void qe_run_after_epoch(qe_run *run, qe_epoch_function function, void *context) 
   run->after_epoch_context = context;
 }
 
-static qe_status take_checkpoint(qe_run *run) {
+/* Fewer epochs than were done would leave a model that the config does not describe. */
+static qe_status check_epochs(const qe_run *run, int epochs) {
+  int done = qe_trainer_epochs_done(run->trainer);
+  if (done < epochs || (done == epochs && qe_trainer_steps_done(run->trainer) == 0)) return QE_OK;
+  return qe_fail(QE_USAGE, "%s: %d epochs of %s are done, this run would have %d: give the epochs of the run, or more",
+                 qe_run_resumed_from(run), done, run->phase, epochs);
+}
+
+static qe_status take_checkpoint(qe_run *run, int epochs) {
   const char *phase = qe_run_resumed_phase(run);
   if (!run->resumed) return QE_OK;
   if (!phase || strcmp(phase, run->phase) != 0)
@@ -126,6 +134,7 @@ static qe_status take_checkpoint(qe_run *run) {
                    "and options",
                    qe_run_resumed_from(run), phase ? phase : "?", run->phase);
   QE_TRY(qe_trainer_take(run->trainer, run->resumed, qe_run_resumed_from(run)));
+  QE_TRY(check_epochs(run, epochs));
   const char *best = qe_tensors_get_meta(run->resumed, "best");
   if (best && sscanf(best, "%la", &run->best) != 1) run->best = -1;
   run->epoch_at = qe_trainer_epochs_done(run->trainer) + 1;
@@ -134,7 +143,8 @@ static qe_status take_checkpoint(qe_run *run) {
   if (run->step_at > 0)
     qe_run_note(run, "resumed after batch %lld of epoch %d of %s", (long long)run->step_at, run->epoch_at, run->phase);
   else
-    qe_run_note(run, "resumed after epoch %d of %s", run->epoch_at - 1, run->phase);
+    qe_run_note(run, "resumed after epoch %d of %s%s", run->epoch_at - 1, run->phase,
+                run->epoch_at > epochs ? ", its last" : "");
   return QE_OK;
 }
 
@@ -164,7 +174,7 @@ static qe_status show_teacher(qe_run *run, const qe_train_options *options) {
 }
 
 static qe_status run_epochs(qe_run *run, qe_model *model, const qe_train_options *options) {
-  QE_TRY(take_checkpoint(run));
+  QE_TRY(take_checkpoint(run, options->epochs));
   QE_TRY(show_teacher(run, options));
   while (qe_trainer_epochs_done(run->trainer) < options->epochs) {
     double since = qe_run_clock();

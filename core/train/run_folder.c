@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 #include "core/base/lock.h"
 #include "core/train/run_parts.h"
+#include "core/train/run_state.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -73,9 +74,16 @@ static qe_status rewind_logs(qe_run *run) {
   return qe_board_open(run->options.folder, &place, &run->board);
 }
 
-/* There is nothing to resume. */
+/* There is nothing to resume. A run that has ended is not trained again over its own models. */
 static qe_status refuse_missing(const qe_run *run) {
   char *config;
+  qe_run_stand stand;
+  QE_TRY(qe_run_stand_read(run->options.folder, &stand));
+  if (stand.state == QE_RUN_FINISHED)
+    return qe_fail(QE_NOT_FOUND,
+                   "%s: the run has finished, and its checkpoints are gone: there is nothing to resume; to train its "
+                   "model further start a run in another folder with --init %s",
+                   run->options.folder, run->options.folder);
   QE_TRY(qe_run_path(run, "config.yaml", &config));
   bool has_run = qe_file_exists(config) || qe_file_exists(run->metrics);
   qe_free(config);

@@ -37,7 +37,7 @@ static qe_status check_augmentation(const qe_train_options *options) {
   return QE_OK;
 }
 
-static qe_status check_options(const qe_train_options *options, const qe_dataset *data) {
+qe_status qe_train_check(const qe_train_options *options, const qe_dataset *data) {
   if (options->epochs < 1) return qe_fail(QE_USAGE, "epochs %d: must be at least 1", options->epochs);
   if (options->batch < 1 || options->accumulate < 1)
     return qe_fail(QE_USAGE, "batch %d, accumulate %d: each must be at least 1", options->batch, options->accumulate);
@@ -116,7 +116,7 @@ qe_status qe_trainer_lower(qe_trainer *trainer, const qe_graph *graph) {
 
 qe_status qe_trainer_new(qe_device *device, qe_model *model, const qe_dataset *data, const qe_train_options *options,
                          qe_trainer **out) {
-  QE_TRY(check_options(options, data));
+  QE_TRY(qe_train_check(options, data));
   qe_trainer *trainer = QE_NEW(qe_trainer);
   if (!trainer) return QE_NO_MEMORY;
   trainer->device = device;

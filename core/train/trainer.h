@@ -46,6 +46,8 @@ typedef struct qe_train_options {
 } qe_train_options;
 
 qe_train_options qe_train_defaults(void);
+/* QE_USAGE where an option is out of range, or the data are too few for them. */
+QE_CHECKED qe_status qe_train_check(const qe_train_options *options, const qe_dataset *data);
 /* The members of `lower` that augmentation has. */
 void qe_train_augment(const qe_train_options *options, qe_lower_options *lower);
 

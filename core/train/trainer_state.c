@@ -90,6 +90,7 @@ qe_status qe_trainer_give(qe_trainer *trainer, qe_tensors *tensors) {
   snprintf(seed, sizeof seed, "%llu", (unsigned long long)trainer->options.seed);
   QE_TRY(qe_tensors_set_meta(tensors, "position.seed", seed));
   QE_TRY(give_number(tensors, "position.epoch_steps", trainer->epoch_steps));
+  QE_TRY(give_number(tensors, "position.images", trainer->kept_count));
   QE_TRY(give_real(tensors, "position.loss_sum", trainer->loss_sum));
   QE_TRY(give_real(tensors, "position.rate", trainer->rate));
   return give_real(tensors, "position.gradient_norm", trainer->gradient_norm);
@@ -106,6 +107,18 @@ static qe_status take_number(const qe_tensors *tensors, const char *file, const 
                    text ? text : "missing");
   *value = number;
   return QE_OK;
+}
+
+/* Another split would train on images that were held out before. Checkpoints of older versions do not say. */
+static qe_status check_images(const qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
+  int64_t images = trainer->kept_count;
+  if (!qe_tensors_get_meta(tensors, "position.images")) return QE_OK;
+  QE_TRY(take_number(tensors, file, "position.images", INT32_MAX, &images));
+  if (images == trainer->kept_count) return QE_OK;
+  return qe_fail(QE_USAGE,
+                 "%s was made with %lld training images, this run has %d: resume with the options of the run (data, "
+                 "held-out)",
+                 file, (long long)images, trainer->kept_count);
 }
 
 static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, const char *file) {
@@ -125,6 +138,7 @@ static qe_status take_position(qe_trainer *trainer, const qe_tensors *tensors, c
         "%s was made with seed %s and %lld steps an epoch, this run has %s and %lld: resume with the options "
         "of the run (seed, batch, data, held-out)",
         file, seed ? seed : "unknown", (long long)epoch_steps, own_seed, (long long)trainer->epoch_steps);
+  QE_TRY(check_images(trainer, tensors, file));
   trainer->loss_sum = take_real(tensors, "position.loss_sum");
   trainer->rate = take_real(tensors, "position.rate");
   trainer->gradient_norm = take_real(tensors, "position.gradient_norm");
