@@ -282,7 +282,7 @@ const qe_option qe_option_table[] = {
     {.name = "list", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true,
      .help = "list methods and recipes, train nothing"},
     {.name = "init", .letter = 'i', .type = QE_OPTION_PATH, .metavar = "FILE", .group = RUN, .commands = "train", .chained = true, .also = "pretrained|ckpt|checkpoint|load",
-     .help = "start from this model (.safetensors) rather than from random weights; coevolution: or from an integer network"},
+     .help = "start from this model (.safetensors, or the folder of a run) rather than from random weights; coevolution: or from an integer network"},
     {.name = "out", .letter = 'o', .type = QE_OPTION_PATH, .metavar = "PATH", .group = RUN, .commands = "train export report", .transient = true, .also = "output|output-dir|save-dir|log-dir",
      .help = "train: the run folder, with config, metrics, checkpoints, best and last model; export: the file; report: the page, report.html in the folder of a single run unless given; report surface: the folder, surface in that of the run unless given"},
     {.name = "resume", .type = QE_OPTION_FLAG, .group = RUN, .commands = "train", .transient = true, .also = "continue",
