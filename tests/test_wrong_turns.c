@@ -40,6 +40,9 @@ static void write_text(const char *name, const char *text) {
   assert_int_equal(fclose(file), 0);
 }
 
+#define MLP "--model mlp --data cifar10-subset --backend cpu --threads 1 "
+#define SUBSET "--data cifar10-subset --threads 1 "
+
 /* A model, its network, damaged and foreign files, configs with a mistake each, a run. */
 static int open_folder(void **state) {
   (void)state;
@@ -66,6 +69,7 @@ static int open_folder(void **state) {
   return shell("mkdir folder run broken blank && echo {} >run/metrics.jsonl && echo >broken/libqevo-cpu.so && "
                "echo >blank/config.yaml && qevo-gpu train own.yaml --out done >/dev/null 2>&1 && "
                "cp -r done gone && rm gone/checkpoint* && "
+               "qevo-gpu train coevolution " MLP "--init done --budget 100 --out search >/dev/null 2>&1 && "
                "cp " QE_SOURCE_DIR "/models/resnet20-cifar10-w4a4-qat.safetensors model.safetensors && "
                "cp " QE_SOURCE_DIR "/models/resnet20-cifar10-float.safetensors float.safetensors && "
                "head -c 5000 model.safetensors >cut.safetensors && "
@@ -80,9 +84,6 @@ static int remove_folder(void **state) {
 }
 
 /* ---- bad usage and bad input: exit code 2 ---- */
-
-#define MLP "--model mlp --data cifar10-subset --backend cpu --threads 1 "
-#define SUBSET "--data cifar10-subset --threads 1 "
 
 static const struct {
   const char *arguments, *message;
@@ -121,6 +122,9 @@ static const struct {
     {"train --resume --out done --held-out 50", "was made with 1000 training images, this run has 950: resume with"},
     {"train --resume --out done --optimizer adam",
      "has no fitting tensor optimizer.second: resume with the options of"},
+    {"train --resume --out search -w 2", "was made with weight_bits '4', this run has '2': resume with the options of"},
+    {"train --resume --out search --stages local", "was made with stages 'eda', this run has 'local': resume with the"},
+    {"train --resume --out search --seed 2", "was made with seed '1', this run has '2': resume with the options of"},
     {"train --out ''", "--out '': needs the name of a folder"},
     {"train coevolution --find-rate " MLP, "--find-rate: the method coevolution has no learning rate"},
     {"train sqwa -w 2 --weight-quantizer lsq " MLP,
@@ -348,6 +352,11 @@ static void test_notes(void **state) {
   assert_null(strstr(out, "wins over"));
   assert_shell("qevo-gpu train own.yaml --resume --out done --dry-run 2>&1", 0, "epochs: 2");
   assert_null(strstr(out, "wins over"));
+  assert_shell(
+      "cp done/best.safetensors start.safetensors; qevo-gpu train qat " MLP "--init start.safetensors --epochs "
+      "1 --out begun >/dev/null 2>&1; rm start.safetensors; qevo-gpu train --resume --out begun --epochs 2 2>&1",
+      0, "note: --init start.safetensors is gone; the run goes on from its checkpoint, which needs it no more");
+  assert_non_null(strstr(out, "resumed after epoch 1 of qat"));
   assert_shell("qevo-gpu train own.yaml --epochs 1 --teacher nowhere --schedule step --warmup 3 2>&1", 0,
                "note: without --out nothing is kept");
   assert_non_null(strstr(out, "note: nothing learns from --teacher without --distill frozen or joint"));

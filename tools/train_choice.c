@@ -270,12 +270,44 @@ static const char *missing_path(const qe_options *options, const qe_option *row)
   return path && *path && named && *path != '/' && !qe_file_exists(path) ? path : NULL;
 }
 
+/* A run that has a checkpoint needs its start no more. *left: it has, and the option is empty now. */
+static qe_status leave_start(qe_options *options, bool *left) {
+  const char *folder = qe_option_text(options, "out"), *init = qe_option_text(options, "init");
+  *left = false;
+  if (!qe_option_flag(options, "resume") || !folder) return QE_OK;
+  char *checkpoint = qe_path_join(folder, "checkpoint.safetensors"), *origin = qe_format("%s, which is gone", init);
+  qe_status status = checkpoint && origin ? QE_OK : QE_NO_MEMORY;
+  if (status == QE_OK && qe_file_exists(checkpoint)) {
+    fprintf(stderr, "note: --init %s is gone; the run goes on from its checkpoint, which needs it no more\n", init);
+    status = qe_option_set(options, "init", "", QE_FROM_RECIPE, "init", origin);
+    *left = true;
+  }
+  qe_free(origin);
+  qe_free(checkpoint);
+  return status;
+}
+
+static qe_status find_or_leave(qe_options *options, const qe_option *row, const char *path, const char *own) {
+  bool left = false, start = strcmp(row->name, "init") == 0 && qe_option_source(options, "init") == QE_FROM_RECIPE;
+  qe_status status = find_file(options, row, path, own);
+  if (status != QE_NOT_FOUND || !start) return status;
+  char *why = qe_strdup(qe_message());
+  if (!why) return QE_NO_MEMORY;
+  status = leave_start(options, &left);
+  if (status == QE_OK && left)
+    qe_message_clear();
+  else if (status == QE_OK)
+    status = qe_fail(QE_NOT_FOUND, "%s", why);
+  qe_free(why);
+  return status;
+}
+
 qe_status qe_train_find_files(qe_options *options) {
   char *own = own_folder();
   qe_status status = QE_OK;
   for (size_t i = 0; status == QE_OK && i < qe_option_table_rows; i++) {
     const char *path = missing_path(options, &qe_option_table[i]);
-    if (path) status = find_file(options, &qe_option_table[i], path, own);
+    if (path) status = find_or_leave(options, &qe_option_table[i], path, own);
   }
   qe_free(own);
   return status;

@@ -209,6 +209,53 @@ static const struct number {
 
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
+/* Options that a run keeps when it is resumed; of the stages those that have begun. */
+enum { FACTS = 5, FACT_TEXT = 256 };
+static const char *const facts[FACTS] = {"model", "weight_bits", "act_bits", "seed", "stages"};
+
+/* The first `count` names of a list with commas between, into text. */
+static void first_names(const char *list, int count, char text[FACT_TEXT]) {
+  const char *end = list;
+  for (; count > 0 && *end; count--) end += strcspn(end, ",") + (count > 1 && strchr(end, ','));
+  snprintf(text, FACT_TEXT, "%.*s", (int)(end - list), list);
+}
+
+static int names_of(const char *list) {
+  int count = *list != 0;
+  for (; *list; list++) count += *list == ',';
+  return count;
+}
+
+static void find_facts(const qe_coevolution *s, int stages, char text[FACTS][FACT_TEXT]) {
+  const qe_model_spec *spec = &s->setting->spec;
+  snprintf(text[0], FACT_TEXT, "%s", spec->name);
+  snprintf(text[1], FACT_TEXT, "%d", spec->bits.weights);
+  snprintf(text[2], FACT_TEXT, "%d", spec->bits.activations);
+  snprintf(text[3], FACT_TEXT, "%" PRIu64, s->setting->options.seed);
+  first_names(s->setting->search.stages, stages, text[4]);
+}
+
+static qe_status give_facts(const qe_coevolution *s, qe_tensors *tensors) {
+  char text[FACTS][FACT_TEXT];
+  find_facts(s, s->evolution->stages_done + (s->evolution->state != NULL), text);
+  for (int i = 0; i < FACTS; i++) QE_TRY(qe_tensors_set_meta(tensors, facts[i], text[i]));
+  return QE_OK;
+}
+
+/* Checkpoints of older versions do not say. */
+static qe_status check_facts(const qe_coevolution *s, const qe_tensors *tensors) {
+  char text[FACTS][FACT_TEXT];
+  const char *stages = qe_tensors_get_meta(tensors, "stages");
+  find_facts(s, stages ? names_of(stages) : 0, text);
+  for (int i = 0; i < FACTS; i++) {
+    const char *was = qe_tensors_get_meta(tensors, facts[i]);
+    if (was && strcmp(was, text[i]) != 0)
+      return qe_fail(QE_USAGE, "%s was made with %s '%s', this run has '%s': resume with the options of the run",
+                     qe_run_resumed_from(s->setting->run), facts[i], was, text[i]);
+  }
+  return QE_OK;
+}
+
 static qe_status give_numbers(const qe_coevolution *s, qe_tensors *tensors) {
   char text[32];
   for (int i = 0; i < NUMBERS; i++) {
@@ -217,10 +264,12 @@ static qe_status give_numbers(const qe_coevolution *s, qe_tensors *tensors) {
     QE_TRY(qe_tensors_set_meta(tensors, numbers[i].key, text));
   }
   snprintf(text, sizeof text, "%.3f", seconds_of(s));
+  QE_TRY(give_facts(s, tensors));
   return qe_tensors_set_meta(tensors, "seconds", text);
 }
 
 qe_status qe_coevolution_take_numbers(qe_coevolution *s, const qe_tensors *tensors) {
+  QE_TRY(check_facts(s, tensors));
   for (int i = 0; i < NUMBERS; i++) {
     const char *text = qe_tensors_get_meta(tensors, numbers[i].key);
     int64_t *value = (int64_t *)(void *)((char *)s + numbers[i].at);
