@@ -57,6 +57,9 @@ qe_status qe_cmd_devices(qe_options *options) {
     printf("%-8s  %6s  %-6s  %s\n", "backend", "device", "usable", "name, or why not");
     each_row(registry, print_table_row, NULL);
   }
+  if (qe_registry_count(registry) == 1)
+    fprintf(stderr, "note: no backend is in %s, as libqevo-cpu.so would be; $QEVO_BACKEND_DIR names another folder\n",
+            qe_registry_folder(registry));
   qe_registry_close(registry);
   return status;
 }

@@ -26,6 +26,8 @@ typedef struct qe_backend_entry {
 } qe_backend_entry;
 
 int qe_registry_count(const qe_registry *registry);
+/* Where modules were looked for. */
+const char *qe_registry_folder(const qe_registry *registry);
 const qe_backend_entry *qe_registry_get(const qe_registry *registry, int index);
 
 /* Open device `index` of the backend called `name`; "auto" (or NULL) takes the most preferred usable one.

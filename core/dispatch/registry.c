@@ -131,6 +131,10 @@ void qe_registry_close(qe_registry *registry) {
   qe_free(registry);
 }
 
+const char *qe_registry_folder(const qe_registry *registry) {
+  return registry->folder;
+}
+
 int qe_registry_count(const qe_registry *registry) {
   return (int)registry->count;
 }
