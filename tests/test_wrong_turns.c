@@ -227,6 +227,9 @@ static const struct {
     {"export float.safetensors --out x", "layer conv1: its weights are float; give it 1 to 8 weight bits"},
     {"export w4a4.network --out x", "w4a4.network is an integer network"},
     {"report done --out folder", "folder: cannot write: Is a directory; name a file"},
+    {"bench train --chart missing/x", "missing/x: cannot write: No such file or directory; check the path"},
+    {"bench latency --latency-file folder", "folder: cannot write: Is a directory; name a file"},
+    {"train qat --model alexnet " SUBSET, "model alexnet for 32x32 images: node pool5: max_pool on "},
     {"report model.safetensors --out ./model.safetensors", "is the file that is read: what is written would take its"},
     {"export model.safetensors --out model.safetensors", "is the file that is read: what is written would take its"},
     {"export model.safetensors --out folder", "folder: cannot write: Is a directory; name a file"},
@@ -331,6 +334,7 @@ static void test_folders_as_models(void **state) {
   assert_shell("qevo-gpu eval done " SUBSET "--json 2>notes; cat notes", 0,
                "note: done is a folder: best.safetensors in it is taken");
   assert_true(strncmp(out, "{\"top1\":", 8) == 0);
+  assert_shell("mkfifo pipe; cat done/best.safetensors >pipe & qevo-gpu eval pipe " SUBSET, 0, "top-1 ");
   assert_shell("qevo-gpu inspect done 2>/dev/null", 0, "done/best.safetensors: model, ");
   assert_shell("qevo-gpu export done --out done.network 2>/dev/null", 0, "written to done.network");
   assert_shell("qevo-gpu train qat " MLP

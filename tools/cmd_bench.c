@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/base/nearest.h"
 #include "tools/bench.h"
+#include "tools/setup.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -96,9 +97,20 @@ static qe_status print(const qe_options *options, const qe_bench_row *rows, size
   return qe_bench_write_chart(options, rows, count);
 }
 
+/* Before the measurement, which takes minutes. */
+static qe_status check_places(const qe_options *options) {
+  static const char *const files[] = {"chart", "latency-file"};
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    const char *path = qe_option_text(options, files[i]);
+    if (path && *path) QE_TRY(qe_check_place(path));
+  }
+  return QE_OK;
+}
+
 qe_status qe_cmd_bench(qe_options *options) {
   qe_bench_row *rows = NULL;
   size_t count = 0;
+  QE_TRY(check_places(options));
   qe_status failed = run_benches(options, qe_options_positional(options, 0), &rows, &count);
   char message[512];
   snprintf(message, sizeof message, "%s", qe_message());

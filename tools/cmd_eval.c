@@ -100,10 +100,10 @@ static qe_status take_image_size(qe_options *options, int32_t side) {
   return qe_option_set(options, "image-size", text, QE_FROM_DEFAULT, "--image-size", "the model");
 }
 
-static qe_status eval_model(qe_options *options, const char *file) {
+static qe_status eval_model(qe_options *options, const char *file, const qe_tensors *tensors) {
   qe_model *model;
   qe_setup setup;
-  QE_TRY(qe_model_read(file, &model, NULL));
+  QE_TRY(qe_model_of_tensors(tensors, file, &model));
   qe_status status = take_image_size(options, model->spec.height);
   if (status == QE_OK) status = qe_setup_open(options, 1, &setup);
   if (status == QE_OK) {
@@ -156,13 +156,14 @@ static qe_status eval_network(qe_options *options, const char *file, const qe_te
   return status;
 }
 
+/* Read once: it may be a pipe. */
 static qe_status eval_file(qe_options *options, const char *file) {
   qe_tensors *tensors;
   QE_TRY(qe_tensors_read(file, &tensors));
-  bool network = qe_network_is_file(tensors);
-  qe_status status = network ? eval_network(options, file, tensors) : QE_OK;
+  qe_status status =
+      qe_network_is_file(tensors) ? eval_network(options, file, tensors) : eval_model(options, file, tensors);
   qe_tensors_free(tensors);
-  return network ? status : eval_model(options, file);
+  return status;
 }
 
 static qe_status refuse_dumps(const qe_options *options, const char *file) {

@@ -7,12 +7,10 @@
 #include "tools/report_runs.h"
 #include "tools/report_surface.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { RELOAD_SECONDS = 5 };
 
@@ -55,11 +53,7 @@ static char *output_path(const qe_options *options) {
 static qe_status check_place(const qe_options *options, const char *path) {
   for (int i = 0; i < qe_options_positionals(options); i++)
     QE_TRY(qe_refuse_overwrite(path, qe_options_positional(options, i)));
-  char *folder = qe_path_folder(path);
-  if (!folder) return QE_NO_MEMORY;
-  int error = access(folder, W_OK | X_OK) == 0 ? 0 : errno;
-  qe_free(folder);
-  return error ? qe_file_fail(path, "write", error) : QE_OK;
+  return qe_check_place(path);
 }
 
 static qe_status print_result(const qe_options *options, const qe_report *report, const char *path) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 qe_status qe_open_data(const qe_options *options, const char *name, double least_area, qe_dataset **data) {
   qe_image_options images = qe_image_defaults();
@@ -116,6 +117,15 @@ qe_status qe_refuse_overwrite(const char *out, const char *in) {
   if (stat(in, &from) != 0 || to.st_dev != from.st_dev || to.st_ino != from.st_ino) return QE_OK;
   return qe_fail(QE_USAGE, "%s is the file that is read: what is written would take its place; choose another name",
                  out);
+}
+
+qe_status qe_check_place(const char *path) {
+  if (qe_folder_exists(path)) return qe_file_fail(path, "write", EISDIR);
+  char *folder = qe_path_folder(path);
+  if (!folder) return QE_NO_MEMORY;
+  int error = access(folder, W_OK | X_OK) == 0 ? 0 : errno;
+  qe_free(folder);
+  return error ? qe_file_fail(path, "write", error) : QE_OK;
 }
 
 static qe_status write_dump(const char *path, const qe_graph *graph, void (*dump)(const qe_graph *, FILE *)) {

@@ -41,6 +41,9 @@ QE_CHECKED qe_status qe_file_meant(const char *given, const char *own, char **fi
 /* QE_USAGE when what is to be written to `out` would take the place of the file `in`, or of a folder. */
 QE_CHECKED qe_status qe_refuse_overwrite(const char *out, const char *in);
 
+/* Whether a file can be written to `path`, as far as its folder tells: before work that would be lost. */
+QE_CHECKED qe_status qe_check_place(const char *path);
+
 /* --dump and --dump-dot. */
 QE_CHECKED qe_status qe_dump_graph(const qe_options *options, const qe_graph *graph);
 

@@ -185,7 +185,7 @@ qe_status qe_model_build(const qe_model_spec *spec, qe_graph **out) {
   if (status == QE_OK) status = check_exceptions(graph, spec->bits.layers);
   if (status != QE_OK) {
     qe_graph_free(graph);
-    return qe_fail_within(status, "model %s", spec->name);
+    return qe_fail_within(status, "model %s for %dx%d images", spec->name, spec->width, spec->height);
   }
   *out = graph;
   return QE_OK;

@@ -40,9 +40,11 @@ static qe_status check_twin(const qe_model_spec *own, const qe_model_spec *other
   if (own->height == other->height && own->width == other->width && own->channels == other->channels &&
       own->classes == other->classes)
     return QE_OK;
-  return qe_fail(QE_SHAPE, "%s is a network for %dx%dx%d images of %d classes, the run is of %dx%dx%d and %d", file,
-                 other->height, other->width, other->channels, other->classes, own->height, own->width, own->channels,
-                 own->classes);
+  return qe_fail(
+      QE_SHAPE,
+      "%s is a network for %dx%dx%d images of %d classes, the run is of %dx%dx%d and %d: choose another teacher", file,
+      other->height, other->width, other->channels, other->classes, own->height, own->width, own->channels,
+      own->classes);
 }
 
 qe_status qe_distill_check_teacher(const qe_distill_options *options, const qe_model_spec *spec) {
