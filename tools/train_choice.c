@@ -127,11 +127,8 @@ static qe_status load_run_config(qe_options *options) {
   if (!folder || !*folder) return QE_OK;
   char *path = qe_path_join(folder, "config.yaml");
   if (!path) return QE_NO_MEMORY;
-  qe_status status = QE_NOT_FOUND;
-  if (qe_file_exists(path) && qe_search_is(folder))
-    status = load_search_config(options, path);
-  else
-    status = qe_options_load(options, path, QE_FROM_RECIPE);
+  qe_status status =
+      qe_search_is(folder) ? load_search_config(options, path) : qe_options_load(options, path, QE_FROM_RECIPE);
   if (status == QE_OK) {
     status = note_overruled(options, path);
   } else if (status == QE_NOT_FOUND) {
