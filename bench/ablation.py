@@ -2,8 +2,8 @@
 """Ablation of `qevo-gpu train coevolution`: each part on and off, several seeds, equal cost.
 
 The part `local` starts from the directly quantised float network and spends no candidate-image. The others start from
-what `calibrate,local` gives with the same seed, and spend the same number of candidate-images each. Rows go to a JSON
-file as they come, so that a run that was stopped goes on; the table is written from it.
+what the stages of --start give with the same seed, and spend the same number of candidate-images each. Rows go to a
+JSON file as they come, so that a run that was stopped goes on; the table is written from it.
 
     bench/ablation.py --out bench/results/coevolution-ablation [--parts local,proposals] [--seeds 1,2,3]
 """
@@ -96,10 +96,10 @@ def run(args, options, folder):
 
 def start_of(args, seed):
     """The network that the parts after `local` start from, made once a seed."""
-    folder = os.path.join(args.work, "start-%d" % seed)
+    folder = os.path.join(args.work, "%s-%d" % (args.start, seed))
     if not os.path.exists(os.path.join(folder, "result.json")):
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-        run(args, LOCAL + common(args, seed) + quantised(args), folder)
+        run(args, ["--stages", args.start] + common(args, seed) + quantised(args), folder)
     return os.path.join(folder, "last.safetensors")
 
 
@@ -153,6 +153,7 @@ def main():
     parser.add_argument("--model", default="models/resnet20-cifar10-float.safetensors")
     parser.add_argument("--bits", type=int, default=2)
     parser.add_argument("--budget", type=int, default=200000, help="candidate-images of a run (default 200,000)")
+    parser.add_argument("--start", default="calibrate,local", help="stages whose network the parts but `local` start from")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--threads", type=int, default=1)
