@@ -1,5 +1,5 @@
 /* train with a pipeline, from outside: plans, runs, results, resuming, reports, and wrong turns, each with its cure. */
-#include "tests/shell.h"
+#include "tests/shell_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,26 +14,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { OUTPUT = 1 << 18 };
-static char out[OUTPUT], folder[] = "/tmp/qevo-pipeline-XXXXXX";
-
-static int shell(const char *text) {
-  return shell_run_in(folder, text, out, OUTPUT);
-}
-
-static void assert_shell(const char *command, int code, const char *expected) {
-  shell_expect(command, shell(command), code, out, expected);
-}
-
-static void write_file(const char *name, const char *text) {
-  char path[128];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  FILE *file = fopen(path, "w");
-  assert_non_null(file);
-  assert_true(fputs(text, file) >= 0);
-  assert_int_equal(fclose(file), 0);
-}
 
 /* Full precision, four bits, and a search that learns from the first step. */
 #define HEAD                                                                                                           \
@@ -207,18 +187,10 @@ static void test_wrong_turns(void **state) {
   assert_shell("qevo-gpu train p.yaml --out through/1-float 2>&1", 2, "holds a run of one method, not a pipeline");
 }
 
-static int make_folder(void **state) {
-  (void)state;
-  if (!mkdtemp(folder)) return -1;
+static int prepare(void **state) {
+  if (make_folder(state) != 0) return -1;
   write_file("p.yaml", HEAD POLISH);
   return 0;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  char command[64];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  return system(command);
 }
 
 int main(void) {
@@ -227,5 +199,5 @@ int main(void) {
       cmocka_unit_test(test_stop),        cmocka_unit_test(test_report), cmocka_unit_test(test_list),
       cmocka_unit_test(test_wrong_turns),
   };
-  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+  return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

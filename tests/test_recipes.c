@@ -1,5 +1,5 @@
 /* Tests of the built-in recipes and of what is printed from the tables: lists, completions, manual pages, examples. */
-#include "tests/shell.h"
+#include "tests/shell_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,17 +14,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum { OUTPUT = 1 << 18 };
-static char out[OUTPUT], folder[] = "/tmp/qevo-recipes-XXXXXX";
-
-static int shell(const char *text) {
-  return shell_run_in(folder, text, out, OUTPUT);
-}
-
-static void assert_shell(const char *command, int code, const char *expected) {
-  shell_expect(command, shell(command), code, out, expected);
-}
 
 static const char *text_of(const cJSON *object, const char *key) {
   const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(object, key));
@@ -253,18 +242,6 @@ static void test_inspect_plain(void **state) {
   assert_shell("qevo-gpu inspect plain", 0, "plain: tensors, 79 bytes, 1 tensors\n");
   assert_non_null(strstr(out, "[1,2] 8 bytes, -1 … 2\n"));
   assert_shell("qevo-gpu inspect plain --json", 0, "\"shape\":[1,2],\"bytes\":8,\"least\":-1,\"largest\":2}");
-}
-
-static int make_folder(void **state) {
-  (void)state;
-  return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  char command[64];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  return system(command);
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
 /* train with variables, from outside: plans, trials, what is kept, resuming, failures, pipelines, wrong turns. */
-#include "tests/shell.h"
+#include "tests/shell_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,26 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { OUTPUT = 1 << 18 };
-static char out[OUTPUT], folder[] = "/tmp/qevo-search-XXXXXX";
-
-static int shell(const char *text) {
-  return shell_run_in(folder, text, out, OUTPUT);
-}
-
-static void assert_shell(const char *command, int code, const char *expected) {
-  shell_expect(command, shell(command), code, out, expected);
-}
-
-static void write_file(const char *name, const char *text) {
-  char path[128];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  FILE *file = fopen(path, "w");
-  assert_non_null(file);
-  assert_true(fputs(text, file) >= 0);
-  assert_int_equal(fclose(file), 0);
-}
 
 #define HEAD                                                                                                           \
   "model: mlp\ndata: cifar10-subset\nthreads: 1\nbackend: cpu\nweight-bits: 32\nact-bits: 32\nepochs: 1\nmethod: "     \
@@ -200,18 +180,10 @@ static void test_wrong_turns(void **state) {
   assert_shell("qevo-gpu train s.yaml --set search.trails=3 2>&1", 2, "--set search.trails: no such option");
 }
 
-static int make_folder(void **state) {
-  (void)state;
-  if (!mkdtemp(folder)) return -1;
+static int prepare(void **state) {
+  if (make_folder(state) != 0) return -1;
   write_file("s.yaml", HEAD SEARCH);
   return 0;
-}
-
-static int remove_folder(void **state) {
-  (void)state;
-  char command[64];
-  snprintf(command, sizeof command, "rm -rf %s", folder);
-  return system(command);
 }
 
 int main(void) {
@@ -220,5 +192,5 @@ int main(void) {
       cmocka_unit_test(test_resume),      cmocka_unit_test(test_failures), cmocka_unit_test(test_pipeline),
       cmocka_unit_test(test_wrong_turns),
   };
-  return cmocka_run_group_tests(tests, make_folder, remove_folder);
+  return cmocka_run_group_tests(tests, prepare, remove_folder);
 }
