@@ -228,7 +228,8 @@ static void files_with_faults(void **state) {
       {"fc1 w\n", "'w': write w3", QE_FORMAT},
       {"fc1 w4 w4\n", "fc1 has two numbers of bits for its weights", QE_FORMAT},
       {"fc1\n", "'fc1': write LAYER w3 a4", QE_FORMAT},
-      {"fc1 a3\n", "bits: model mlp for 32x32 images: layer bits: fc1=a3: the input of that layer has 8 bits", QE_USAGE},
+      {"fc1 a3\n", "bits: model mlp for 32x32 images: layer bits: fc1=a3: the input of that layer has 8 bits",
+       QE_USAGE},
       {"fc1=w3\n", "'fc1=w3': write LAYER w3 a4", QE_FORMAT},
   };
   for (size_t i = 0; i < sizeof fault / sizeof *fault; i++) {
