@@ -57,12 +57,19 @@ static qe_status take_method(qe_options *options, const char *name) {
   return qe_option_set(options, "method", name, QE_FROM_COMMAND, "METHOD", "command line");
 }
 
+/* As the folder of a run, begun or ended. */
+static qe_status find_config(const char *folder, bool *has) {
+  char *config = qe_path_join(folder, "config.yaml");
+  if (!config) return QE_NO_MEMORY;
+  *has = qe_file_exists(config);
+  qe_free(config);
+  return QE_OK;
+}
+
 /* What is there under this name, but is neither method nor recipe. */
 static qe_status say_no_recipe(const char *name) {
-  char *config = qe_path_join(name, "config.yaml");
-  if (!config) return QE_NO_MEMORY;
-  bool run = qe_file_exists(config);
-  qe_free(config);
+  bool run;
+  QE_TRY(find_config(name, &run));
   if (run)
     return qe_fail(QE_USAGE,
                    "%s is a run's folder: 'qevo-gpu train --resume --out %s' goes on with it; a new run needs "
@@ -143,10 +150,8 @@ static qe_status load_run_config(qe_options *options) {
 static qe_status say_no_run(const qe_options *options) {
   const char *folder = qe_option_text(options, "out");
   if (!folder) return qe_fail(QE_USAGE, "--resume needs the run's folder: add --out");
-  char *config = qe_path_join(folder, "config.yaml");
-  if (!config) return QE_NO_MEMORY;
-  bool has = qe_file_exists(config);
-  qe_free(config);
+  bool has;
+  QE_TRY(find_config(folder, &has));
   if (has)
     return qe_fail(QE_FORMAT,
                    "%s/config.yaml names no method, so it is no whole config of a run; give METHOD and the "
