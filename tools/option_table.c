@@ -40,7 +40,7 @@ const qe_option qe_option_table[] = {
     {.name = "threads", .type = QE_OPTION_INT, .initial = "0", .range = {0, 4096}, .group = DEVICE, .commands = EVALUATIONS, .also = "cpus|jobs",
      .help = "threads on the CPU; 0: all cores"},
     {.name = "precision", .type = QE_OPTION_CHOICE, .initial = "fp32", .words = "fp32|tf32|bf16", .group = DEVICE, .commands = EVALUATIONS, .also = "amp|fp16|tf32|bf16",
-     .help = "of float convolutions and matrix products; tf32 needs the backend cuda with cuDNN; bf16 that, or cpu on a processor with AVX512_BF16"},
+     .help = "of float convolutions and matrix products; tf32 needs the backend cuda with cuDNN; bf16 that, or cpu (convolutions only) on a processor with AVX512_BF16"},
     {.name = "explain", .type = QE_OPTION_FLAG, .group = DEVICE, .commands = ALL_RUNS, .transient = true,
      .help = "say on stderr which implementation each operation takes"},
 
