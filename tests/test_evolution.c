@@ -130,7 +130,7 @@ static qe_status try_evolution(hearing *h, int bits, int64_t budget, int save_ev
                               .seed = 9,
                               .budget = budget,
                               .save_every = save_every,
-                              .events = {h, hear, NULL, keep}};
+                              .events = {.context = h, .generation = hear, .checkpoint = keep}};
   qe_network *network = NULL;
   if (bits == 4)
     QE_TRY(qe_network_copy(of_4_bits, &network));

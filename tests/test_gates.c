@@ -159,7 +159,7 @@ static void wrong_portions_are_refused(void **state) {
   qe_gate_options options = {.unit = QE_GATE_LAYER, .start = 1.5};
   FAILS(QE_USAGE, qe_gates_new(fixture_device[0], graph, &options, &gates), "each must be in 0...1");
   options.start = 0.5;
-  options.until = NAN;
+  options.until = (double)NAN;
   FAILS(QE_USAGE, qe_gates_new(fixture_device[0], graph, &options, &gates), "each must be in 0...1");
   assert_null(gates);
   qe_graph_free(graph);
