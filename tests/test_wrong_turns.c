@@ -370,6 +370,25 @@ static void test_notes(void **state) {
   assert_non_null(strstr(out, "note: --warmup 3: the rate rises through all 1 epochs and never falls"));
 }
 
+/* Options of other methods, or of stages that do not run, are told; those of a config file may be there for others. */
+static void test_notes_of_no_effect(void **state) {
+  (void)state;
+  assert_shell("qevo-gpu train own.yaml --dry-run --sqwa-captures 3 --budget 5 --rate 0 2>&1 >/dev/null", 0,
+               "note: --sqwa-captures has no effect on the method qat\n"
+               "note: --budget has no effect on the method qat\n"
+               "note: --rate 0: nothing but batch norm's averages will change\n");
+  assert_shell(
+      "echo 'sqwa-captures: 3' >more.yaml; qevo-gpu train own.yaml --dry-run --config more.yaml 2>&1 >/dev/null", 0,
+      "");
+  assert_null(strstr(out, "no effect"));
+  assert_shell("qevo-gpu train coevolution " MLP "--init done --stages calibrate,local --eda-batch 4 --local-images 64 "
+               "--epochs 3 --seed 2 --dry-run 2>&1 >/dev/null",
+               0, "note: --epochs has no effect on the method coevolution\n");
+  assert_non_null(strstr(out, "note: --eda-batch has no effect: --stages calibrate,local has no stage eda\n"));
+  assert_null(strstr(out, "--local-images has"));
+  assert_null(strstr(out, "--seed has"));
+}
+
 static void test_notes_of_steps(void **state) {
   (void)state;
   assert_shell("qevo-gpu train two.yaml --out both >/dev/null 2>&1; sed 's/0.02/0.03/' two.yaml >edited.yaml; "
@@ -441,6 +460,7 @@ int main(void) {
       cmocka_unit_test(test_missing_backends),
       cmocka_unit_test(test_folders_as_models),
       cmocka_unit_test(test_notes),
+      cmocka_unit_test(test_notes_of_no_effect),
       cmocka_unit_test(test_notes_of_steps),
       cmocka_unit_test(test_broken_pipe),
       cmocka_unit_test(test_failed_runs),

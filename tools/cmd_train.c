@@ -6,6 +6,7 @@
 #include "tools/train_pipeline.h"
 #include "tools/train_search.h"
 #include "tools/training.h"
+#include "tools/unheeded.h"
 
 static void print_search(const qe_result *result) {
   if (result->held_out.images)
@@ -34,24 +35,10 @@ static qe_status print_result(const qe_training *t, const qe_result *result) {
   return qe_print_json(&json);
 }
 
-/* What is allowed, but rarely meant. */
-static void note_unheeded(const qe_training *t) {
-  const qe_train_options *options = &t->setting.options;
-  const qe_schedule *schedule = &options->schedule;
-  if (t->method->searches) return;
-  if (options->distill.teacher && !qe_distill_has_model(options->distill.mode))
-    fputs("note: nothing learns from --teacher without --distill frozen or joint\n", stderr);
-  if (schedule->kind == QE_SCHEDULE_STEP && schedule->milestones == 0)
-    fputs("note: --schedule step has no --milestones: the rate stays as it is\n", stderr);
-  if (schedule->warmup > 0 && schedule->warmup >= options->epochs)
-    fprintf(stderr, "note: --warmup %g: the rate rises through all %d epochs and never falls\n", schedule->warmup,
-            options->epochs);
-}
-
 static qe_status train(const qe_training *t, const char *config) {
   qe_result result;
   qe_run_options place = qe_training_place(t->options, config);
-  note_unheeded(t);
+  qe_note_unheeded(t);
   if (qe_option_flag(t->options, "dry-run")) {
     QE_TRY(qe_run_check(&place));
     return qe_dry_run(t, config);

@@ -23,6 +23,7 @@
 #define RUNS "train eval"
 #define ALL_RUNS RUNS " bench"
 #define EVALUATIONS ALL_RUNS " report"
+#define BY_GRADIENTS "qat progressive sqwa gradfreebits"
 
 /* clang-format off */
 const qe_option qe_option_table[] = {
@@ -108,158 +109,158 @@ const qe_option qe_option_table[] = {
     {.name = "per-channel", .type = QE_OPTION_FLAG, .group = MODEL, .commands = "train",
      .help = "a weight step for each output channel"},
 
-    {.name = "epochs", .letter = 'e', .type = QE_OPTION_INT, .initial = "auto", .range = {0, 1000000}, .words = "auto", .group = TRAINING, .commands = "train", .also = "num-epochs|max-epochs",
+    {.name = "epochs", .letter = 'e', .type = QE_OPTION_INT, .initial = "auto", .range = {0, 1000000}, .words = "auto", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "num-epochs|max-epochs",
      .help = "passes over the training images; auto: the method's"},
-    {.name = "float-epochs", .type = QE_OPTION_INT, .initial = "30", .range = {0, 1000000}, .group = TRAINING, .commands = "train",
+    {.name = "float-epochs", .type = QE_OPTION_INT, .initial = "30", .range = {0, 1000000}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "epochs of full-precision training that come first, unless the run starts from --init"},
-    {.name = "float-rate", .type = QE_OPTION_REAL, .initial = "0.1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
+    {.name = "float-rate", .type = QE_OPTION_REAL, .initial = "0.1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "largest learning rate of that part"},
-    {.name = "accumulate", .type = QE_OPTION_INT, .initial = "1", .range = {1, 65536}, .group = TRAINING, .commands = "train", .also = "grad-accum|gradient-accumulation",
+    {.name = "accumulate", .type = QE_OPTION_INT, .initial = "1", .range = {1, 65536}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "grad-accum|gradient-accumulation",
      .help = "batches whose gradients are summed for one update"},
-    {.name = "optimizer", .type = QE_OPTION_CHOICE, .initial = "sgd", .words = "sgd|adam", .metavar = "NAME", .group = TRAINING, .commands = "train", .also = "opt",
+    {.name = "optimizer", .type = QE_OPTION_CHOICE, .initial = "sgd", .words = "sgd|adam", .metavar = "NAME", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "opt",
      .help = "update rule; adam decays weights as AdamW does"},
-    {.name = "rate", .type = QE_OPTION_REAL, .initial = "auto", .range = {0, HUGE_VAL}, .words = "auto", .group = TRAINING, .commands = "train", .also = "lr|learning-rate",
+    {.name = "rate", .type = QE_OPTION_REAL, .initial = "auto", .range = {0, HUGE_VAL}, .words = "auto", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "lr|learning-rate",
      .help = "largest learning rate; auto: the method's"},
-    {.name = "momentum", .type = QE_OPTION_REAL, .initial = "0.9", .range = {0, 1}, .group = TRAINING, .commands = "train",
+    {.name = "momentum", .type = QE_OPTION_REAL, .initial = "0.9", .range = {0, 1}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "SGD's momentum; Adam's first decay"},
-    {.name = "nesterov", .type = QE_OPTION_FLAG, .initial = "true", .group = TRAINING, .commands = "train",
+    {.name = "nesterov", .type = QE_OPTION_FLAG, .initial = "true", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "Nesterov's form of the momentum"},
-    {.name = "weight-decay", .type = QE_OPTION_REAL, .initial = "1e-4", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .also = "wd|decay",
+    {.name = "weight-decay", .type = QE_OPTION_REAL, .initial = "1e-4", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "wd|decay",
      .help = "of weights only: batch norm, biases and steps are left alone"},
-    {.name = "schedule", .type = QE_OPTION_CHOICE, .initial = "cosine", .words = "step|cosine|cyclical|cosine-cycles|triangular|onecycle|constant", .metavar = "NAME", .group = TRAINING, .commands = "train", .also = "lr-schedule|scheduler|lr-scheduler",
+    {.name = "schedule", .type = QE_OPTION_CHOICE, .initial = "cosine", .words = "step|cosine|cyclical|cosine-cycles|triangular|onecycle|constant", .metavar = "NAME", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "lr-schedule|scheduler|lr-scheduler",
      .help = "course of the learning rate"},
-    {.name = "warmup", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train",
+    {.name = "warmup", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "epochs in which the rate rises from 0; onecycle: its rising part"},
-    {.name = "milestones", .type = QE_OPTION_INTS, .initial = "", .range = {0, 1000000}, .group = TRAINING, .commands = "train", .also = "lr-steps|lr-milestones",
+    {.name = "milestones", .type = QE_OPTION_INTS, .initial = "", .range = {0, 1000000}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "lr-steps|lr-milestones",
      .help = "step schedule: epochs at which the rate falls"},
-    {.name = "gamma", .type = QE_OPTION_REAL, .initial = "0.1", .range = {0, 1}, .group = TRAINING, .commands = "train", .also = "lr-gamma|lr-decay",
+    {.name = "gamma", .type = QE_OPTION_REAL, .initial = "0.1", .range = {0, 1}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "lr-gamma|lr-decay",
      .help = "step schedule: factor of the rate at each of them"},
-    {.name = "cycle", .type = QE_OPTION_REAL, .initial = "10", .range = {0.001, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train",
+    {.name = "cycle", .type = QE_OPTION_REAL, .initial = "10", .range = {0.001, HUGE_VAL}, .metavar = "EPOCHS", .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "cyclical, cosine-cycles and triangular: epochs of a cycle"},
-    {.name = "min-rate", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train",
+    {.name = "min-rate", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "cosine, onecycle and schedules with cycles: the lowest rate"},
-    {.name = "label-smoothing", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999}, .group = TRAINING, .commands = "train", .also = "smoothing",
+    {.name = "label-smoothing", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "smoothing",
      .help = "share of the target spread over all classes"},
-    {.name = "clip-norm", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .also = "clip-grad|grad-clip|max-norm",
+    {.name = "clip-norm", .type = QE_OPTION_REAL, .initial = "0", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS, .also = "clip-grad|grad-clip|max-norm",
      .help = "largest norm of the gradient; 0: no limit"},
-    {.name = "ema", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999999}, .group = TRAINING, .commands = "train",
+    {.name = "ema", .type = QE_OPTION_REAL, .initial = "0", .range = {0, 0.999999}, .group = TRAINING, .commands = "train", .methods = BY_GRADIENTS,
      .help = "decay a step of the moving average of the weights, which is then the model; 0: none"},
     {.name = "seed", .type = QE_OPTION_INT, .initial = "1", .range = {0, HUGE_VAL}, .group = TRAINING, .commands = "train report",
      .help = "of all random numbers; the same seed on the same backend is the same run"},
 
 #define QE_PROGRESSIVE_TEXT(member, text, value, shown, says) \
-    {.name = "progressive-" text, .type = QE_OPTION_TEXT, .initial = value, .metavar = shown, .group = PROGRESSIVE, .commands = "train", .help = says},
+    {.name = "progressive-" text, .type = QE_OPTION_TEXT, .initial = value, .metavar = shown, .group = PROGRESSIVE, .commands = "train", .methods = "progressive", .help = says},
 #include "core/methods/progressive_options.def"
 #undef QE_PROGRESSIVE_TEXT
-    {.name = "stochastic", .type = QE_OPTION_CHOICE, .initial = "off", .words = "off|layer|block|network", .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic", .type = QE_OPTION_CHOICE, .initial = "off", .words = "off|layer|block|network", .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "stochastic precision of quantised training: in each step a drawn part of the layers or of the blocks is quantised, or the whole network in a part of the steps; the rest runs in full precision"},
-    {.name = "stochastic-draw", .type = QE_OPTION_CHOICE, .initial = "independent", .words = "independent|count|front|back", .metavar = "HOW", .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic-draw", .type = QE_OPTION_CHOICE, .initial = "independent", .words = "independent|count|front|back", .metavar = "HOW", .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "the part: each unit by chance, so many of any, so many from the input on, so many up to the output"},
-    {.name = "stochastic-growth", .type = QE_OPTION_CHOICE, .initial = "linear", .words = "linear|cosine|cubic|constant", .metavar = "CURVE", .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic-growth", .type = QE_OPTION_CHOICE, .initial = "linear", .words = "linear|cosine|cubic|constant", .metavar = "CURVE", .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "how the part grows to the whole; constant: not before it is the whole"},
-    {.name = "stochastic-start", .type = QE_OPTION_REAL, .initial = "0.3", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic-start", .type = QE_OPTION_REAL, .initial = "0.3", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "part that is quantised at first"},
-    {.name = "stochastic-until", .type = QE_OPTION_REAL, .initial = "0.6667", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic-until", .type = QE_OPTION_REAL, .initial = "0.6667", .range = {0, 1}, .metavar = "PART", .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "part of the training (progressive: of each stage) after which all is quantised"},
-    {.name = "stochastic-separate", .type = QE_OPTION_FLAG, .group = PROGRESSIVE, .commands = "train",
+    {.name = "stochastic-separate", .type = QE_OPTION_FLAG, .group = PROGRESSIVE, .commands = "train", .methods = BY_GRADIENTS,
      .help = "weights and activations are drawn each for themselves"},
 #define QE_SQWA_INT(field, text, value, least, most, says) \
-    {.name = "sqwa-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .help = says},
+    {.name = "sqwa-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .methods = "sqwa", .help = says},
 #define QE_SQWA_REAL(field, text, value, least, most, says) \
-    {.name = "sqwa-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .help = says},
+    {.name = "sqwa-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = AVERAGING, .commands = "train", .methods = "sqwa", .help = says},
 #include "core/methods/sqwa_options.def"
 #undef QE_SQWA_INT
 #undef QE_SQWA_REAL
-    {.name = "sqwa-step", .type = QE_OPTION_CHOICE, .initial = "fit", .words = "fit|keep", .group = AVERAGING, .commands = "train",
+    {.name = "sqwa-step", .type = QE_OPTION_CHOICE, .initial = "fit", .words = "fit|keep", .group = AVERAGING, .commands = "train", .methods = "sqwa",
      .help = "weight steps at which the average is quantised: of least squared error for it, or those of the captured models"},
-    {.name = "sqwa-choose", .type = QE_OPTION_CHOICE, .initial = "all", .words = "all|best|soup", .group = AVERAGING, .commands = "train",
+    {.name = "sqwa-choose", .type = QE_OPTION_CHOICE, .initial = "all", .words = "all|best|soup", .group = AVERAGING, .commands = "train", .methods = "sqwa",
      .help = "which captured models are averaged: all, the best by held-out loss, or greedily as long as that of the quantised average does not rise"},
-    {.name = "captures", .type = QE_OPTION_TEXT, .initial = "all", .metavar = "N,…", .group = AVERAGING, .commands = "train",
+    {.name = "captures", .type = QE_OPTION_TEXT, .initial = "all", .metavar = "N,…", .group = AVERAGING, .commands = "train", .methods = "sqwa",
      .help = "captured models to choose from, as in 1,3,5-7"},
-    {.name = "sqwa-from", .type = QE_OPTION_PATH, .metavar = "RUN", .group = AVERAGING, .commands = "train",
+    {.name = "sqwa-from", .type = QE_OPTION_PATH, .metavar = "RUN", .group = AVERAGING, .commands = "train", .methods = "sqwa",
      .help = "train no cycles: average the captured models in this run's folder, with its options but for those given, and fine-tune"},
-    {.name = "distill", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|frozen|joint|self|average", .group = DISTILLATION, .commands = "train",
+    {.name = "distill", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|frozen|joint|self|average", .group = DISTILLATION, .commands = "train", .methods = BY_GRADIENTS,
      .help = "what the low-bit network learns from beside the labels: a trained network (--teacher, else its own start at full precision), the same trained on jointly, itself without quantisers, its moving average (--ema)"},
     {.name = "teacher", .type = QE_OPTION_PATH, .metavar = "FILE", .group = DISTILLATION, .commands = "train",
      .help = "model to learn from, a larger one too; of searches also an integer network, else the float model of --init at 8 bits"},
-    {.name = "distill-loss", .type = QE_OPTION_CHOICE, .initial = "kl", .words = "kl|reverse|jeffreys|mse", .group = DISTILLATION, .commands = "train",
+    {.name = "distill-loss", .type = QE_OPTION_CHOICE, .initial = "kl", .words = "kl|reverse|jeffreys|mse", .group = DISTILLATION, .commands = "train", .methods = BY_GRADIENTS,
      .help = "distance between the two networks' answers: divergence from the other's, the other way round, the mean of both, mean squared difference of logits"},
 #define QE_DISTILL_REAL(field, text, value, least, most, says) \
-    {.name = "distill-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = DISTILLATION, .commands = "train", .help = says},
+    {.name = "distill-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = DISTILLATION, .commands = "train", .methods = BY_GRADIENTS, .help = says},
 #include "core/train/distill_options.def"
 #undef QE_DISTILL_REAL
-    {.name = "distill-hint", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|square|codes|attention", .metavar = "FORM", .group = DISTILLATION, .commands = "train",
+    {.name = "distill-hint", .type = QE_OPTION_CHOICE, .initial = "none", .words = "none|square|codes|attention", .metavar = "FORM", .group = DISTILLATION, .commands = "train", .methods = BY_GRADIENTS,
      .help = "compare feature maps too: mean squared difference, the same of their codes, or where they are large (any number of channels)"},
-    {.name = "distill-hint-at", .type = QE_OPTION_TEXT, .initial = "stages", .metavar = "WHERE", .group = DISTILLATION, .commands = "train",
+    {.name = "distill-hint-at", .type = QE_OPTION_TEXT, .initial = "stages", .metavar = "WHERE", .group = DISTILLATION, .commands = "train", .methods = BY_GRADIENTS,
      .help = "which maps: stages (the last at each size), last, or layers by name, as in stage2.2.relu2 or stage3.2.relu2=stage3.8.relu2"},
 
-    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train",
+    {.name = "stages", .type = QE_OPTION_TEXT, .initial = "eda", .metavar = "STAGE,…", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "coevolution: what is done, in this order; a wrong name lists them"},
-    {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train",
+    {.name = "evolve", .type = QE_OPTION_TEXT, .initial = "weights", .metavar = "WHAT,…", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "what the stages that evaluate candidates may change: weights, requantisers"},
-    {.name = "fitness", .type = QE_OPTION_CHOICE, .initial = "labels", .words = "labels|teacher|both", .metavar = "LOSS", .group = SEARCH, .commands = "train",
+    {.name = "fitness", .type = QE_OPTION_CHOICE, .initial = "labels", .words = "labels|teacher|both", .metavar = "LOSS", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "cross-entropy with the labels, divergence from the teacher's answers, or their sum"},
-    {.name = "temperature", .type = QE_OPTION_INT, .initial = "1", .range = {1, 64}, .group = SEARCH, .commands = "train",
+    {.name = "temperature", .type = QE_OPTION_INT, .initial = "1", .range = {1, 64}, .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "of the teacher's answers: at a high one the differences of all logits count, not only the sure classes'"},
     {.name = "augment", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train",
      .help = "candidates are evaluated on augmented images (--pad, --flip, --cutout, colours, --mixup)"},
-    {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train",
+    {.name = "budget", .type = QE_OPTION_INT, .initial = "0", .range = {0, HUGE_VAL}, .metavar = "IMAGES", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "candidate-images after which the search ends: candidates times images of every evaluation; 0: when its stages are done"},
 #define QE_LOCAL_INT(field, text, value, least, most, says) \
-    {.name = "local-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "local-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #define QE_LOCAL_FLAG(field, text, value, says) \
-    {.name = "local-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "local-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/local_options.def"
 #undef QE_LOCAL_INT
 #undef QE_LOCAL_FLAG
 #define QE_EDA_INT(field, text, value, least, most, says) \
-    {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "eda-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #define QE_EDA_FLAG(field, text, value, says) \
-    {.name = "eda-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "eda-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/eda_options.def"
 #undef QE_EDA_INT
 #undef QE_EDA_FLAG
-    {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train",
+    {.name = "eda-group-by", .type = QE_OPTION_CHOICE, .initial = "network", .words = "network|layer|block", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "what the weights of a group have in common: nothing, their layer, their block; the last ones come first"},
 #define QE_VOTES_INT(field, text, value, least, most, says) \
-    {.name = "votes-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "votes-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #define QE_VOTES_FLAG(field, text, value, says) \
-    {.name = "votes-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "votes-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/votes_options.def"
 #undef QE_VOTES_INT
 #undef QE_VOTES_FLAG
-    {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs|backprop", .group = SEARCH, .commands = "train",
+    {.name = "votes-source", .type = QE_OPTION_CHOICE, .initial = "nodes", .words = "nodes|signs|backprop", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "what votes come from: noise on a layer's outputs, pairs of candidates with a few random moves, or integer back-propagation"},
 #define QE_GENE_INT(stage, field, text, value, least, most, says) \
-    {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+    {.name = text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/gene_options.def"
 #undef QE_GENE_INT
 #define QE_SCRATCH_INT(field, text, value, least, most, says) \
-    {.name = "scratch-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .help = says},
+    {.name = "scratch-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/scratch_options.def"
 #undef QE_SCRATCH_INT
-    {.name = "scratch-source", .type = QE_OPTION_CHOICE, .initial = "heads", .words = "heads|feedback|backprop|nodes|rank1", .metavar = "SOURCE", .group = SEARCH, .commands = "train",
+    {.name = "scratch-source", .type = QE_OPTION_CHOICE, .initial = "heads", .words = "heads|feedback|backprop|nodes|rank1", .metavar = "SOURCE", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "scratch: where errors come from: local heads, learned feedback, back-propagation, perturbation of nodes, rank-one perturbation of weights"},
-    {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .transient = true,
+    {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .methods = "coevolution", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
 
 #define QE_GFB_INT(field, text, value, least, most, says) \
-    {.name = "gfb-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .help = says},
+    {.name = "gfb-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .methods = "gradfreebits", .help = says},
 #define QE_GFB_REAL(field, text, value, least, most, says) \
-    {.name = "gfb-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .help = says},
+    {.name = "gfb-" text, .type = QE_OPTION_REAL, .initial = #value, .range = {least, most}, .group = ALLOCATION, .commands = "train", .methods = "gradfreebits", .help = says},
 #define QE_GFB_FLAG(field, text, value, says) \
-    {.name = "gfb-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = ALLOCATION, .commands = "train", .help = says},
+    {.name = "gfb-" text, .type = QE_OPTION_FLAG, .initial = #value, .group = ALLOCATION, .commands = "train", .methods = "gradfreebits", .help = says},
 #include "core/methods/gradfreebits_options.def"
 #undef QE_GFB_INT
 #undef QE_GFB_REAL
 #undef QE_GFB_FLAG
-    {.name = "gfb-searcher", .type = QE_OPTION_TEXT, .initial = "cma", .metavar = "NAME", .group = ALLOCATION, .commands = "train",
+    {.name = "gfb-searcher", .type = QE_OPTION_TEXT, .initial = "cma", .metavar = "NAME", .group = ALLOCATION, .commands = "train", .methods = "gradfreebits",
      .help = "what looks for the bits; a wrong name lists them"},
-    {.name = "gfb-budgets", .type = QE_OPTION_TEXT, .initial = "", .metavar = "COST=LIMIT,…", .group = ALLOCATION, .commands = "train",
+    {.name = "gfb-budgets", .type = QE_OPTION_TEXT, .initial = "", .metavar = "COST=LIMIT,…", .group = ALLOCATION, .commands = "train", .methods = "gradfreebits",
      .help = "what an allocation may cost, as in weight-bits=3,act-bits=3 or bytes=100e3; nothing: as the start's weights and codes"},
-    {.name = "gfb-latency", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train",
+    {.name = "gfb-latency", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train", .methods = "gradfreebits",
      .help = "table of latencies for a budget of them, as 'qevo-gpu bench latency' writes it"},
-    {.name = "gfb-energy", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train",
+    {.name = "gfb-energy", .type = QE_OPTION_PATH, .metavar = "FILE", .group = ALLOCATION, .commands = "train", .methods = "gradfreebits",
      .help = "table of energies for a budget of them: lines LAYER WEIGHT-BITS CODE-BITS NANOJOULES"},
 
     {.name = "search-variables", .type = QE_OPTION_MAP, .group = SETTINGS, .commands = "train",

@@ -32,11 +32,20 @@ const qe_option *qe_options_row_of_letter(const qe_options *options, char letter
   return NULL;
 }
 
+/* Whether one of the words between spaces is `name`; NULL has them all. */
+static bool has_word(const char *words, const char *name) {
+  size_t length = strlen(name);
+  for (const char *at = words; at; at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL)
+    if (strncmp(at, name, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
+  return !words;
+}
+
 bool qe_option_is_of(const qe_option *row, const char *command) {
-  size_t length = strlen(command);
-  for (const char *at = row->commands; at; at = strchr(at, ' ') ? strchr(at, ' ') + 1 : NULL)
-    if (strncmp(at, command, length) == 0 && (at[length] == ' ' || at[length] == 0)) return true;
-  return !row->commands;
+  return has_word(row->commands, command);
+}
+
+bool qe_option_is_heeded_by(const qe_option *row, const char *method) {
+  return has_word(row->methods, method);
 }
 
 bool qe_options_belongs(const qe_options *options, const qe_option *row) {

@@ -42,6 +42,7 @@ typedef struct qe_option {
   const char *metavar;  /* what --help shows for the value; NULL: by type */
   const char *group;    /* heading in --help */
   const char *commands; /* the subcommands it belongs to, as in "train eval"; NULL: all */
+  const char *methods;  /* of a subcommand with several methods: those that heed it, as in "qat sqwa"; NULL: all */
   bool transient;       /* says nothing about what a run computes: not dumped */
   bool chained;         /* of steps only the first has the value that stands outside of them */
   const char *also;     /* "lr|learning-rate": what other programs call it: not taken, but known to be meant; or NULL */
@@ -52,6 +53,8 @@ typedef struct qe_option {
 
 /* Whether the row is one of this subcommand. */
 bool qe_option_is_of(const qe_option *row, const char *command);
+/* Whether this method heeds it. */
+bool qe_option_is_heeded_by(const qe_option *row, const char *method);
 /* What stands for the value: "N", "BITS"; "" for a flag. */
 const char *qe_option_metavar(const qe_option *row);
 /* A flag that is on unless it is taken back by --no-NAME. */
