@@ -82,16 +82,18 @@ void CPU_NAME(int_conv)(const qe_call *call, const cpu_int_conv *conv, int64_t f
 
 /* ---- requantisers ---- */
 
-static void load(const qe_operand *operand, int64_t from, int64_t count, int32_t *to) {
+/* `count` values from `from` on as words: where they lie, or in `copy`. */
+CPU_INLINE const int32_t *load(const qe_operand *operand, int64_t from, int64_t count, int32_t *copy) {
   if (operand->desc.dtype == QE_U8) {
     const uint8_t *source = (const uint8_t *)operand->data + from;
-    CPU_SIMD for (int64_t k = 0; k < count; k++) to[k] = source[k];
+    CPU_SIMD for (int64_t k = 0; k < count; k++) copy[k] = source[k];
   } else if (operand->desc.dtype == QE_S8) {
     const int8_t *source = (const int8_t *)operand->data + from;
-    CPU_SIMD for (int64_t k = 0; k < count; k++) to[k] = source[k];
+    CPU_SIMD for (int64_t k = 0; k < count; k++) copy[k] = source[k];
   } else {
-    memcpy(to, (const int32_t *)operand->data + from, (size_t)count * sizeof *to);
+    return (const int32_t *)operand->data + from;
   }
+  return copy;
 }
 
 static void store(const qe_operand *operand, int64_t to, int64_t count, const int32_t *from) {
@@ -104,26 +106,26 @@ static void store(const qe_operand *operand, int64_t to, int64_t count, const in
 }
 
 /* `count` channels of one pixel; u NULL: one branch. Narrow sums fit s32 by proof of the lowering. */
-CPU_INLINE void requant_narrow(const qe_requant *requant, int32_t *v, const int32_t *m, const int32_t *u,
-                               const int32_t *n, const int64_t *offset, int64_t count) {
+CPU_INLINE void requant_narrow(const qe_requant *requant, const int32_t *v, const int32_t *m, const int32_t *u,
+                               const int32_t *n, const int64_t *offset, int64_t count, int32_t *y) {
   int32_t low = requant->low, high = requant->high, shift = requant->shift;
   CPU_SIMD for (int64_t k = 0; k < count; k++) {
     int32_t sum = v[k] * m[k] + (u ? u[k] * n[k] : 0) + (int32_t)offset[k];
     int32_t code = sum >> shift;
     code = code < low ? low : code;
-    v[k] = code > high ? high : code;
+    y[k] = code > high ? high : code;
   }
 }
 
-CPU_INLINE void requant_wide(const qe_requant *requant, int32_t *v, const int32_t *m, const int32_t *u,
-                             const int32_t *n, const int64_t *offset, int64_t count) {
+CPU_INLINE void requant_wide(const qe_requant *requant, const int32_t *v, const int32_t *m, const int32_t *u,
+                             const int32_t *n, const int64_t *offset, int64_t count, int32_t *y) {
   int64_t low = requant->low, high = requant->high;
   int32_t shift = requant->shift;
   CPU_SIMD for (int64_t k = 0; k < count; k++) {
     int64_t sum = (int64_t)v[k] * m[k] + (u ? (int64_t)u[k] * n[k] : 0) + offset[k];
     int64_t code = sum >> shift;
     code = code < low ? low : code;
-    v[k] = (int32_t)(code > high ? high : code);
+    y[k] = (int32_t)(code > high ? high : code);
   }
 }
 
@@ -154,14 +156,14 @@ CPU_INLINE void requant_some(const qe_call *call, const qe_operand *u, const qe_
   const qe_requant *requant = &call->attrs.requant;
   const int32_t *dim = y->desc.dim;
   int64_t channels = dim[QE_C], each = (int64_t)dim[QE_N] * dim[QE_H] * dim[QE_W], values = pixels * count;
-  int32_t first[BLOCK], second[BLOCK];
-  load(v, shared_pixel(v, pixel, each) * channels + c, values, first);
-  if (u) load(u, shared_pixel(u, pixel, each) * channels + c, values, second);
+  int32_t copies[2][BLOCK], codes[BLOCK];
+  const int32_t *first = load(v, shared_pixel(v, pixel, each) * channels + c, values, copies[0]);
+  const int32_t *second = u ? load(u, shared_pixel(u, pixel, each) * channels + c, values, copies[1]) : NULL;
   if (requant->narrow)
-    requant_narrow(requant, first, constants->m, u ? second : NULL, constants->n, constants->offset, values);
+    requant_narrow(requant, first, constants->m, second, constants->n, constants->offset, values, codes);
   else
-    requant_wide(requant, first, constants->m, u ? second : NULL, constants->n, constants->offset, values);
-  store(y, pixel * channels + c, values, first);
+    requant_wide(requant, first, constants->m, second, constants->n, constants->offset, values, codes);
+  store(y, pixel * channels + c, values, codes);
 }
 
 /* Pixels first...last-1 of the result [P, N, H, W]: several at a time where a block takes them. */

@@ -1,9 +1,7 @@
-/* Kernels of the integer ops of training that go over memory once: gates, sums over channels, errors of the loss.
+/* Kernels of the integer ops of training that go over memory once: gates, pooling and its way back, errors of the loss.
  * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
 #include "core/base/fixed.h"
-
-enum { TILE = 16 /* channels whose sums stay in registers */ };
 
 /* ---- int_gate ---- */
 
@@ -45,6 +43,14 @@ CPU_INLINE void windows_of(const qe_window *window, int axis, int32_t at, int32_
   *last = end < extent ? end : extent - 1;
 }
 
+/* The library's function costs more than the few bytes of a pixel. */
+CPU_INLINE void copy_pixel(uint8_t *to, const uint8_t *from, int64_t channels) {
+  enum { PIECE = 16 };
+  int64_t c = 0;
+  for (; c + PIECE <= channels; c += PIECE) memcpy(to + c, from + c, PIECE);
+  for (; c < channels; c++) to[c] = from[c];
+}
+
 /* Rows are pixels of dx. */
 void CPU_NAME(int_spread_rows)(const qe_call *call, int64_t first, int64_t last) {
   const qe_operand *dy = &call->operand[0], *dx = &call->operand[1];
@@ -60,7 +66,7 @@ void CPU_NAME(int_spread_rows)(const qe_call *call, int64_t first, int64_t last)
     windows_of(window, 0, row + window->pad[0], out[QE_H], &i0, &i1);
     windows_of(window, 1, column + window->pad[1], out[QE_W], &j0, &j1);
     if (i0 == i1 && j0 == j1) {
-      memcpy(to, image + (i0 * out[QE_W] + j0) * channels, (size_t)channels);
+      copy_pixel(to, image + (i0 * out[QE_W] + j0) * channels, channels);
       continue;
     }
     for (int64_t c = 0; c < channels; c++) {
@@ -106,50 +112,6 @@ void CPU_NAME(int_sum_pool_rows)(const qe_call *call, int64_t first, int64_t las
           add_s8(to, x->data, at, channels);
       }
   }
-}
-
-/* ---- int_channel_sums ---- */
-
-/* `count` channels of `pixels` pixels: a and b at the first one. `part` holds the sums of so many pixels that they fit:
- * s32 for products of bytes, else s64. */
-#define SUMS(name, left, right, part)                                                                                  \
-  CPU_INLINE void name##_tile(const left *a, const right *b, int64_t pixels, int64_t channels, const int count,        \
-                              uint64_t *sum, uint64_t *product) {                                                      \
-    part s[TILE] = {0}, p[TILE] = {0};                                                                                 \
-    for (int64_t i = 0; i < pixels; i++, a += channels, b += channels) CPU_SIMD for (int k = 0; k < count; k++) {      \
-        s[k] += (part)a[k];                                                                                            \
-        p[k] += (part)a[k] * (part)b[k];                                                                               \
-      }                                                                                                                \
-    for (int k = 0; k < count; k++) sum[k] += (uint64_t)(int64_t)s[k], product[k] += (uint64_t)(int64_t)p[k];          \
-  }                                                                                                                    \
-  static void name(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product) {               \
-    int64_t channels = call->operand[0].desc.dim[QE_C];                                                                \
-    const left *a = (const left *)call->operand[0].data + first * channels;                                            \
-    const right *b = (const right *)call->operand[1].data + first * channels;                                          \
-    for (int64_t c = 0; c < channels; c += TILE) {                                                                     \
-      int64_t count = smaller(TILE, channels - c);                                                                     \
-      if (count == TILE)                                                                                               \
-        name##_tile(a + c, b + c, last - first, channels, TILE, sum + c, product + c);                                 \
-      else                                                                                                             \
-        name##_tile(a + c, b + c, last - first, channels, (int)count, sum + c, product + c);                           \
-    }                                                                                                                  \
-  }
-SUMS(sums_u8_u8, uint8_t, uint8_t, int32_t)
-SUMS(sums_u8_s8, uint8_t, int8_t, int32_t)
-SUMS(sums_s8_u8, int8_t, uint8_t, int32_t)
-SUMS(sums_s8_s8, int8_t, int8_t, int32_t)
-SUMS(sums_u8_s32, uint8_t, int32_t, uint64_t)
-SUMS(sums_s8_s32, int8_t, int32_t, uint64_t)
-SUMS(sums_s32_u8, int32_t, uint8_t, uint64_t)
-SUMS(sums_s32_s8, int32_t, int8_t, uint64_t)
-SUMS(sums_s32_s32, int32_t, int32_t, uint64_t)
-
-void CPU_NAME(channel_sums)(const qe_call *call, int64_t first, int64_t last, uint64_t *sum, uint64_t *product) {
-  static const cpu_sums_kernel table[QE_DTYPES][QE_DTYPES] = {
-      [QE_U8] = {[QE_U8] = sums_u8_u8, [QE_S8] = sums_u8_s8, [QE_S32] = sums_u8_s32},
-      [QE_S8] = {[QE_U8] = sums_s8_u8, [QE_S8] = sums_s8_s8, [QE_S32] = sums_s8_s32},
-      [QE_S32] = {[QE_U8] = sums_s32_u8, [QE_S8] = sums_s32_s8, [QE_S32] = sums_s32_s32}};
-  table[call->operand[0].desc.dtype][call->operand[1].desc.dtype](call, first, last, sum, product);
 }
 
 /* ---- int_softmax_error ---- */
