@@ -82,6 +82,7 @@ static const struct impl_list {
     [QE_OP_int_gate] = LIST(rows),
     [QE_OP_int_sum_pool] = LIST(rows),
     [QE_OP_int_spread] = LIST(rows),
+    [QE_OP_int_subsample] = LIST(rows),
     [QE_OP_int_pack] = LIST(rows),
     [QE_OP_int_unpack] = LIST(rows),
 };

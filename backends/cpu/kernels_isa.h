@@ -70,6 +70,7 @@
   X(int_gate)                                                                                                          \
   X(int_sum_pool)                                                                                                      \
   X(int_spread)                                                                                                        \
+  X(int_subsample)                                                                                                     \
   X(int_pack)                                                                                                          \
   X(int_unpack)
 

@@ -1,4 +1,5 @@
-/* Kernels of the integer ops of training that go over memory once: gates, pooling and its way back, errors of the loss.
+/* Kernels of integer ops of training that go over memory once: gates, pooling and its way back, subsampling, errors of
+ * the loss.
  * Compiled once an instruction set. */
 #include "backends/cpu/kernels_isa.h"
 #include "core/base/fixed.h"
@@ -33,6 +34,33 @@ void CPU_NAME(int_gate_rows)(const qe_call *call, int64_t first, int64_t last) {
     words ? gate_words_s32(call, first, last) : gate_bytes_s32(call, first, last);
 }
 
+/* The library's function costs more than the few bytes of a pixel. */
+CPU_INLINE void copy_pixel(uint8_t *to, const uint8_t *from, int64_t channels) {
+  enum { PIECE = 16 };
+  int64_t c = 0;
+  for (; c + PIECE <= channels; c += PIECE) memcpy(to + c, from + c, PIECE);
+  for (; c < channels; c++) to[c] = from[c];
+}
+
+/* ---- int_subsample ---- */
+
+/* Rows are lines of y. Codes are bytes, signed or not. */
+void CPU_NAME(int_subsample_rows)(const qe_call *call, int64_t first, int64_t last) {
+  const qe_operand *x = &call->operand[0], *y = &call->operand[1];
+  const int32_t *in = x->desc.dim, *out = y->desc.dim, *stride = call->attrs.window.stride;
+  const int32_t *pad = call->attrs.pad_channels;
+  int64_t channels = in[QE_C];
+  uint8_t *to = (uint8_t *)y->data + first * out[QE_W] * out[QE_C];
+  for (int64_t row = first; row < last; row++) {
+    int64_t line = row / out[QE_H] * in[QE_H] + row % out[QE_H] * stride[0];
+    const uint8_t *from = (const uint8_t *)x->data + line * in[QE_W] * channels;
+    for (int64_t j = 0; j < out[QE_W]; j++, to += out[QE_C]) {
+      memset(to, 0, (size_t)out[QE_C]);
+      copy_pixel(to + pad[0], from + j * stride[1] * channels, channels);
+    }
+  }
+}
+
 /* ---- int_spread ---- */
 
 /* Windows along an axis that hold coordinate `at` (padding counted): *first...*last. */
@@ -41,14 +69,6 @@ CPU_INLINE void windows_of(const qe_window *window, int axis, int32_t at, int32_
   int32_t kernel = window->kernel[axis], stride = window->stride[axis], end = at / stride;
   *first = at < kernel ? 0 : (at - kernel) / stride + 1;
   *last = end < extent ? end : extent - 1;
-}
-
-/* The library's function costs more than the few bytes of a pixel. */
-CPU_INLINE void copy_pixel(uint8_t *to, const uint8_t *from, int64_t channels) {
-  enum { PIECE = 16 };
-  int64_t c = 0;
-  for (; c + PIECE <= channels; c += PIECE) memcpy(to + c, from + c, PIECE);
-  for (; c < channels; c++) to[c] = from[c];
 }
 
 /* Rows are pixels of dx. */

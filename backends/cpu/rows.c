@@ -23,6 +23,10 @@ static int64_t population_pixels(const qe_call *call, int operand) {
   return pixels(call, operand) * desc_of(call, operand)->dim[QE_P];
 }
 
+static int64_t population_lines(const qe_call *call, int operand) {
+  return lines(call, operand) * desc_of(call, operand)->dim[QE_P];
+}
+
 /* Blocks of a candidate's codes. */
 static int64_t code_blocks(const qe_call *call, int operand) {
   const qe_desc *codes = desc_of(call, operand);
@@ -68,6 +72,7 @@ static const struct rows_op {
     [QE_OP_int_gate] = {pixels, 0},
     [QE_OP_int_sum_pool] = {population_pixels, 1},
     [QE_OP_int_spread] = {population_pixels, 1},
+    [QE_OP_int_subsample] = {population_lines, 1},
     [QE_OP_int_pack] = {code_blocks, 0},
     [QE_OP_int_unpack] = {code_blocks, 1},
 };
