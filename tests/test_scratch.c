@@ -120,6 +120,38 @@ static void test_counters(void **state) {
   }
 }
 
+static int64_t squares_of(const qe_counters *counters, int first, int count) {
+  int64_t sum = 0;
+  for (int i = first; i < first + count; i++) sum += (int64_t)counters->value[i] * counters->value[i];
+  return sum;
+}
+
+/* Groups beyond the size that suits 4 bits shrink to it, whatever their number; smaller ones stay as they are. */
+static void test_hold(void **state) {
+  (void)state;
+  enum { COUNT = 3000, GROUP = 1000, END = 15 << 8, SIZE = END * 102 / 256 };
+  static const qe_code_grid grid = {4, -15, 2, 15};
+  qe_counters counters;
+  OK(qe_counters_new(&grid, COUNT, 0, 1, 256, &counters));
+  for (int i = 0; i < COUNT; i++)
+    counters.value[i] = (int16_t)(i < GROUP ? (i % 2 ? END : -END) : i % 2 ? SIZE : -SIZE);
+  for (int i = 2 * GROUP; i < COUNT; i++) counters.value[i] = (int16_t)(i % 2 ? SIZE + 1 : -SIZE);
+  for (int k = 0; k < 20; k++) qe_counters_hold(&counters, GROUP, 1, (uint64_t)k);
+  assert_in_range(squares_of(&counters, 0, GROUP) / GROUP, (SIZE - 3) * (SIZE - 3), (SIZE + 1) * (SIZE + 1));
+  for (int i = 0; i < GROUP; i++) assert_true((counters.value[i] > 0) == (i % 2 == 1));
+  for (int i = GROUP; i < 2 * GROUP; i++) assert_int_equal(counters.value[i], i % 2 ? SIZE : -SIZE);
+  int moved = 0, more = 0; /* the last group is a unit too large in half of its counters: few move, both signs alike */
+  for (int i = 2 * GROUP; i < COUNT; i++) {
+    int by = (i % 2 ? SIZE + 1 : SIZE) - abs(counters.value[i]);
+    assert_in_range(by + 2, 2, 4);
+    moved += by > 0;
+    more += by > 0 && i % 2;
+  }
+  assert_in_range(moved, GROUP / 4, GROUP);
+  assert_in_range(more, moved / 2 - 80, moved / 2 + 80);
+  qe_counters_free(&counters);
+}
+
 /* ---- the direction of the votes ---- */
 
 /* Values of a layer without rounding: what the straight-through derivative is the derivative of. */
@@ -340,8 +372,8 @@ static void test_learns(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_counters), cmocka_unit_test(test_direction), cmocka_unit_test(test_devices_agree),
-      cmocka_unit_test(test_resume),   cmocka_unit_test(test_learns),
+      cmocka_unit_test(test_counters),      cmocka_unit_test(test_hold),   cmocka_unit_test(test_direction),
+      cmocka_unit_test(test_devices_agree), cmocka_unit_test(test_resume), cmocka_unit_test(test_learns),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -39,7 +39,8 @@ enum {
   QE_STREAM_PERTURB = 72,    /* noise on codes (int_perturb) */
   QE_STREAM_VOTES = 73,      /* what the stage votes draws */
   QE_STREAM_COUNTERS = 80,   /* start and rounding of counters */
-  QE_STREAM_SCRATCH = 81     /* noise and directions of a training from scratch */
+  QE_STREAM_SCRATCH = 81,    /* noise and directions of a training from scratch */
+  QE_STREAM_SHRINK = 82      /* rounding of counters that shrink */
 };
 
 QE_INLINE void qe_philox_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {

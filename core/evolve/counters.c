@@ -6,6 +6,10 @@
 
 enum { COUNTER_BITS = 12, DRAWS = 8 /* 16-bit numbers a Philox draw */ };
 
+/* Deviation of a normal distribution over the end of its grid, in 256ths, where a uniform grid of so many bits has the
+ * least squared error (Max 1960). */
+static const int32_t deviation_of_bits[9] = {0, 256, 171, 125, 102, 88, 78, 71, 65};
+
 int32_t qe_counters_fraction(const qe_code_grid *grid) {
   return COUNTER_BITS - grid->bits;
 }
@@ -55,6 +59,27 @@ void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate,
     int32_t move = whole + ((int32_t)draw_of(&draw, (int)(i % DRAWS)) < rest);
     int32_t value = counters->value[i] + (m > 0 ? -move : m < 0 ? move : 0);
     counters->value[i] = (int16_t)(value < low ? low : value > high ? high : value);
+  }
+}
+
+/* Counters first...first+group-1, less `share` / 2^16 of each, rounded at random. */
+static void shrink(qe_counters *counters, int64_t first, int64_t group, int32_t share, uint64_t seed, uint64_t step) {
+  qe_philox draw = {{0}};
+  for (int64_t i = first; i < first + group; i++) {
+    if (i == first || i % DRAWS == 0) draw = qe_philox_draw(seed, QE_STREAM_SHRINK, draw_index(counters, i, step + 1));
+    int32_t less = (counters->value[i] * share + (int32_t)draw_of(&draw, (int)(i % DRAWS))) >> 16;
+    counters->value[i] = (int16_t)(counters->value[i] - less);
+  }
+}
+
+void qe_counters_hold(qe_counters *counters, int64_t group, uint64_t seed, uint64_t step) {
+  int64_t end = (int64_t)counters->grid.high << counters->fraction;
+  int64_t deviation = end * deviation_of_bits[counters->grid.bits] / 256, wanted = deviation * deviation * group;
+  for (int64_t first = 0; first < counters->count; first += group) {
+    int64_t squares = 0;
+    for (int64_t i = first; i < first + group; i++) squares += (int64_t)counters->value[i] * counters->value[i];
+    if (squares > 0 && squares > wanted)
+      shrink(counters, first, group, (int32_t)((squares - wanted) * (1 << 15) / squares), seed, step);
   }
 }
 

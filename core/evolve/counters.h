@@ -34,6 +34,11 @@ void qe_counters_free(qe_counters *counters);
  * the mean is kept; then it is clamped to the grid. `step` numbers the draws. */
 void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate, uint64_t seed, uint64_t step);
 
+/* Groups of `group` counters (a divisor of count), as of an output channel, whose normalisation leaves their size free:
+ * where the root of a group's mean square is above what the grid's number of bits is best for, its counters shrink to
+ * it, each rounded at random. Signs alone move counters outward, to the ends of the grid in the long run. */
+void qe_counters_hold(qe_counters *counters, int64_t group, uint64_t seed, uint64_t step);
+
 /* Whether all lie on their grid. */
 bool qe_counters_sound(const qe_counters *counters);
 

@@ -181,10 +181,18 @@ static void centre_votes(const qe_scratch *t, const qe_scratch_unit *unit) {
     }
 }
 
+/* Sums are divided by their deviation channel by channel, logits by one for all: their weights' size says nothing. The
+ * patterns of rank1 are of the grid's size, and their counters may be, too. */
+static void vote_weights(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
+  int64_t channels = t->plan->network->layer[unit->conv].weight_desc.dim[QE_N];
+  int64_t group = qe_unit_is_logits(t->plan, unit) ? unit->weights.count : unit->weights.count / channels;
+  if (unit->source != QE_ERROR_NONE) centre_votes(t, unit);
+  qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
+  if (unit->source != QE_ERROR_NONE) qe_counters_hold(&unit->weights, group, t->seed, (uint64_t)t->step);
+}
+
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
-  if (unit->conv != QE_NONE && unit->source != QE_ERROR_NONE) centre_votes(t, unit);
-  if (unit->conv != QE_NONE)
-    qe_counters_vote(&unit->weights, result_at(t, unit->votes), rate, t->seed, (uint64_t)t->step);
+  if (unit->conv != QE_NONE) vote_weights(t, unit, rate);
   if (unit->bias.value && unit->source != QE_ERROR_NONE)
     qe_counters_vote(&unit->bias, result_at(t, unit->wide.inputs ? unit->wide.sums : unit->error.sums),
                      (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed, (uint64_t)t->step);
