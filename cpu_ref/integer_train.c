@@ -103,6 +103,44 @@ qe_status qe_ref_int_channel_sums(const qe_call *call) {
   return QE_OK;
 }
 
+/* x / values, in units of 2^-8. */
+static int64_t mean_of(int64_t sum, int64_t values) {
+  return (int64_t)((uint64_t)(sum / values) * 256 + (uint64_t)(sum % values * 256 / values));
+}
+
+/* a b >> 8, of the product modulo 2^64. */
+static int64_t scaled(int64_t a, int64_t b) {
+  return (int64_t)((uint64_t)a * (uint64_t)b) >> 8;
+}
+
+static int64_t within(int64_t value, int64_t most) {
+  return value < -most ? -most : value > most ? most : value;
+}
+
+/* The error of a normalisation's input, of the error e of its output: e less its mean and less its slope on the input s
+ * (Ioffe and Szegedy 2015), as a requantiser (e m + s n + offset) >> shift; from the sums over a channel's
+ * attrs.images values of e, e s, s and s s. With means in units of 2^-8 and products modulo 2^64:
+ *   slope = ((mean(es) - mean(e) mean(s)) << 20) / (mean(ss) - mean(s)^2), 0 where that is not positive, within 2^31
+ *   n = -(slope m) >> 20, within 2^30;  offset = 2^(shift - 1) - (mean(e) m + mean(s) n) >> 8 */
+qe_status qe_ref_int_norm_grad(const qe_call *call) {
+  const int64_t *e = call->operand[0].data, *es = call->operand[1].data;
+  const int64_t *s = call->operand[2].data, *ss = call->operand[3].data;
+  const int32_t *m = call->operand[4].data;
+  int32_t *n = call->operand[5].data;
+  int64_t *offset = call->operand[6].data, values = call->attrs.images;
+  for (int32_t c = 0; c < call->operand[0].desc.dim[QE_C]; c++) {
+    int64_t error = mean_of(e[c], values), mean = mean_of(s[c], values);
+    int64_t variance = (int64_t)((uint64_t)mean_of(ss[c], values) - (uint64_t)scaled(mean, mean));
+    uint64_t covariance = (uint64_t)mean_of(es[c], values) - (uint64_t)scaled(mean, error);
+    int64_t slope = variance > 0 ? (int64_t)(covariance << 20) / variance : 0;
+    int64_t back = -(within(slope, INT64_C(1) << 31) * m[c]) >> 20;
+    n[c] = (int32_t)within(back, 1 << 30);
+    uint64_t taken = (uint64_t)error * (uint64_t)m[c] + (uint64_t)mean * (uint64_t)n[c];
+    offset[c] = (INT64_C(1) << (call->attrs.requant.shift - 1)) - ((int64_t)taken >> 8);
+  }
+  return QE_OK;
+}
+
 /* Logits z in units of 2^-8 bits, f = attrs.requant.shift: error = round(p 2^f) - (j is the label) 2^f, at most 127,
  * where p_j = 2^(z_j - z_max) / sum by the tables of fixed.h, and halves round up. */
 qe_status qe_ref_int_softmax_error(const qe_call *call) {

@@ -277,6 +277,40 @@ KERNEL(qk_int_channel_sums_end)(BUFFER(sums), BUFFER(sum), BUFFER(product), cons
   }
 }
 
+DEVICE long norm_mean(long sum, long values) {
+  return (long)((ulong)(sum / values) * 256 + (ulong)(sum % values * 256 / values));
+}
+
+DEVICE long norm_scaled(long a, long b) {
+  return (long)((ulong)a * (ulong)b) >> 8;
+}
+
+DEVICE long norm_within(long value, long most) {
+  return value < -most ? -most : value > most ? most : value;
+}
+
+/* The arithmetic is that of the reference in cpu_ref/integer_train.c, step for step. */
+KERNEL(qk_int_norm_grad)(BUFFER(e), BUFFER(es), BUFFER(s), BUFFER(ss), BUFFER(m), BUFFER(n), BUFFER(offset),
+                         const qk_params_norm p) {
+  OPERAND(const long, e);
+  OPERAND(const long, es);
+  OPERAND(const long, s);
+  OPERAND(const long, ss);
+  OPERAND(const int, m);
+  OPERAND(int, n);
+  OPERAND(long, offset);
+  for (ulong c = flat_start(); c < (ulong)p.channels; c += flat_stride()) {
+    long error = norm_mean(e[c], p.values), mean = norm_mean(s[c], p.values);
+    long variance = (long)((ulong)norm_mean(ss[c], p.values) - (ulong)norm_scaled(mean, mean));
+    ulong covariance = (ulong)norm_mean(es[c], p.values) - (ulong)norm_scaled(mean, error);
+    long slope = variance > 0 ? (long)(covariance << 20) / variance : 0;
+    long back = -(norm_within(slope, (long)1 << 31) * m[c]) >> 20;
+    n[c] = (int)norm_within(back, (long)1 << 30);
+    ulong taken = (ulong)error * (ulong)m[c] + (ulong)mean * (ulong)n[c];
+    offset[c] = ((long)1 << (p.shift - 1)) - ((long)taken >> 8);
+  }
+}
+
 KERNEL(qk_int_gate)(BUFFER(e), BUFFER(y), BUFFER(gated), const qk_params_pair p) {
   OPERAND(const uchar, e);
   OPERAND(const uchar, y);

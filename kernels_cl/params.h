@@ -135,6 +135,11 @@ typedef struct qk_params_pair {
   qk_int low, high;
 } qk_params_pair;
 
+/* Constants of the derivative of a normalisation. */
+typedef struct qk_params_norm {
+  qk_int channels, values, shift;
+} qk_params_norm;
+
 /* ---- stages of whole networks; backends/portable/engine.h says what slots, units and the two layouts are ---- */
 
 /* How a requantiser's sums are proven to fit: s64 only; s32; two of s32, one of them in units of 2^limb. */

@@ -120,6 +120,63 @@ static void test_channel_sums_and_gate_by_hand(void **state) {
   case_free(&given);
 }
 
+/* e = 1, 2, 3, 6 on s = 0, 2, 4, 6: means 3 and 3, covariance 4, variance 5, slope 0.8; then sums without variance. */
+static void test_norm_grad_by_hand(void **state) {
+  (void)state;
+  op_case given = new_case();
+  given.attrs.images = 4;
+  given.attrs.requant.shift = 20;
+  qe_desc channels = qe_vector(QE_S64, 2);
+  case_given(&given, "e", channels, (const int64_t[]){12, -8});
+  case_given(&given, "es", channels, (const int64_t[]){52, -40});
+  case_given(&given, "s", channels, (const int64_t[]){12, 20});
+  case_given(&given, "ss", channels, (const int64_t[]){56, 100});
+  case_given(&given, "m", qe_vector(QE_S32, 2), (const int32_t[]){1 << 20, 3 << 20});
+  case_run(&given, "int_norm_grad", NULL);
+  const int32_t n[] = {-838860, 0};
+  const int64_t offset[] = {(1 << 19) - 629148, (1 << 19) + (6 << 20)};
+  assert_memory_equal(case_find(&given, "n")->data, n, sizeof n);
+  assert_memory_equal(case_find(&given, "offset")->data, offset, sizeof offset);
+  case_free(&given);
+}
+
+/* What the constants make of errors has no mean and no slope on the sums. */
+static void test_norm_grad_leaves_no_slope(void **state) {
+  (void)state;
+  enum { CHANNELS = 3, PLACES = 64 };
+  for (uint64_t seed = 0; seed < ROUNDS; seed++) {
+    op_case given = new_case();
+    given.from.seed = seed;
+    given.attrs.images = PLACES;
+    given.attrs.requant = (qe_requant){.shift = 20, .from = QE_S32};
+    qe_desc map = qe_map(QE_S8, 1, 8, 8, CHANNELS), sums = map;
+    sums.dtype = QE_S32;
+    fill(&given, case_add(&given, "a", map));
+    fill(&given, case_add(&given, "b", sums));
+    case_given(&given, "m", qe_vector(QE_S32, CHANNELS), (const int32_t[]){1 << 20, 1 << 22, 1 << 18});
+    case_run(&given, "int_channel_sums", (const case_rename[]){{"sum", "e"}, {"product", "es"}, {NULL, NULL}});
+    case_run(&given, "int_channel_sums",
+             (const case_rename[]){{"a", "b"}, {"sum", "s"}, {"product", "ss"}, {NULL, NULL}});
+    case_run(&given, "int_norm_grad", NULL);
+    for (int64_t c = 0; c < CHANNELS; c++) {
+      double m = ((const int32_t *)case_find(&given, "m")->data)[c];
+      double n = ((const int32_t *)case_find(&given, "n")->data)[c], sum = 0, product = 0, square = 0, size = 0;
+      double offset = (double)((const int64_t *)case_find(&given, "offset")->data)[c] - (1 << 19);
+      for (int64_t i = c; i < PLACES * CHANNELS; i += CHANNELS) {
+        double s = (double)value_of(case_find(&given, "b"), i);
+        double error = (double)value_of(case_find(&given, "a"), i) * m + s * n + offset;
+        sum += error;
+        product += error * s;
+        square += error * error;
+        size += s * s;
+      }
+      assert_true(fabs(sum) < 0.01 * sqrt(square * PLACES));
+      assert_true(fabs(product) < 0.01 * sqrt(square * size));
+    }
+    case_free(&given);
+  }
+}
+
 /* Logits a bit apart: p = 4/7, 2/7, 1/7; and a certain, wrong answer. */
 static void test_softmax_error_by_hand(void **state) {
   (void)state;
@@ -208,6 +265,8 @@ int main(void) {
       cmocka_unit_test(test_gradients_are_adjoint),
       cmocka_unit_test(test_gram_is_the_square_of_the_convolution),
       cmocka_unit_test(test_channel_sums_and_gate_by_hand),
+      cmocka_unit_test(test_norm_grad_by_hand),
+      cmocka_unit_test(test_norm_grad_leaves_no_slope),
       cmocka_unit_test(test_softmax_error_by_hand),
       cmocka_unit_test(test_augment_is_the_float_one),
       cmocka_unit_test(test_mix_by_hand),

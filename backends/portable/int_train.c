@@ -140,6 +140,14 @@ qe_status portable_int_channel_sums(qe_queue *queue, const qe_call *call) {
   return portable_run(queue, &end);
 }
 
+qe_status portable_int_norm_grad(qe_queue *queue, const qe_call *call) {
+  qk_params_norm params = {
+      .channels = call->operand[0].desc.dim[QE_C], .values = call->attrs.images, .shift = call->attrs.requant.shift};
+  portable_launch launch = portable_launch_of(call, QK_qk_int_norm_grad, &params, sizeof params);
+  portable_flat(queue->device, &launch, params.channels);
+  return portable_run(queue, &launch);
+}
+
 qe_status portable_int_gate(qe_queue *queue, const qe_call *call) {
   qk_params_pair params = pair_params(call);
   portable_launch launch = portable_launch_of(call, QK_qk_int_gate, &params, sizeof params);

@@ -37,6 +37,7 @@ typedef enum qe_shape_class {
   QE_CLASS_INT_CONV_GRAD, /* codes; attrs.window, one group; attrs.requant.from: type of the errors, s8 or s32 */
   QE_CLASS_INT_CONV_BACK, /* s32; attrs.window, one group */
   QE_CLASS_INT_PAIR,      /* codes or s32; attrs.requant.from: type of the second; low and high: see the op */
+  QE_CLASS_INT_NORM,      /* sums over channels; attrs.images: values a channel; attrs.requant.shift */
   QE_CLASS_INT_AUGMENT,   /* u8; as QE_CLASS_AUGMENT */
   QE_CLASS_INT_ERROR,     /* integer logits: s32, H = W = 1; attrs.requant.shift: fraction bits of the error, 0...7 */
   QE_CLASS_INT_LOSS,      /* integer logits: s32, H = W = 1 */

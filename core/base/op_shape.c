@@ -233,6 +233,14 @@ static qe_status derive_perturb(const char *op, const qe_attrs *attrs, const qe_
   return QE_OK;
 }
 
+static qe_status derive_int_norm(const char *op, const qe_attrs *attrs, const qe_desc *map, derived *to) {
+  if (map->dtype != QE_S64 || qe_count(map) != map->dim[QE_C]) return refuse(op, map, "needs s64 sums, one a channel");
+  if (attrs->images < 1 || attrs->requant.shift < 1 || attrs->requant.shift > 62)
+    return refuse(op, map, "needs at least one value a channel, and a shift in 1...62");
+  to->result = *map;
+  return QE_OK;
+}
+
 static bool is_integer_class(qe_shape_class shape_class) {
   return shape_class >= QE_CLASS_INT_CONV;
 }
@@ -272,6 +280,8 @@ static qe_status derive(qe_shape_class shape_class, const char *op, const qe_att
     return derive_int_conv_back(op, attrs, map, to);
   case QE_CLASS_INT_PAIR:
     return derive_int_pair(op, attrs, map, to);
+  case QE_CLASS_INT_NORM:
+    return derive_int_norm(op, attrs, map, to);
   case QE_CLASS_INT_ERROR:
     return derive_int_error(op, attrs, map, to);
   case QE_CLASS_INT_AUGMENT:

@@ -123,7 +123,7 @@ static qe_status join_above(qe_scratch_builder *b, size_t at) {
     take_source(&unit->above, k, &to->from[k + 1]);
   }
   QE_TRY(qe_scratch_maker(b, &unit->above, input, &joined));
-  QE_TRY(qe_scratch_sums(b, joined, unit->above.sums));
+  QE_TRY(qe_scratch_sums(b, joined, unit->above.sums, NULL));
   to->from[1] = (qe_error_part){.value = joined, .unit = (int32_t)at, .above = true};
   to->count = 2;
   return QE_OK;
@@ -147,13 +147,12 @@ static qe_status make_error(qe_scratch_builder *b, size_t at) {
   QE_TRY(qe_scratch_maker(b, first, input, &made));
   QE_TRY(qe_scratch_gate(b, made, b->tensor[unit->requant], clamp->low, clamp->high, &made));
   to->wide = made;
-  QE_TRY(qe_scratch_sums(b, made, unit->wide.sums));
-  QE_TRY(qe_scratch_products(b, made, b->tensor[unit->sums], unit->products));
+  QE_TRY(qe_scratch_sums(b, made, unit->wide.sums, NULL));
   unit->error.inputs = 2;
   unit->error.of_sums = unit->error.normed = true;
   unit->error.from[0].unit = (int32_t)at;
   unit->error.from[0].wide = true;
-  return qe_scratch_maker(b, &unit->error, (qe_value[]){made, b->tensor[unit->sums]}, &to->error);
+  return qe_scratch_norm_maker(b, &unit->error, made, b->tensor[unit->sums], to->stats, &to->error);
 }
 
 static qe_status call_softmax_error(qe_scratch_builder *b, size_t at) {
@@ -177,7 +176,7 @@ static qe_status call_votes(qe_scratch_builder *b, size_t at) {
   qe_value x, votes;
   desc.dtype = QE_S64;
   QE_TRY(qe_scratch_conv_input(b, conv, &x));
-  QE_TRY(qe_scratch_sums(b, x, unit->inputs));
+  QE_TRY(qe_scratch_sums(b, x, unit->inputs, NULL));
   QE_TRY(qe_scratch_bind_block(b, "votes", desc, &b->trainer->results, unit->votes, &votes));
   b->macs += qe_network_macs(b->plan->network, (size_t)unit->conv);
   return qe_program_call(b->program, QE_OP_int_conv2d_grad_w, &attrs, (qe_value[]){b->target[at].error, x, votes});
@@ -189,10 +188,10 @@ qe_status qe_scratch_errors(qe_scratch_builder *b, size_t at) {
                                                                         [QE_ERROR_FEEDBACK] = qe_scratch_feedback_error,
                                                                         [QE_ERROR_NOISE] = qe_scratch_noise_error};
   const qe_scratch_unit *unit = &b->plan->unit[at];
-  QE_TRY(qe_scratch_sums(b, b->tensor[unit->sums], unit->stats));
+  QE_TRY(qe_scratch_sums(b, b->tensor[unit->sums], unit->stats, b->target[at].stats));
   if (unit->source == QE_ERROR_NONE) return QE_OK;
   QE_TRY(error_of[unit->source](b, at));
-  QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums));
+  QE_TRY(qe_scratch_sums(b, b->target[at].error, unit->error.sums, NULL));
   if (unit->skip != QE_NONE) QE_TRY(push_skip(b, at));
   if (unit->conv == QE_NONE) return push_pool(b, at);
   QE_TRY(push_conv(b, at));

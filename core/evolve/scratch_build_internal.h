@@ -15,9 +15,10 @@ typedef struct qe_error_part {
 typedef struct qe_error_target {
   qe_error_part from[3];
   int count;
-  qe_value error; /* of the unit's sums, s8 */
-  qe_value wide;  /* of its output codes, s8 */
-  qe_value noise; /* on its output codes, s8 */
+  qe_value stats[2]; /* of the unit's sums: sums by channel, and of squares */
+  qe_value error;    /* of the unit's sums, s8 */
+  qe_value wide;     /* of its output codes, s8 */
+  qe_value noise;    /* on its output codes, s8 */
 } qe_error_target;
 
 typedef struct qe_scratch_builder {
@@ -44,15 +45,17 @@ QE_CHECKED qe_status qe_scratch_make_block(const qe_scratch *trainer, qe_block *
 /* A value at a place of a block. */
 QE_CHECKED qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, qe_desc desc,
                                            const qe_block *block, size_t at, qe_value *value);
-/* Sums of a value by channel and sums of its products with another, or with itself, to the results. */
-QE_CHECKED qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at);
-QE_CHECKED qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at);
+/* Sums of a value by channel and of its squares: to the results, and as values for calls (NULL: not wanted). */
+QE_CHECKED qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at, qe_value sums[2]);
 /* e where the code of `y` lies between low and high. */
 QE_CHECKED qe_status qe_scratch_gate(const qe_scratch_builder *b, qe_value e, qe_value y, int32_t low, int32_t high,
                                      qe_value *gated);
 /* The maker's requantiser. */
 QE_CHECKED qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_error_maker *maker, const qe_value *input,
                                       qe_value *made);
+/* That of errors of a normalisation's output, which makes those of its sums; `stats`: the sums' own. */
+QE_CHECKED qe_status qe_scratch_norm_maker(const qe_scratch_builder *b, const qe_error_maker *maker, qe_value error,
+                                           qe_value sums, const qe_value stats[2], qe_value *made);
 /* The convolution's input as its op reads it. */
 QE_CHECKED qe_status qe_scratch_conv_input(const qe_scratch_builder *b, const qe_network_layer *conv, qe_value *x);
 /* The step's augmented images as codes, and their labels. */

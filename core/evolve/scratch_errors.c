@@ -2,7 +2,12 @@
  * fixed-point numbers and follow the errors' mean square, so that few codes are clipped and few are lost. */
 #include "core/evolve/scratch_parts.h"
 
-enum { MOST_MULTIPLIER = 1 << 30, TARGET = 16 /* largest code squared by the mean square that is aimed at */ };
+enum { MOST_MULTIPLIER = 1 << 30 };
+
+/* Largest code squared by the mean square that is aimed at: errors have heavy tails, and few bits no room for them. */
+static int32_t headroom_of(const qe_error_maker *maker) {
+  return maker->bits > 6 ? 64 : 16;
+}
 
 int32_t qe_error_most(const qe_error_maker *maker) {
   return (1 << (maker->bits - 1)) - 1;
@@ -21,25 +26,6 @@ static qe_s128 value_of(const qe_scratch *trainer, const qe_error_maker *maker, 
   return (qe_s128)unit->wide.step * layer->multiplier[1 - unit->branch][0] >> layer->attrs.requant.shift;
 }
 
-/* The requantiser takes the sums' mean away and divides by their deviation. So an error of what it gives is an error of
- * the sums less its mean and less its slope on the sums, as far as running means tell these. Without the slope votes
- * have a part along the weights. */
-static void fill_slopes(const qe_scratch_unit *unit, const qe_error_maker *maker, uint8_t *constants) {
-  const int32_t *first = (const int32_t *)(const void *)(constants + maker->multiplier[0]);
-  int32_t *second = (int32_t *)(void *)(constants + maker->multiplier[1]);
-  int64_t *offset = (int64_t *)(void *)(constants + maker->offset);
-  for (int32_t c = 0; c < maker->channels; c++) {
-    qe_s128 mean = unit->norm.mean[c], error = unit->slopes.mean[c];
-    qe_s128 variance = ((qe_s128)unit->norm.square[c] * (1 << QE_NORM_BITS)) - mean * mean;
-    qe_s128 product = ((qe_s128)unit->slopes.square[c] * (1 << QE_NORM_BITS)) - mean * error;
-    qe_s128 slope = variance > 0 ? -product * first[c] / variance : 0;
-    if (slope > MOST_MULTIPLIER) slope = MOST_MULTIPLIER;
-    if (slope < -MOST_MULTIPLIER) slope = -MOST_MULTIPLIER;
-    second[c] = (int32_t)slope;
-    offset[c] -= (int64_t)((error * first[c] + mean * slope) >> QE_NORM_BITS);
-  }
-}
-
 void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const qe_error_maker *maker) {
   const qe_scratch_plan *plan = trainer->plan;
   uint8_t *constants = trainer->errors.host;
@@ -56,13 +42,12 @@ void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const
       multiplier[c] = scaled > MOST_MULTIPLIER ? MOST_MULTIPLIER : (int32_t)scaled;
     }
   }
-  if (maker->normed) fill_slopes(unit, maker, constants);
 }
 
 void qe_error_adapt(qe_error_maker *maker, const int64_t *squares, bool fast) {
   int64_t total = 0, most = qe_error_most(maker);
   for (int32_t c = 0; c < maker->channels; c++) total += squares[c];
-  qe_s128 ratio = ((qe_s128)total << 32) * TARGET / ((qe_s128)maker->count * most * most); /* Q32 */
+  qe_s128 ratio = ((qe_s128)total << 32) * headroom_of(maker) / ((qe_s128)maker->count * most * most); /* Q32 */
   qe_s128 limit = (qe_s128)1 << 40;
   uint64_t root = (uint64_t)qe_integer_root(ratio > limit ? limit : ratio); /* Q16 */
   uint64_t factor = fast ? root : (7 * 65536 + root) / 8;

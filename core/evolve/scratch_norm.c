@@ -67,9 +67,7 @@ qe_status qe_norm_new(qe_scratch_plan *plan, qe_scratch_unit *unit) {
   norm->centre = unit->conv == QE_NONE ? norm->spread : 0;
   norm->mean = QE_NEW_ARRAY(int64_t, channels);
   norm->square = QE_NEW_ARRAY(int64_t, channels);
-  unit->slopes.mean = QE_NEW_ARRAY(int64_t, channels);
-  unit->slopes.square = QE_NEW_ARRAY(int64_t, channels);
-  if (!norm->mean || !norm->square || !unit->slopes.mean || !unit->slopes.square) return QE_NO_MEMORY;
+  if (!norm->mean || !norm->square) return QE_NO_MEMORY;
   int64_t deviation = expected_deviation(plan, unit);
   int32_t shift = 0, most = unit->skip == QE_NONE ? 24 : SKIP_SHIFT;
   while (shift < most && ((int64_t)norm->spread << shift) / deviation < 1 << MULTIPLIER_BITS) shift++;

@@ -41,7 +41,7 @@ typedef struct qe_error_maker {
     bool above;      /* its error from above the border, at its weight */
     int32_t coarser; /* shift of the coarser code that it comes through */
   } from[2];
-  bool normed;  /* less what moving the mean and the deviation of the sums takes back */
+  bool normed;  /* less what moving the mean and the deviation of the sums takes back: the device makes the rest */
   bool of_sums; /* gives the error of the unit's sums: times its multipliers; else the error of its output codes */
   int32_t bits;
   uint64_t step; /* real value of a code, 2^-QE_STEP_BITS units */
@@ -66,8 +66,6 @@ typedef struct qe_scratch_unit {
   qe_counters weights;        /* of conv */
   qe_counters bias;           /* of all but logits: 1/256 of a fifth of the spread */
   qe_error_maker error, wide; /* of its sums; of its output codes where it comes from above (inputs 0: not) */
-  qe_scratch_norm slopes;     /* of `wide`: running means of the errors, and of errors times sums */
-  size_t products;            /* bytes into the results: [C] sums of these, s64 */
   qe_error_maker above;       /* of its output codes, of the units above where a head reads it; inputs 0: not */
   size_t stats;               /* bytes into the results: [C] sums and [C] squares of `sums`, s64 */
   size_t votes;               /* bytes into the results: s64 */

@@ -178,8 +178,6 @@ void qe_scratch_plan_free(qe_scratch_plan *plan) {
     qe_scratch_unit *unit = &plan->unit[i];
     qe_free(unit->norm.mean);
     qe_free(unit->norm.square);
-    qe_free(unit->slopes.mean);
-    qe_free(unit->slopes.square);
     qe_free(unit->feedback);
     qe_counters_free(&unit->weights);
     qe_counters_free(&unit->bias);

@@ -11,17 +11,19 @@ qe_status qe_scratch_bind_block(const qe_scratch_builder *b, const char *name, q
   return qe_program_bind(b->program, name, desc, block->buffer, at, value);
 }
 
-qe_status qe_scratch_products(const qe_scratch_builder *b, qe_value value, qe_value with, size_t at) {
-  qe_desc channels = qe_vector(QE_S64, qe_program_desc(b->program, value).dim[QE_C]);
+/* Sums of a value by channel and of its products with another. */
+static qe_status call_sums(const qe_scratch_builder *b, qe_value value, qe_value with, const qe_value sums[2]) {
   qe_attrs attrs = {.requant = {.from = qe_program_desc(b->program, with).dtype}};
-  qe_value sum, product;
-  QE_TRY(qe_scratch_bind_block(b, "sums", channels, &b->trainer->results, at, &sum));
-  QE_TRY(qe_scratch_bind_block(b, "squares", channels, &b->trainer->results, at + qe_bytes(&channels), &product));
-  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, with, sum, product});
+  return qe_program_call(b->program, QE_OP_int_channel_sums, &attrs, (qe_value[]){value, with, sums[0], sums[1]});
 }
 
-qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at) {
-  return qe_scratch_products(b, value, value, at);
+qe_status qe_scratch_sums(const qe_scratch_builder *b, qe_value value, size_t at, qe_value sums[2]) {
+  qe_desc channels = qe_vector(QE_S64, qe_program_desc(b->program, value).dim[QE_C]);
+  qe_value own[2];
+  QE_TRY(qe_scratch_bind_block(b, "sums", channels, &b->trainer->results, at, &own[0]));
+  QE_TRY(qe_scratch_bind_block(b, "squares", channels, &b->trainer->results, at + qe_bytes(&channels), &own[1]));
+  for (int k = 0; sums && k < 2; k++) sums[k] = own[k];
+  return call_sums(b, value, value, own);
 }
 
 /* e where the code of `y` lies between low and high. */
@@ -33,24 +35,56 @@ qe_status qe_scratch_gate(const qe_scratch_builder *b, qe_value e, qe_value y, i
   return qe_program_call(b->program, QE_OP_int_gate, &attrs, (qe_value[]){e, y, *gated});
 }
 
-qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_error_maker *maker, const qe_value *input,
-                           qe_value *made) {
-  const qe_block *block = &b->trainer->errors;
-  qe_desc desc = qe_program_desc(b->program, input[0]);
+/* Values of a maker's requantiser. */
+typedef struct maker_values {
+  qe_value input[2], m[2], offset;
+} maker_values;
+
+static qe_status call_maker(const qe_scratch_builder *b, const qe_error_maker *maker, const maker_values *of,
+                            qe_value *made) {
+  qe_desc desc = qe_program_desc(b->program, of->input[0]);
   int32_t most = qe_error_most(maker);
   qe_requant requant = {.shift = QE_ERROR_SHIFT, .low = -most, .high = most, .to = QE_S8, .from = QE_S8};
-  if (maker->inputs == 2) requant.from = qe_program_desc(b->program, input[1]).dtype;
+  if (maker->inputs == 2) requant.from = qe_program_desc(b->program, of->input[1]).dtype;
   qe_attrs attrs = {.requant = requant};
-  qe_value m[2], offset;
   desc.dtype = QE_S8;
-  for (int k = 0; k < maker->inputs; k++)
-    QE_TRY(qe_scratch_bind_block(b, "m", qe_vector(QE_S32, maker->channels), block, maker->multiplier[k], &m[k]));
-  QE_TRY(qe_scratch_bind_block(b, "offset", qe_vector(QE_S64, maker->channels), block, maker->offset, &offset));
   QE_TRY(qe_program_temp(b->program, "error", desc, made));
   if (maker->inputs == 1)
-    return qe_program_call(b->program, QE_OP_int_requant, &attrs, (qe_value[]){input[0], m[0], offset, *made});
+    return qe_program_call(b->program, QE_OP_int_requant, &attrs,
+                           (qe_value[]){of->input[0], of->m[0], of->offset, *made});
   return qe_program_call(b->program, QE_OP_int_requant_add, &attrs,
-                         (qe_value[]){input[0], m[0], input[1], m[1], offset, *made});
+                         (qe_value[]){of->input[0], of->m[0], of->input[1], of->m[1], of->offset, *made});
+}
+
+static qe_status bind_multiplier(const qe_scratch_builder *b, const qe_error_maker *maker, int input, qe_value *m) {
+  return qe_scratch_bind_block(b, "m", qe_vector(QE_S32, maker->channels), &b->trainer->errors,
+                               maker->multiplier[input], m);
+}
+
+qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_error_maker *maker, const qe_value *input,
+                           qe_value *made) {
+  maker_values of = {.input = {input[0], maker->inputs == 2 ? input[1] : QE_NONE}};
+  for (int k = 0; k < maker->inputs; k++) QE_TRY(bind_multiplier(b, maker, k, &of.m[k]));
+  QE_TRY(qe_scratch_bind_block(b, "offset", qe_vector(QE_S64, maker->channels), &b->trainer->errors, maker->offset,
+                               &of.offset));
+  return call_maker(b, maker, &of, made);
+}
+
+qe_status qe_scratch_norm_maker(const qe_scratch_builder *b, const qe_error_maker *maker, qe_value error,
+                                qe_value sums, const qe_value stats[2], qe_value *made) {
+  qe_desc map = qe_program_desc(b->program, error), channels = qe_vector(QE_S64, maker->channels);
+  qe_attrs attrs = {.images = (int32_t)(qe_count(&map) / maker->channels), .requant = {.shift = QE_ERROR_SHIFT}};
+  maker_values of = {.input = {error, sums}};
+  qe_value products[2];
+  for (int k = 0; k < 2; k++) QE_TRY(qe_program_temp(b->program, "error sums", channels, &products[k]));
+  QE_TRY(call_sums(b, error, sums, products));
+  QE_TRY(bind_multiplier(b, maker, 0, &of.m[0]));
+  QE_TRY(qe_program_temp(b->program, "slope", qe_vector(QE_S32, maker->channels), &of.m[1]));
+  QE_TRY(qe_program_temp(b->program, "offset", channels, &of.offset));
+  QE_TRY(qe_program_call(
+      b->program, QE_OP_int_norm_grad, &attrs,
+      (qe_value[]){products[0], products[1], stats[0], stats[1], of.m[0], of.m[1], of.offset}));
+  return call_maker(b, maker, &of, made);
 }
 
 /* ---- forward ---- */

@@ -39,8 +39,6 @@ static qe_status visit_unit(const qe_scratch_plan *plan, size_t at, int64_t *num
                           {"bias_momentum", QE_S64, unit->bias.momentum, unit->bias.count},
                           {"mean", QE_S64, unit->norm.mean, channels},
                           {"square", QE_S64, unit->norm.square, channels},
-                          {"error_mean", QE_S64, unit->slopes.mean, unit->wide.channels},
-                          {"error_product", QE_S64, unit->slopes.square, unit->wide.channels},
                           {"feedback", QE_S32, unit->feedback, unit->feedback_count},
                           {"numbers", QE_S64, numbers, NUMBERS}};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {

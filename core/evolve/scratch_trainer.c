@@ -212,10 +212,6 @@ static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) 
   const int64_t *stats = result_at(t, unit->stats);
   qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
                rate == 0);
-  const int64_t *products = result_at(t, unit->products);
-  if (unit->wide.inputs)
-    qe_norm_take(&unit->slopes, products, products + channels, channels, qe_count(output) / channels * t->options.batch,
-                 rate == 0);
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
   adapt(t, &unit->above, rate == 0);
   adapt(t, &unit->wide, rate == 0);

@@ -436,6 +436,13 @@ static void draw_int_pair(parity_draws *draws, parity_case *drawn) {
   requant->high = parity_chance(draws, 30) ? 15 : parity_range(draws, requant->low, 260);
 }
 
+/* Sums as wide as a training's, and with a variance that is not positive. */
+static void draw_int_norm(parity_draws *draws, parity_case *drawn) {
+  drawn->principal = qe_vector(QE_S64, parity_range(draws, 1, 300));
+  drawn->attrs.images = parity_chance(draws, 20) ? 1 : parity_range(draws, 1, 1 << 20);
+  drawn->attrs.requant.shift = parity_chance(draws, 50) ? 20 : parity_range(draws, 1, 62);
+}
+
 static void draw_int_augment(parity_draws *draws, parity_case *drawn) {
   draw_augment(draws, drawn);
   drawn->principal.dtype = QE_U8;
@@ -503,6 +510,7 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_INT_CONV_GRAD] = draw_int_conv_grad,
     [QE_CLASS_INT_CONV_BACK] = draw_int_conv_back,
     [QE_CLASS_INT_PAIR] = draw_int_pair,
+    [QE_CLASS_INT_NORM] = draw_int_norm,
     [QE_CLASS_INT_AUGMENT] = draw_int_augment,
     [QE_CLASS_INT_ERROR] = draw_int_error,
     [QE_CLASS_INT_LOSS] = draw_int_loss,
@@ -510,7 +518,7 @@ static void (*const generators[QE_CLASSES])(parity_draws *, parity_case *) = {
     [QE_CLASS_PACK] = draw_pack,
 };
 
-_Static_assert(QE_CLASSES == 24, "a new shape class needs a generator above");
+_Static_assert(QE_CLASSES == 25, "a new shape class needs a generator above");
 
 void parity_case_draw(qe_op op, uint64_t seed, parity_case *drawn) {
   static const int32_t fills[11] = {PARITY_FILL_RANDOM, PARITY_FILL_LOW,    PARITY_FILL_TIES,  PARITY_FILL_MIXED,

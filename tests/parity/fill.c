@@ -154,6 +154,7 @@ static int64_t reach_of_kind(const parity_case *from, qe_kind kind) {
   if (shape_class == QE_CLASS_INT_ERROR && from->fill != PARITY_FILL_LARGE) return 1 << 11;
   if (kind == QE_KIND_MULTIPLIER) return narrow ? 32767 : INT64_C(1) << 30;
   if (kind == QE_KIND_OFFSET) return narrow ? INT64_C(1) << 29 : INT64_C(1) << 60;
+  if (kind == QE_KIND_CHANNEL_SUMS) return INT64_C(1) << (from->fill == PARITY_FILL_LARGE ? 62 : 44);
   return loss ? 1 << 20 : narrow ? 20000 : INT32_MAX;
 }
 
