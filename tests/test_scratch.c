@@ -42,6 +42,7 @@ static qe_scratch_options options_of(qe_scratch_source from) {
   return (qe_scratch_options){.source = from,
                               .batch = BATCH,
                               .rate = 2048,
+                              .momentum = 3,
                               .error_bits = 4,
                               .span = 256,
                               .cells = 2,
@@ -103,13 +104,13 @@ static void test_counters(void **state) {
       counters.value[i] = 0;
       votes[i] = i % 3 - 1;
     }
-    qe_counters_vote(&counters, votes, 64, 1, 0); /* a quarter of a unit, at random */
+    qe_counters_vote(&counters, votes, 3, 64, 1, 0); /* a quarter of a unit, at random */
     for (int i = 0; i < COUNT; i++) {
       before += votes[i] * counters.value[i];
       if (votes[i] == 0) assert_int_equal(counters.value[i], 0);
     }
     assert_in_range(-before, COUNT / 6 - 120, COUNT / 6 + 120);
-    for (int k = 0; k < 40; k++) qe_counters_vote(&counters, votes, 256 << 8, 1, (uint64_t)k + 1);
+    for (int k = 0; k < 40; k++) qe_counters_vote(&counters, votes, 3, 256 << 8, 1, (uint64_t)k + 1);
     for (int i = 0; i < COUNT; i++) after += votes[i] * counters.value[i];
     assert_true(after < before);
     qe_counters_codes(&counters, codes);

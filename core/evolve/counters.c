@@ -47,14 +47,16 @@ qe_status qe_counters_new(const qe_code_grid *grid, int64_t count, uint64_t firs
   return QE_OK;
 }
 
-void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate, uint64_t seed, uint64_t step) {
+void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t decay, int32_t rate, uint64_t seed,
+                      uint64_t step) {
   int32_t low = counters->grid.low * (1 << counters->fraction), high = counters->grid.high * (1 << counters->fraction);
   int32_t whole = rate >> 8, rest = (rate & 255) << 8;
+  int64_t half = (INT64_C(1) << decay) >> 1;
   qe_philox draw = {{0}};
   for (int64_t i = 0; i < counters->count; i++) {
     if (i % DRAWS == 0) draw = qe_philox_draw(seed, QE_STREAM_COUNTERS, draw_index(counters, i, step + 1));
     int64_t m = counters->momentum[i];
-    m += votes[i] - ((m + 4) >> 3);
+    m += votes[i] - ((m + half) >> decay);
     counters->momentum[i] = m;
     int32_t move = whole + ((int32_t)draw_of(&draw, (int)(i % DRAWS)) < rest);
     int32_t value = counters->value[i] + (m > 0 ? -move : m < 0 ? move : 0);

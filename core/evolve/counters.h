@@ -18,7 +18,7 @@ typedef struct qe_counters {
   int32_t fraction;
   int64_t count;
   int16_t *value;    /* [count], in low * 2^fraction ... high * 2^fraction */
-  int64_t *momentum; /* [count], 8 times the decaying mean of the votes */
+  int64_t *momentum; /* [count], 2^decay times the decaying mean of the votes */
   uint64_t first;    /* index of the first counter's random draws: layers have ranges of their own */
 } qe_counters;
 
@@ -30,9 +30,10 @@ QE_CHECKED qe_status qe_counters_new(const qe_code_grid *grid, int64_t count, ui
                                      int32_t span, qe_counters *counters);
 void qe_counters_free(qe_counters *counters);
 
-/* M <- 7/8 M + 1/8 votes; each counter goes against the sign of its M by `rate` / 256 units, rounded at random so that
- * the mean is kept; then it is clamped to the grid. `step` numbers the draws. */
-void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t rate, uint64_t seed, uint64_t step);
+/* M <- M + (votes - M) / 2^decay; each counter goes against the sign of its M by `rate` / 256 units, rounded at random
+ * so that the mean is kept; then it is clamped to the grid. `step` numbers the draws. */
+void qe_counters_vote(qe_counters *counters, const int64_t *votes, int32_t decay, int32_t rate, uint64_t seed,
+                      uint64_t step);
 
 /* Groups of `group` counters (a divisor of count), as of an output channel, whose normalisation leaves their size free:
  * where the root of a group's mean square is above what the grid's number of bits is best for, its counters shrink to
