@@ -290,8 +290,8 @@ DEVICE long norm_within(long value, long most) {
 }
 
 /* The arithmetic is that of the reference in cpu_ref/integer_train.c, step for step. */
-KERNEL(qk_int_norm_grad)(BUFFER(e), BUFFER(es), BUFFER(s), BUFFER(ss), BUFFER(m), BUFFER(n), BUFFER(offset),
-                         const qk_params_norm p) {
+KERNEL(qk_int_norm_grad)
+(BUFFER(e), BUFFER(es), BUFFER(s), BUFFER(ss), BUFFER(m), BUFFER(n), BUFFER(offset), const qk_params_norm p) {
   OPERAND(const long, e);
   OPERAND(const long, es);
   OPERAND(const long, s);

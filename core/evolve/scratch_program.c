@@ -70,8 +70,8 @@ qe_status qe_scratch_maker(const qe_scratch_builder *b, const qe_error_maker *ma
   return call_maker(b, maker, &of, made);
 }
 
-qe_status qe_scratch_norm_maker(const qe_scratch_builder *b, const qe_error_maker *maker, qe_value error,
-                                qe_value sums, const qe_value stats[2], qe_value *made) {
+qe_status qe_scratch_norm_maker(const qe_scratch_builder *b, const qe_error_maker *maker, qe_value error, qe_value sums,
+                                const qe_value stats[2], qe_value *made) {
   qe_desc map = qe_program_desc(b->program, error), channels = qe_vector(QE_S64, maker->channels);
   qe_attrs attrs = {.images = (int32_t)(qe_count(&map) / maker->channels), .requant = {.shift = QE_ERROR_SHIFT}};
   maker_values of = {.input = {error, sums}};
@@ -81,9 +81,8 @@ qe_status qe_scratch_norm_maker(const qe_scratch_builder *b, const qe_error_make
   QE_TRY(bind_multiplier(b, maker, 0, &of.m[0]));
   QE_TRY(qe_program_temp(b->program, "slope", qe_vector(QE_S32, maker->channels), &of.m[1]));
   QE_TRY(qe_program_temp(b->program, "offset", channels, &of.offset));
-  QE_TRY(qe_program_call(
-      b->program, QE_OP_int_norm_grad, &attrs,
-      (qe_value[]){products[0], products[1], stats[0], stats[1], of.m[0], of.m[1], of.offset}));
+  QE_TRY(qe_program_call(b->program, QE_OP_int_norm_grad, &attrs,
+                         (qe_value[]){products[0], products[1], stats[0], stats[1], of.m[0], of.m[1], of.offset}));
   return call_maker(b, maker, &of, made);
 }
 

@@ -187,7 +187,8 @@ static void vote_weights(const qe_scratch *t, qe_scratch_unit *unit, int32_t rat
   int64_t channels = t->plan->network->layer[unit->conv].weight_desc.dim[QE_N];
   int64_t group = qe_unit_is_logits(t->plan, unit) ? unit->weights.count : unit->weights.count / channels;
   if (unit->source != QE_ERROR_NONE) centre_votes(t, unit);
-  qe_counters_vote(&unit->weights, result_at(t, unit->votes), (int32_t)t->options.momentum, rate, t->seed, (uint64_t)t->step);
+  qe_counters_vote(&unit->weights, result_at(t, unit->votes), (int32_t)t->options.momentum, rate, t->seed,
+                   (uint64_t)t->step);
   if (unit->source != QE_ERROR_NONE) qe_counters_hold(&unit->weights, group, t->seed, (uint64_t)t->step);
 }
 
