@@ -129,12 +129,23 @@ static qe_status join_above(qe_scratch_builder *b, size_t at) {
   return QE_OK;
 }
 
+qe_status qe_scratch_to_sums(qe_scratch_builder *b, size_t at, qe_value error) {
+  qe_scratch_unit *unit = &b->plan->unit[at];
+  qe_error_target *to = &b->target[at];
+  const qe_requant *clamp = &b->plan->network->layer[unit->requant].attrs.requant;
+  QE_TRY(qe_scratch_gate(b, error, b->tensor[unit->requant], clamp->low, clamp->high, &to->wide));
+  QE_TRY(qe_scratch_sums(b, to->wide, unit->wide.sums, NULL));
+  unit->error.inputs = 2;
+  unit->error.of_sums = unit->error.normed = true;
+  unit->error.from[0].unit = (int32_t)at;
+  unit->error.from[0].wide = true;
+  return qe_scratch_norm_maker(b, &unit->error, to->wide, b->tensor[unit->sums], to->stats, &to->error);
+}
+
 /* The error of a unit's sums, of what was delivered to its output. */
 static qe_status make_error(qe_scratch_builder *b, size_t at) {
   qe_scratch_unit *unit = &b->plan->unit[at];
   qe_error_target *to = &b->target[at];
-  const qe_network_layer *requant = &b->plan->network->layer[unit->requant];
-  const qe_requant *clamp = &requant->attrs.requant;
   qe_error_maker *first = &unit->wide;
   qe_value input[2], made;
   if (to->count == 0) return refuse(b, unit, "no error reaches its output");
@@ -145,14 +156,7 @@ static qe_status make_error(qe_scratch_builder *b, size_t at) {
   }
   first->inputs = to->count;
   QE_TRY(qe_scratch_maker(b, first, input, &made));
-  QE_TRY(qe_scratch_gate(b, made, b->tensor[unit->requant], clamp->low, clamp->high, &made));
-  to->wide = made;
-  QE_TRY(qe_scratch_sums(b, made, unit->wide.sums, NULL));
-  unit->error.inputs = 2;
-  unit->error.of_sums = unit->error.normed = true;
-  unit->error.from[0].unit = (int32_t)at;
-  unit->error.from[0].wide = true;
-  return qe_scratch_norm_maker(b, &unit->error, made, b->tensor[unit->sums], to->stats, &to->error);
+  return qe_scratch_to_sums(b, at, made);
 }
 
 static qe_status call_softmax_error(qe_scratch_builder *b, size_t at) {

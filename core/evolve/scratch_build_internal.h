@@ -67,6 +67,8 @@ QE_CHECKED qe_status qe_scratch_loss(const qe_scratch_builder *b, qe_value logit
 
 /* Everything of a unit behind the forward pass: statistics, error, votes, what goes on to other units. */
 QE_CHECKED qe_status qe_scratch_errors(qe_scratch_builder *b, size_t at);
+/* Of the error of a unit's output codes, through its clamp and its normalisation: the error of its sums. */
+QE_CHECKED qe_status qe_scratch_to_sums(qe_scratch_builder *b, size_t at, qe_value error);
 /* A second pass with noise on what the units with a source of noise or feedback give. */
 QE_CHECKED qe_status qe_scratch_noise(qe_scratch_builder *b);
 /* The error that noise, or the feedback matrix, gives a unit; the own logits' unit has had its error. */

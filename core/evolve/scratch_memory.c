@@ -73,7 +73,7 @@ static void place_all(qe_scratch *trainer) {
     unit->stats = qe_block_place(&trainer->results, 2 * (size_t)channels * sizeof(int64_t));
     place_maker(trainer, &unit->error, channels);
     qe_scratch_place_noise(trainer, unit);
-    if (unit->source == QE_ERROR_ABOVE) place_maker(trainer, &unit->wide, channels);
+    if (unit->source != QE_ERROR_LOSS && unit->source != QE_ERROR_NONE) place_maker(trainer, &unit->wide, channels);
     if (unit->headed && trainer->options.borders > 0) place_maker(trainer, &unit->above, channels);
     if (unit->conv == QE_NONE) continue;
     const qe_desc *weight = &plan->network->layer[unit->conv].weight_desc;

@@ -130,8 +130,6 @@ static qe_status call_signs(const qe_scratch_builder *b, qe_value *signs) {
 /* Noise times its image's sign: images as candidates, each with a multiplier of its own. */
 qe_status qe_scratch_noise_error(qe_scratch_builder *b, size_t at) {
   const qe_scratch *t = b->trainer;
-  const qe_scratch_unit *unit = &b->plan->unit[at];
-  const qe_requant *clamp = &b->plan->network->layer[unit->requant].attrs.requant;
   qe_desc map = qe_program_desc(b->program, b->target[at].noise), each = map, many = {QE_S32, {0, 1, 1, 1, 1}};
   int32_t images = map.dim[QE_N];
   qe_attrs attrs = {.population = images, .requant = {.low = -1, .high = 1, .from = QE_S8, .to = QE_S8}};
@@ -147,15 +145,14 @@ qe_status qe_scratch_noise_error(qe_scratch_builder *b, size_t at) {
   QE_TRY(qe_program_temp(b->program, "signed noise", each, &signed_noise));
   QE_TRY(qe_program_call(b->program, QE_OP_int_requant, &attrs, (qe_value[]){noise, signs, zeros, signed_noise}));
   QE_TRY(qe_program_view(b->program, signed_noise, "noise error", map, &signed_noise));
-  return qe_scratch_gate(b, signed_noise, b->tensor[unit->requant], clamp->low, clamp->high, &b->target[at].error);
+  return qe_scratch_to_sums(b, at, signed_noise);
 }
 
 /* ---- feedback ---- */
 
-/* The matrix times the softmax error, to every place of the map that is not clamped. */
+/* The matrix times the softmax error, to every place of the map. */
 qe_status qe_scratch_feedback_error(qe_scratch_builder *b, size_t at) {
   qe_scratch_unit *unit = &b->plan->unit[at];
-  const qe_network_layer *requant = &b->plan->network->layer[unit->requant];
   qe_desc map = qe_program_desc(b->program, b->tensor[unit->requant]);
   int32_t channels = map.dim[QE_C], images = map.dim[QE_N];
   qe_value softmax = b->target[b->plan->own_logits].error, codes, sums, error, wide;
@@ -167,17 +164,16 @@ qe_status qe_scratch_feedback_error(qe_scratch_builder *b, size_t at) {
                                 .groups = 1,
                                 .channels = channels}};
   map.dtype = QE_S8;
-  unit->error.inputs = 1;
-  unit->error.from[0].unit = QE_NONE;
+  unit->wide.inputs = 1;
+  unit->wide.from[0].unit = QE_NONE;
   QE_TRY(qe_scratch_bind_block(b, "feedback", qe_map(QE_S8, classes, 1, 1, channels), &b->trainer->errors,
                                unit->feedback_codes, &codes));
   QE_TRY(qe_program_temp(b->program, "fed back", qe_map(QE_S32, images, 1, 1, channels), &sums));
   QE_TRY(qe_program_call(b->program, QE_OP_int_conv2d_grad_x, &attrs, (qe_value[]){softmax, codes, sums}));
-  QE_TRY(qe_scratch_maker(b, &unit->error, &sums, &error));
+  QE_TRY(qe_scratch_maker(b, &unit->wide, &sums, &error));
   QE_TRY(qe_program_temp(b->program, "spread", map, &wide));
   QE_TRY(qe_program_call(b->program, QE_OP_int_spread, &spread, (qe_value[]){error, wide}));
-  return qe_scratch_gate(b, wide, b->tensor[unit->requant], requant->attrs.requant.low, requant->attrs.requant.high,
-                         &b->target[at].error);
+  return qe_scratch_to_sums(b, at, wide);
 }
 
 /* ---- on the host ---- */

@@ -195,7 +195,7 @@ static void vote_weights(const qe_scratch *t, qe_scratch_unit *unit, int32_t rat
 static void vote(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
   if (unit->conv != QE_NONE) vote_weights(t, unit, rate);
   if (unit->bias.value && unit->source != QE_ERROR_NONE)
-    qe_counters_vote(&unit->bias, result_at(t, unit->wide.inputs ? unit->wide.sums : unit->error.sums),
+    qe_counters_vote(&unit->bias, result_at(t, unit->wide.channels ? unit->wide.sums : unit->error.sums),
                      (int32_t)t->options.momentum, (rate + BIAS_SLOWER - 1) / BIAS_SLOWER, t->seed, (uint64_t)t->step);
 }
 
