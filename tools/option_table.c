@@ -239,7 +239,7 @@ const qe_option qe_option_table[] = {
     {.name = "scratch-" text, .type = QE_OPTION_INT, .initial = #value, .range = {least, most}, .group = SEARCH, .commands = "train", .methods = "coevolution", .help = says},
 #include "core/evolve/scratch_options.def"
 #undef QE_SCRATCH_INT
-    {.name = "scratch-source", .type = QE_OPTION_CHOICE, .initial = "heads", .words = "heads|feedback|backprop|nodes|rank1", .metavar = "SOURCE", .group = SEARCH, .commands = "train", .methods = "coevolution",
+    {.name = "scratch-source", .type = QE_OPTION_CHOICE, .initial = "backprop", .words = "heads|feedback|backprop|nodes|rank1", .metavar = "SOURCE", .group = SEARCH, .commands = "train", .methods = "coevolution",
      .help = "scratch: where errors come from: local heads, learned feedback, back-propagation, perturbation of nodes, rank-one perturbation of weights"},
     {.name = "hash", .type = QE_OPTION_FLAG, .group = SEARCH, .commands = "train", .methods = "coevolution", .transient = true,
      .help = "print a hash of the network every generation: the same on every backend"},
