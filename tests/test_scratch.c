@@ -353,6 +353,30 @@ static void test_resume(void **state) {
   }
 }
 
+/* ---- means ---- */
+
+/* Means over an epoch of batches are those over all of its images at once, and nothing else moves. */
+static void test_settle(void **state) {
+  (void)state;
+  qe_scratch_options options = options_of(QE_SCRATCH_BACKPROP);
+  training parts, whole;
+  options.pad = 0;
+  options.flip = false;
+  training_open(&parts, fixture_fast(), &options);
+  options.batch = TRAIN;
+  training_open(&whole, fixture_fast(), &options);
+  steps(&whole, 1, 0);
+  OK(qe_scratch_settle(parts.trainer, TRAIN / BATCH));
+  const qe_scratch_unit *a = &parts.trainer->plan->unit[0], *b = &whole.trainer->plan->unit[0];
+  for (int32_t c = 0; c < WIDTH; c++) {
+    assert_in_range(llabs(a->norm.mean[c] - b->norm.mean[c]), 0, 2 * TRAIN / BATCH); /* each step rounds */
+    assert_in_range(llabs(a->norm.square[c] - b->norm.square[c]), 0, 2 * TRAIN / BATCH);
+  }
+  assert_memory_equal(a->weights.value, b->weights.value, (size_t)a->weights.count * sizeof *a->weights.value);
+  training_close(&parts);
+  training_close(&whole);
+}
+
 /* ---- it learns ---- */
 
 static void test_learns(void **state) {
@@ -376,7 +400,8 @@ static void test_learns(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_counters),      cmocka_unit_test(test_hold),   cmocka_unit_test(test_direction),
-      cmocka_unit_test(test_devices_agree), cmocka_unit_test(test_resume), cmocka_unit_test(test_learns),
+      cmocka_unit_test(test_devices_agree), cmocka_unit_test(test_resume), cmocka_unit_test(test_settle),
+      cmocka_unit_test(test_learns),
   };
   return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { SETTLING_IMAGES = 2048 /* for the means of a network that is used */ };
+
 typedef struct stage {
   qe_evolution *evolution;
   const qe_scratch_options *options;
@@ -55,16 +57,19 @@ static int32_t rate_of(const stage *s) {
 static qe_status look(stage *s) {
   qe_evolution *evolution = s->evolution;
   int64_t loss = 0, hits = 0;
+  int32_t batch = (int32_t)s->options->batch, steps = (SETTLING_IMAGES + batch - 1) / batch;
+  QE_TRY(qe_scratch_settle(s->trainer, steps));
+  qe_fitness_set_spent(evolution->fitness, qe_evolution_spent(evolution) + steps * s->trainer->cost);
   s->looked = s->trainer->step;
   qe_scratch_give_network(s->trainer, evolution->network);
   QE_TRY(qe_evolution_renew(evolution));
   if (evolution->measure.held_out == 0) return QE_OK;
-  qe_fitness_batch batch = {.part = QE_FITNESS_HELD_OUT,
-                            .count = qe_fitness_images(evolution->fitness, QE_FITNESS_HELD_OUT)};
-  QE_TRY(qe_fitness_run(evolution->fitness, &batch, evolution->genome, 1, NULL, INT64_MAX, &loss, &hits));
-  s->held_out = loss / batch.count;
+  qe_fitness_batch held = {.part = QE_FITNESS_HELD_OUT,
+                           .count = qe_fitness_images(evolution->fitness, QE_FITNESS_HELD_OUT)};
+  QE_TRY(qe_fitness_run(evolution->fitness, &held, evolution->genome, 1, NULL, INT64_MAX, &loss, &hits));
+  s->held_out = loss / held.count;
   qe_evolution_note(evolution, "step %lld: held out %lld.%02lld %% top-1", (long long)s->trainer->step,
-                    (long long)(hits * 100 / batch.count), (long long)(hits * 10000 / batch.count % 100));
+                    (long long)(hits * 100 / held.count), (long long)(hits * 10000 / held.count % 100));
   return QE_OK;
 }
 

@@ -84,11 +84,11 @@ static int64_t mean_of(int64_t sum, int64_t count) {
 }
 
 void qe_norm_take(qe_scratch_norm *norm, const int64_t *sums, const int64_t *squares, int32_t channels, int64_t count,
-                  bool first) {
+                  int32_t parts) {
   for (int32_t c = 0; c < channels; c++) {
     int64_t mean = mean_of(sums[c], count), square = mean_of(squares[c], count);
-    norm->mean[c] = first ? mean : norm->mean[c] + ((mean - norm->mean[c]) >> 3);
-    norm->square[c] = first ? square : norm->square[c] + ((square - norm->square[c]) >> 3);
+    norm->mean[c] += (mean - norm->mean[c]) / parts;
+    norm->square[c] += (square - norm->square[c]) / parts;
   }
 }
 

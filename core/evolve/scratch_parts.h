@@ -98,10 +98,10 @@ bool qe_unit_is_logits(const qe_scratch_plan *plan, const qe_scratch_unit *unit)
 /* Memory for the unit's means, its spread and the shift of its requantiser, which stays, from the grid of its codes and
  * what random weights will give; multipliers as if the means were as expected. */
 QE_CHECKED qe_status qe_norm_new(qe_scratch_plan *plan, qe_scratch_unit *unit);
-/* Sums over `count` values a channel and sums of squares, [C] each, enter the running means: they are taken as they are
- * the first time (`first`), else by 1/8. */
+/* Sums over `count` values a channel and sums of squares, [C] each, enter the running means as one part of `parts`; 1:
+ * nothing is left of what they were. */
 void qe_norm_take(qe_scratch_norm *norm, const int64_t *sums, const int64_t *squares, int32_t channels, int64_t count,
-                  bool first);
+                  int32_t parts);
 /* Multipliers and offsets of the unit's requantiser from means and biases. */
 void qe_norm_apply(const qe_scratch_plan *plan, qe_scratch_unit *unit);
 
@@ -195,6 +195,9 @@ QE_CHECKED qe_status qe_scratch_new(qe_queue *queue, const qe_network *network, 
 void qe_scratch_free(qe_scratch *trainer); /* NULL is fine */
 /* One step on the next batch. rate 0: nothing but calibration, which forgets what it knew (the warm steps). */
 QE_CHECKED qe_status qe_scratch_step(qe_scratch *trainer, int32_t rate, qe_scratch_score *score);
+/* As many steps on as many batches in which nothing but the means of sums moves, which become those over all of them: a
+ * running mean over a few batches is too rough for use. */
+QE_CHECKED qe_status qe_scratch_settle(qe_scratch *trainer, int32_t steps);
 /* The network's present codes, multipliers, offsets and shifts into `network`, which is of the same layers. */
 void qe_scratch_give_network(const qe_scratch *trainer, qe_network *network);
 /* Candidate-images of the next step. */

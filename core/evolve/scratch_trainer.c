@@ -103,6 +103,8 @@ void qe_scratch_free(qe_scratch *t) {
 
 /* ---- a step ---- */
 
+enum { RUNNING_PARTS = 8 /* running means over so many batches, about */ };
+
 /* Images of the step: the epochs' orders one after the other. */
 static void choose_images(qe_scratch *t) {
   int32_t batch = (int32_t)t->options.batch;
@@ -207,12 +209,15 @@ void qe_scratch_refresh(const qe_scratch *t, qe_scratch_unit *unit) {
   unit->error.step = ((uint64_t)logits->multiplier[0][0] << QE_STEP_BITS) >> logits->attrs.requant.shift;
 }
 
-static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
+static void take_stats(const qe_scratch *t, qe_scratch_unit *unit, int32_t parts) {
   const qe_desc *output = &t->plan->network->layer[unit->requant].output;
   int32_t channels = output->dim[QE_C];
   const int64_t *stats = result_at(t, unit->stats);
-  qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch,
-               rate == 0);
+  qe_norm_take(&unit->norm, stats, stats + channels, channels, qe_count(output) / channels * t->options.batch, parts);
+}
+
+static void move_unit(const qe_scratch *t, qe_scratch_unit *unit, int32_t rate) {
+  take_stats(t, unit, rate == 0 ? 1 : RUNNING_PARTS);
   if (unit->feedback) qe_scratch_learn_feedback(t, unit);
   adapt(t, &unit->above, rate == 0);
   adapt(t, &unit->wide, rate == 0);
@@ -242,6 +247,18 @@ qe_status qe_scratch_step(qe_scratch *t, int32_t rate, qe_scratch_score *score) 
   for (size_t i = 0; i < t->plan->units; i++) move_unit(t, &t->plan->unit[i], rate);
   read_score(t, score);
   t->step++;
+  return QE_OK;
+}
+
+qe_status qe_scratch_settle(qe_scratch *t, int32_t steps) {
+  for (int32_t n = 0; n < steps; n++) {
+    QE_TRY(run_step(t));
+    for (size_t i = 0; i < t->plan->units; i++) {
+      take_stats(t, &t->plan->unit[i], n + 1);
+      qe_scratch_refresh(t, &t->plan->unit[i]);
+    }
+    t->step++;
+  }
   return QE_OK;
 }
 
