@@ -136,7 +136,7 @@ qe_status qe_scratch_to_sums(qe_scratch_builder *b, size_t at, qe_value error) {
   QE_TRY(qe_scratch_gate(b, error, b->tensor[unit->requant], clamp->low, clamp->high, &to->wide));
   QE_TRY(qe_scratch_sums(b, to->wide, unit->wide.sums, NULL));
   unit->error.inputs = 2;
-  unit->error.of_sums = unit->error.normed = true;
+  unit->error.of_sums = true;
   unit->error.from[0].unit = (int32_t)at;
   unit->error.from[0].wide = true;
   return qe_scratch_norm_maker(b, &unit->error, to->wide, b->tensor[unit->sums], to->stats, &to->error);
@@ -146,16 +146,15 @@ qe_status qe_scratch_to_sums(qe_scratch_builder *b, size_t at, qe_value error) {
 static qe_status make_error(qe_scratch_builder *b, size_t at) {
   qe_scratch_unit *unit = &b->plan->unit[at];
   qe_error_target *to = &b->target[at];
-  qe_error_maker *first = &unit->wide;
   qe_value input[2], made;
   if (to->count == 0) return refuse(b, unit, "no error reaches its output");
   QE_TRY(join_above(b, at));
   for (int k = 0; k < to->count; k++) {
     input[k] = to->from[k].value;
-    take_source(first, k, &to->from[k]);
+    take_source(&unit->wide, k, &to->from[k]);
   }
-  first->inputs = to->count;
-  QE_TRY(qe_scratch_maker(b, first, input, &made));
+  unit->wide.inputs = to->count;
+  QE_TRY(qe_scratch_maker(b, &unit->wide, input, &made));
   return qe_scratch_to_sums(b, at, made);
 }
 

@@ -32,7 +32,7 @@ void qe_error_fill(const qe_scratch *trainer, const qe_scratch_unit *unit, const
   const qe_network_layer *layer = &plan->network->layer[unit->requant];
   int64_t *offset = (int64_t *)(void *)(constants + maker->offset);
   for (int32_t c = 0; c < maker->channels; c++) offset[c] = 1 << (QE_ERROR_SHIFT - 1);
-  for (int b = 0; b < (maker->normed ? 1 : maker->inputs); b++) {
+  for (int b = 0; b < (maker->of_sums ? 1 : maker->inputs); b++) {
     int32_t *multiplier = (int32_t *)(void *)(constants + maker->multiplier[b]);
     qe_s128 value = value_of(trainer, maker, b) << QE_ERROR_SHIFT;
     for (int32_t c = 0; c < maker->channels; c++) {

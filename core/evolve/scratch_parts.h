@@ -41,8 +41,8 @@ typedef struct qe_error_maker {
     bool above;      /* its error from above the border, at its weight */
     int32_t coarser; /* shift of the coarser code that it comes through */
   } from[2];
-  bool normed;  /* less what moving the mean and the deviation of the sums takes back: the device makes the rest */
-  bool of_sums; /* gives the error of the unit's sums: times its multipliers; else the error of its output codes */
+  bool of_sums; /* gives the error of the unit's sums: times its multipliers, and the device takes mean and slope away;
+                 * else the error of its output codes */
   int32_t bits;
   uint64_t step; /* real value of a code, 2^-QE_STEP_BITS units */
   int32_t channels;
