@@ -7,9 +7,10 @@
 
 enum {
   QK_FUSED_STAGES = 82, /* at most: they are passed by value, in 32 KiB */
-  QK_FUSED_WARPS = 4,   /* of a thread block */
-  QK_FUSED_GROUP = 16,  /* output channels that a warp makes at a time, and channels of a chunk */
-  QK_FUSED_TILES = 4,   /* tiles of 16 positions that a warp makes at a time */
+  QK_FUSED_CONVS = 2 * QK_FUSED_STAGES,
+  QK_FUSED_WARPS = 4,  /* of a thread block */
+  QK_FUSED_GROUP = 16, /* output channels that a warp makes at a time, and channels of a chunk */
+  QK_FUSED_TILES = 4,  /* tiles of 16 positions that a warp makes at a time */
   QK_FUSED_TILE = 16,
   QK_FUSED_FEW_TILES = 2, /* the same where the requantiser is not the fast one */
   QK_FUSED_LANES = 32,
@@ -146,7 +147,7 @@ enum { QK_FUSED_PLACE_BITS = 10 };
 
 typedef struct qk_params_fused_weights {
   qk_long from_stride, to_stride; /* from a candidate to the next */
-  qk_fused_weights layer[QK_FUSED_STAGES];
+  qk_fused_weights layer[QK_FUSED_CONVS];
 } qk_params_fused_weights;
 
 /* A requantiser's constants of a genome: s32 m[count], n[count] (from_n < 0: none), s64 b[count]. */

@@ -2,7 +2,7 @@
  * same bits for every kind of network that it takes. */
 #include "core/graph/integer.h"
 
-enum { CLASSES = 7, IMAGES = 9, COUNT = IMAGES, CANDIDATES = 5 };
+enum { CLASSES = 7, IMAGES = 9, COUNT = IMAGES, CANDIDATES = 5, PAIRS = 60 };
 #include "tests/evaluation.h"
 
 static const char emulator[] = QE_BINARY_DIR "/tests/cuda_emulator/libcuda.so.1";
@@ -133,9 +133,8 @@ static void check_bound(evaluation *what, const images *on, draws *from, const o
   check_bounded(&got, wanted, what->bound);
 }
 
-/* Whether the engine took the network. `some`: a part of the layers evolves, requantisers among them. */
-static bool check_population(draws *from, network_limits limits, bool some, uint64_t number) {
-  qe_network *network = network_drawn(from, limits, CLASSES);
+/* Whether the engine took the network, which is freed. `some`: a part of the layers evolves, requantisers too. */
+static bool check_evolved(draws *from, qe_network *network, bool some, uint64_t number) {
   qe_genome_layout *layout;
   bool *evolves = QE_NEW_ARRAY(bool, network->layers);
   static outcome wanted, got;
@@ -166,6 +165,10 @@ static bool check_population(draws *from, network_limits limits, bool some, uint
   return status == QE_OK;
 }
 
+static bool check_population(draws *from, network_limits limits, bool some, uint64_t number) {
+  return check_evolved(from, network_drawn(from, limits, CLASSES), some, number);
+}
+
 static void populations(void **state) {
   (void)state;
   draws from = {.seed = 33};
@@ -173,6 +176,30 @@ static void populations(void **state) {
   for (uint64_t i = 0; cuda && i < 40; i++)
     taken += check_population(&from, (network_limits){.extent = 8, .channels = 18, .blocks = 5}, i % 2 == 1, i);
   if (cuda) assert_int_equal(taken, 40);
+}
+
+/* Nearly all stages add up two convolutions, which are more than a plan has stages. */
+static qe_network *of_pairs(draws *from) {
+  static const qe_window window = {.kernel = {1, 1}, .stride = {1, 1}, .dilation = {1, 1}, .groups = 1, .channels = 16};
+  network_limits limits = {.weight_bits = 2, .act_bits = 4, .plain = true};
+  network_draw d = {.from = from, .limits = limits, .network = QE_NEW(qe_network)};
+  assert_non_null(d.network);
+  qe_network_layer gather = {.op = QE_OP_int_gather, .low = -128, .high = 127, .output = qe_map(QE_S8, 1, 2, 2, 3)};
+  int32_t x = drawn_add(&d, &gather);
+  for (int pair = 0; pair < PAIRS; pair++) {
+    int32_t sums = drawn_conv(&d, x, window);
+    x = drawn_requant(&d, sums, drawn_conv(&d, x, window), QE_U8);
+  }
+  drawn_head(&d, x, CLASSES);
+  return d.network;
+}
+
+static void pairs_of_convolutions(void **state) {
+  (void)state;
+  draws from = {.seed = 40};
+  if (!cuda) return;
+  assert_true(check_drawn(&from, of_pairs(&from), 0));
+  assert_true(check_evolved(&from, of_pairs(&from), false, 0));
 }
 
 /* Too little memory for all candidates and images at a time: the same results; too little for one: an error. */
@@ -266,15 +293,11 @@ static void resnet20(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(networks_of_all_kinds),
-      cmocka_unit_test(classifiers_of_images),
-      cmocka_unit_test(skips_that_are_inputs),
-      cmocka_unit_test(plain_networks_of_all_bits),
-      cmocka_unit_test(residual_networks),
-      cmocka_unit_test(populations),
-      cmocka_unit_test(memory_is_bounded),
-      cmocka_unit_test(large_networks_are_refused),
-      cmocka_unit_test(resnet20),
+      cmocka_unit_test(networks_of_all_kinds),      cmocka_unit_test(classifiers_of_images),
+      cmocka_unit_test(skips_that_are_inputs),      cmocka_unit_test(plain_networks_of_all_bits),
+      cmocka_unit_test(residual_networks),          cmocka_unit_test(populations),
+      cmocka_unit_test(pairs_of_convolutions),      cmocka_unit_test(memory_is_bounded),
+      cmocka_unit_test(large_networks_are_refused), cmocka_unit_test(resnet20),
   };
   return cmocka_run_group_tests(tests, open_emulator, close_emulator);
 }
