@@ -344,5 +344,7 @@ extern "C" __global__ void __launch_bounds__(QK_FUSED_WARPS *QK_FUSED_LANES, 4)
       atomicAdd(reinterpret_cast<unsigned long long *>(hits + item / p.items), fused_totals(p, block)[1]);
     }
   }
+#else
+  __trap();
 #endif
 }

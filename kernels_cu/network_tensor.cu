@@ -310,7 +310,7 @@ template <int CHANNELS, int FORM> DEVICE void tensor_tile(NET_BUFFERS, const qk_
 #if QK_HAS_TENSOR_CORES
 #define TENSOR_RUN(channels, form) tensor_tile<channels, form>(NET_PASSED, p)
 #else
-#define TENSOR_RUN(channels, form) (void)p
+#define TENSOR_RUN(channels, form) __trap()
 #endif
 
 #define TENSOR_TILE(name, channels, form)                                                                              \
@@ -327,7 +327,7 @@ TENSOR_TILE(ck_net_bits, 64, TENSOR_BITS)
 
 #if !QK_HAS_WGMMA
 #undef TENSOR_RUN
-#define TENSOR_RUN(channels, form) (void)p
+#define TENSOR_RUN(channels, form) __trap()
 #endif
 
 TENSOR_TILE(ck_net_wgmma, 16, TENSOR_WGMMA)

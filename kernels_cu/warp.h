@@ -2,7 +2,7 @@
  *
  * Registers are those of the calling lane, in the fragment layouts of the PTX ISA. All 32 lanes of a warp call
  * together; volatile, so that no compiler moves one to where only some lanes come by or makes one of two. Before sm_80,
- * which has none of these, kernels that use them do nothing: their hosts refuse such devices. */
+ * which has none of these, kernels that use them only trap: their hosts refuse such devices. */
 #ifndef QK_WARP_H
 #define QK_WARP_H
 

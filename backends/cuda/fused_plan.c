@@ -35,6 +35,7 @@ static const char *refuse_layer(const cuda_device *device, const qe_network_laye
 const char *fused_refuse(const qe_device *base, const qe_network *network) {
   const cuda_device *device = (const cuda_device *)base;
   if (device->capability < OLDEST) return "needs compute capability 8.0";
+  if (!cuda_multiplies_codes(device)) return "needs a build with device code for compute capability 8.0 or newer";
   if (cuda_driver_version() < LARGE_PARAMETERS) return "needs an NVIDIA driver for CUDA 12.1 or newer";
   for (size_t i = 0; i < network->layers; i++) {
     const char *why = refuse_layer(device, &network->layer[i]);

@@ -3,7 +3,10 @@
 #include "backends/portable/engine.h"
 #include "kernels_cu/network_tensor.h"
 
-enum { WGMMA_CAPABILITY = 90 }; /* sm_90a: no later device has these instructions */
+enum {
+  OLDEST = 80,          /* compute capability that has the matrix instructions of codes and bits */
+  WGMMA_CAPABILITY = 90 /* sm_90a: no later device has these instructions */
+};
 
 /* Words of 32 inputs a tap, both operands of one bit. */
 static bool is_bits(const net_engine *e, const qe_stage_source *from) {
@@ -43,19 +46,20 @@ static const net_variant variants[] = {
     TENSOR(mma, 16, takes_codes),   TENSOR(mma, 32, takes_codes),   TENSOR(mma, 64, takes_codes),
 };
 
-static bool has_tensor_cores(const cuda_device *device) {
-  return device->capability >= CUDA_OLDEST_TENSOR_FLOAT;
+bool cuda_multiplies_codes(const cuda_device *device) {
+  bool code = CUDA_NEWEST_CODE >= OLDEST || !cuda_driver_is_real(); /* an emulated device has no need of it */
+  return device->capability >= OLDEST && code;
 }
 
 const net_variant *cuda_net_variants(const qe_device *device, int *count) {
-  *count = has_tensor_cores((const cuda_device *)device) ? (int)(sizeof variants / sizeof *variants) : 0;
+  *count = cuda_multiplies_codes((const cuda_device *)device) ? (int)(sizeof variants / sizeof *variants) : 0;
   return variants;
 }
 
 /* mma.m16n8k32: 4,096 multiply-adds a warp. */
 int cuda_code_peak(const qe_device *device, qk_kernel *kernel) {
   enum { MACS = 16 * 8 * 32 / 32 };
-  if (!has_tensor_cores((const cuda_device *)device)) return 0;
+  if (!cuda_multiplies_codes((const cuda_device *)device)) return 0;
   *kernel = (qk_kernel)CUDA_ck_peak_mma;
   return MACS;
 }
