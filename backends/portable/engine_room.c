@@ -6,7 +6,13 @@
 
 #include <string.h>
 
-enum { ROWS_UNITS = 512, LANES_UNITS = 2, LANES_ARENA = 8 << 20, FEW_UNITS = 64 };
+enum {
+  ROWS_UNITS = 512,
+  LANES_UNITS = 2,
+  LANES_ARENA = 8 << 20,
+  FEW_UNITS = 64,
+  MOST_SLOTS = 65535 /* work-groups that CUDA takes along the slots' axis */
+};
 
 static size_t aligned(size_t bytes) {
   return (bytes + QE_ALIGNMENT - 1) / QE_ALIGNMENT * QE_ALIGNMENT;
@@ -141,7 +147,8 @@ static net_size wanted_size(const net_engine *e, int32_t candidates, bool alone,
   int64_t usual = e->form == &net_rows ? ROWS_UNITS : LANES_UNITS;
   if (units > most) units = most;
   if (units > usual) units = usual;
-  return (net_size){.slots = candidates + !alone, .parents = !alone, .units = (int32_t)units};
+  int32_t slots = candidates < MOST_SLOTS ? candidates + !alone : MOST_SLOTS;
+  return (net_size){.slots = slots, .parents = !alone, .units = (int32_t)units};
 }
 
 qe_status net_make_room(net_engine *e, int32_t candidates, bool alone, int64_t images) {
