@@ -8,6 +8,11 @@ enum {
   WGMMA_CAPABILITY = 90 /* sm_90a: no later device has these instructions */
 };
 
+/* Whether there is code of a kernel: this build brought it, or the device is emulated. */
+static bool has_code(bool brought) {
+  return brought || !cuda_driver_is_real();
+}
+
 /* Words of 32 inputs a tap, both operands of one bit. */
 static bool is_bits(const net_engine *e, const qe_stage_source *from) {
   const net_tensor *tensor = &e->tensor[from->tensor];
@@ -31,7 +36,8 @@ static bool takes_codes(const net_engine *e, const net_variant *variant, const q
 
 /* The fatbin's machine code for sm_90a has them; what a driver makes of PTX does not. */
 static bool takes_wgmma(const net_engine *e, const net_variant *variant, const qe_stage *stage) {
-  return HAS_SM90A && cuda_device_of(e->queue)->capability == WGMMA_CAPABILITY && takes_codes(e, variant, stage);
+  return has_code(HAS_SM90A) && cuda_device_of(e->queue)->capability == WGMMA_CAPABILITY &&
+         takes_codes(e, variant, stage);
 }
 
 #define TENSOR(form, channels, takes)                                                                                  \
@@ -47,8 +53,7 @@ static const net_variant variants[] = {
 };
 
 bool cuda_multiplies_codes(const cuda_device *device) {
-  bool code = CUDA_NEWEST_CODE >= OLDEST || !cuda_driver_is_real(); /* an emulated device has no need of it */
-  return device->capability >= OLDEST && code;
+  return device->capability >= OLDEST && has_code(CUDA_NEWEST_CODE >= OLDEST);
 }
 
 const net_variant *cuda_net_variants(const qe_device *device, int *count) {
