@@ -43,12 +43,15 @@ static void run_command(const char *environment, const char *words, char *text, 
 
 static void without_a_usable_device_it_says_why(void **state) {
   (void)state;
-  char text[4096], old[512];
+  char text[4096], old[512], old_driver[512];
   snprintf(old, sizeof old, "EMULATED_CUDA_CAPABILITY=6.1 QEVO_CUDA_DRIVER='%s'", emulator);
+  snprintf(old_driver, sizeof old_driver, "EMULATED_CUDA_VERSION=12000 QEVO_CUDA_DRIVER='%s'", emulator);
   run_command("QEVO_CUDA_DRIVER=/no/such/library", "devices", text, sizeof text);
   assert_non_null(strstr(text, "QEVO_CUDA_DRIVER cannot be loaded"));
   run_command("QEVO_CUDA_DRIVER=libm.so.6", "devices", text, sizeof text);
   assert_non_null(strstr(text, "it has no cuInit"));
+  run_command(old_driver, "devices", text, sizeof text);
+  assert_non_null(strstr(text, "the NVIDIA driver is for CUDA 12.0; this build needs one for CUDA 1"));
   run_command(old, "devices", text, sizeof text);
   assert_non_null(strstr(text, "has compute capability 6.1; 7.5 or newer is needed"));
 }

@@ -33,11 +33,17 @@ static const char *find_all(void *library) {
   return cuda_find_symbols(library, symbols, &cuda);
 }
 
+/* The first whose kernels take more than 4 KiB of parameters, as those of the engine `fused` do. */
+enum { OLDEST_VERSION = 12010 };
+_Static_assert(CUDA_VERSION >= OLDEST_VERSION, "CUDA 12.1 or newer is needed");
+
 static void check_version(void) {
+  int needed = CUDA_VERSION / 1000 * 1000;
+  if (needed < OLDEST_VERSION) needed = OLDEST_VERSION;
   if (cuda.cuDriverGetVersion(&version) != CUDA_SUCCESS) version = 0;
-  if (version / 1000 < CUDA_VERSION / 1000)
-    snprintf(reason, sizeof reason, "the NVIDIA driver is for CUDA %d.%d; this build needs one for CUDA %d or newer",
-             version / 1000, version % 1000 / 10, CUDA_VERSION / 1000);
+  if (version < needed)
+    snprintf(reason, sizeof reason, "the NVIDIA driver is for CUDA %d.%d; this build needs one for CUDA %d.%d or newer",
+             version / 1000, version % 1000 / 10, needed / 1000, needed % 1000 / 10);
 }
 
 static void load(void) {

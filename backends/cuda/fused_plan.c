@@ -8,7 +8,6 @@
 
 enum {
   OLDEST = 80,                                /* compute capability that has these matrix instructions */
-  LARGE_PARAMETERS = 12010,                   /* CUDA version of the first driver that takes more than 4 KiB of them */
   ALIGNED = 128,                              /* of a map's place */
   ROW_BYTES = 16,                             /* of a chunk, what a lane of ldmatrix reads */
   MOST_TAPS = (1 << QK_FUSED_PLACE_BITS) - 4, /* along an axis: places are packed in words */
@@ -36,7 +35,6 @@ const char *fused_refuse(const qe_device *base, const qe_network *network) {
   const cuda_device *device = (const cuda_device *)base;
   if (device->capability < OLDEST) return "needs compute capability 8.0";
   if (!cuda_multiplies_codes(device)) return "needs a build with device code for compute capability 8.0 or newer";
-  if (cuda_driver_version() < LARGE_PARAMETERS) return "needs an NVIDIA driver for CUDA 12.1 or newer";
   for (size_t i = 0; i < network->layers; i++) {
     const char *why = refuse_layer(device, &network->layer[i]);
     if (why) return why;
