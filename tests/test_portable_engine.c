@@ -361,11 +361,52 @@ static void test_damaged_genomes(void **state) {
   free_scene(&s);
 }
 
+/* A launch has a dimension of candidates, of which CUDA takes no more than 65535. The emulated device would need
+ * minutes for them. */
+static void test_more_candidates_than_a_launch_takes(void **state) {
+  (void)state;
+  enum { MANY = 65535 + 9 };
+  draws from = {.seed = 26};
+  scene s;
+  network_limits limits = {.extent = 1, .channels = 4, .blocks = 1, .weight_bits = 4, .act_bits = 4, .plain = true};
+  draw_scene(&from, limits, 1, &s);
+  size_t each = s.layout->bytes;
+  uint8_t *genomes = qe_alloc(MANY * each);
+  int64_t *loss = QE_NEW_ARRAY(int64_t, MANY), *hits = QE_NEW_ARRAY(int64_t, MANY);
+  int32_t *logits = QE_NEW_ARRAY(int32_t, MANY * CLASSES);
+  for (int32_t i = 0; i < MANY; i++) memcpy(genomes + (size_t)i * each, s.genomes + i % CANDIDATES * each, each);
+  FOR_EACH_PORTABLE(device) {
+    qe_queue *queue;
+    qe_buffer *pixels;
+    qe_population *population;
+    if (strcmp(device->backend->name, "cuda") == 0 && getenv("QEVO_CUDA_DRIVER")) continue;
+    OK(qe_queue_new(device, &queue));
+    OK(images_upload(&s.on, queue, &pixels));
+    OK(qe_population_new(queue, s.network, s.layout, &(qe_population_options){.engine = "batched"}, &population));
+    qe_population_call call = images_call(&s.on, pixels, genomes, MANY);
+    call.count = 1;
+    OK(qe_population_run(population, &call, &(qe_population_result){loss, hits, logits}));
+    for (int32_t i = 0; i < MANY; i++)
+      assert_memory_equal(logits + (size_t)i * CLASSES, s.wanted.logits[i % CANDIDATES], CLASSES * sizeof *logits);
+    char *text = population_explained(population);
+    assert_non_null(strstr(text, "at most 65534 candidates"));
+    free(text);
+    qe_population_free(population);
+    qe_buffer_free(pixels);
+    qe_queue_free(queue);
+  }
+  qe_free(genomes);
+  qe_free(loss);
+  qe_free(hits);
+  qe_free(logits);
+  free_scene(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_networks_of_all_kinds), cmocka_unit_test(test_residual_networks),
       cmocka_unit_test(test_calls_of_all_kinds),    cmocka_unit_test(test_calls_in_a_row),
-      cmocka_unit_test(test_damaged_genomes),
+      cmocka_unit_test(test_damaged_genomes),       cmocka_unit_test(test_more_candidates_than_a_launch_takes),
   };
   return cmocka_run_group_tests(tests, open_devices, close_devices);
 }

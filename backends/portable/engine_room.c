@@ -11,7 +11,7 @@ enum {
   LANES_UNITS = 2,
   LANES_ARENA = 8 << 20,
   FEW_UNITS = 64,
-  MOST_SLOTS = 65535 /* work-groups that CUDA takes along the slots' axis */
+  MOST_SLOTS = 65535 /* axis 2 of a launch, of which CUDA takes no more */
 };
 
 static size_t aligned(size_t bytes) {
