@@ -166,6 +166,56 @@ static void test_mlp_dorefa(void **state) {
   check_twins(spec, 1, 0.02);
 }
 
+static float *values_of(qe_model *model, const char *name) {
+  int param = qe_graph_find_param(model->graph, name);
+  assert_true(param >= 0);
+  return (float *)((char *)model->values + model->graph->param[param].offset);
+}
+
+/* Batch norm puts an edge of each channel's codes a ten-thousandth of a code beside one of the integers that sums of
+ * 2-bit codes are: every sum that can occur gets the code of the real value, though multipliers have 16 bits. */
+static void test_sums_beside_an_edge(void **state) {
+  (void)state;
+  enum { CHANNELS = 16 };
+  qe_model_spec spec = spec_of("resnet20", 2, 2);
+  qe_model *model;
+  qe_network *network;
+  spec.height = spec.width = data->height;
+  spec.channels = data->channels;
+  spec.classes = data->classes;
+  OK(qe_model_new(&spec, 1, &model));
+  double weight = (double)(*values_of(model, "stage1.0.conv1.weight_step") = 0.03f);
+  double input = (double)(*values_of(model, "relu1.step") = 0.6f);
+  double step = (double)(*values_of(model, "stage1.0.relu1.step") = 0.7f);
+  float *gamma = values_of(model, "stage1.0.bn1.gamma"), *beta = values_of(model, "stage1.0.bn1.beta");
+  const qe_node_info *norm = &model->graph->node[qe_graph_find_node(model->graph, "stage1.0.bn1")];
+  double slope[CHANNELS];
+  for (int c = 0; c < CHANNELS; c++) {
+    gamma[c] = (c % 2 ? -1.0f : 1.0f) * (0.5f + 0.1f * (float)c);
+    slope[c] = weight * input * (double)gamma[c] / sqrt(1 + (double)norm->attrs.epsilon) / step;
+    double sum = (c % 2 ? -1 : 1) * (20 + 3 * c), aside = c % 4 < 2 ? 1e-4 : -1e-4;
+    beta[c] = (float)(step * (0.5 + c % 3 + aside - slope[c] * sum));
+  }
+  OK(qe_network_from_graph(model->graph, model->values, &network));
+  int checked = 0;
+  for (size_t i = 0; i < network->layers; i++) {
+    const qe_network_layer *layer = &network->layer[i];
+    if (layer->op != QE_OP_int_requant || strcmp(layer->name, "stage1.0.relu1") != 0) continue;
+    const qe_network_layer *sums = &network->layer[layer->input[0]];
+    assert_true(layer->attrs.requant.narrow && sums->low < -60 && sums->high > 60);
+    for (int c = 0; c < CHANNELS; c++) {
+      for (int64_t sum = sums->low; sum <= sums->high; sum++, checked++) {
+        double real = floor(slope[c] * (double)sum + (double)beta[c] / step + 0.5);
+        int64_t code = (sum * layer->multiplier[0][c] + layer->offset[c]) >> layer->attrs.requant.shift;
+        assert_int_equal(code < 0 ? 0 : code > 3 ? 3 : code, (int64_t)fmin(fmax(real, 0), 3));
+      }
+    }
+  }
+  assert_true(checked > 0);
+  qe_network_free(network);
+  qe_model_free(model);
+}
+
 /* Every network of the zoo has an integer form, and the cpu backend's engine takes it. */
 static void check_lowers(const char *name, char shortcut) {
   qe_model_spec spec = spec_of(name, 4, 4);
@@ -225,6 +275,7 @@ int main(void) {
       cmocka_unit_test(test_preresnet_w4a4),
       cmocka_unit_test(test_preresnet_w3a3_shortcut_b),
       cmocka_unit_test(test_mlp_dorefa),
+      cmocka_unit_test(test_sums_beside_an_edge),
       cmocka_unit_test(test_the_zoo_lowers),
       cmocka_unit_test(test_refusals_name_the_layer),
   };

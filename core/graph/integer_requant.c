@@ -67,23 +67,52 @@ static bool is_shift(const qe_int_form *f, int32_t channels, double step, int *k
   return mantissa <= 0.5 && *k >= 0 && *k <= 16;
 }
 
-static qe_status fill_requant(const qe_int_form *f, int32_t channels, double step, qe_network_layer *layer) {
+/* A convolution's sums of few-bit codes are few integers, each met by many pixels: where one lies so near a code's edge
+ * that the rounded multiplier takes it across, they all change. So the offset is moved, if it must be, to where every
+ * sum of a proven range gets the code of the real value; there are such offsets unless two edges are that near. */
+static int64_t fit_offset(double scale, double bias, int32_t low, int32_t high, const qe_requant *requant, double half,
+                          int64_t multiplier, int64_t offset) {
+  int64_t least = INT64_MIN, most = INT64_MAX;
+  for (int64_t code = requant->low + INT64_C(1); code <= requant->high; code++) {
+    double edge = fmin(fmax(ceil(((double)code - half - bias) / scale), low), high + 1.0);
+    int64_t reached = (int64_t)edge, bound = code * (INT64_C(1) << requant->shift);
+    if (reached <= high && bound - reached * multiplier > least) least = bound - reached * multiplier;
+    if (reached > low && bound - (reached - 1) * multiplier - 1 < most) most = bound - (reached - 1) * multiplier - 1;
+  }
+  if (least > most) return offset;
+  return offset < least ? least : offset > most ? most : offset;
+}
+
+static qe_status fill_requant(const qe_int_form *f, const qe_network *network, int32_t channels, double step,
+                              double half, qe_network_layer *layer) {
+  const qe_requant *requant = &layer->attrs.requant;
   layer->offset = QE_NEW_ARRAY(int64_t, channels);
   if (!layer->offset) return QE_NO_MEMORY;
-  double unit = ldexp(1 / step, layer->attrs.requant.shift);
-  int64_t half = layer->attrs.requant.shift > 0 ? INT64_C(1) << (layer->attrs.requant.shift - 1) : 0;
+  double unit = ldexp(1 / step, requant->shift);
+  int64_t rounding = requant->shift > 0 ? llrint(ldexp(half, requant->shift)) : 0;
   for (int b = 0; b < f->branches; b++) {
     layer->multiplier[b] = QE_NEW_ARRAY(int32_t, channels);
     if (!layer->multiplier[b]) return QE_NO_MEMORY;
     for (int32_t c = 0; c < channels; c++) layer->multiplier[b][c] = (int32_t)llrint(f->scale[b][c] * unit);
   }
-  for (int32_t c = 0; c < channels; c++) layer->offset[c] = llrint(f->bias[c] * unit) + half;
+  for (int32_t c = 0; c < channels; c++) layer->offset[c] = llrint(f->bias[c] * unit) + rounding;
+  if (f->branches == 2 || requant->to == QE_S32) return QE_OK;
+  const qe_network_layer *sums = &network->layer[f->tensor[0]];
+  for (int32_t c = 0; c < channels; c++) {
+    int64_t multiplier = layer->multiplier[0][c];
+    double scale = f->scale[0][c] / step, bias = f->bias[c] / step;
+    if (multiplier > 0)
+      layer->offset[c] = fit_offset(scale, bias, sums->low, sums->high, requant, half, multiplier, layer->offset[c]);
+    else if (multiplier < 0) /* the same of the sums turned round */
+      layer->offset[c] =
+          fit_offset(-scale, bias, -sums->high, -sums->low, requant, half, -multiplier, layer->offset[c]);
+  }
   return QE_OK;
 }
 
-/* A requantiser of the form to the grid of `step`. */
+/* A requantiser of the form to the grid of `step`; `half`: of a code, added before rounding down. */
 static qe_status add_requant(qe_int_lowering *l, const qe_node_info *node, const qe_int_form *f, double step,
-                             int32_t low, int32_t high, qe_dtype to, int *tensor) {
+                             double half, int32_t low, int32_t high, qe_dtype to, int *tensor) {
   int32_t channels = node->output.dim[QE_C];
   qe_network *network = l->network;
   qe_network_layer layer = {.op = f->branches == 2 ? QE_OP_int_requant_add : QE_OP_int_requant,
@@ -102,7 +131,7 @@ static qe_status add_requant(qe_int_lowering *l, const qe_node_info *node, const
   } else {
     QE_TRY(choose_shift(f, network, channels, step, requant));
   }
-  qe_status status = fill_requant(f, channels, step, &layer);
+  qe_status status = fill_requant(f, network, channels, step, half, &layer);
   if (status != QE_OK) {
     qe_network_layer_clear(&layer);
     return status;
@@ -117,9 +146,10 @@ qe_status qe_int_lower_quant(qe_int_lowering *l, qe_node at, qe_int_form *out) {
   if (in->rectified && attrs.quant.low < 0)
     return qe_fail(QE_REFUSED, "a signed quantiser after a float ReLU has no integer form");
   double step = ldexp((double)*qe_int_param(l, node->param[QE_QUANT_STEP]), -attrs.quant.step_shift);
+  double half = attrs.quant.round_up ? (double)QE_HALF_UP : 0.5;
   int tensor;
-  QE_TRY(
-      add_requant(l, node, in, step, attrs.quant.low, attrs.quant.high, attrs.quant.low < 0 ? QE_S8 : QE_U8, &tensor));
+  QE_TRY(add_requant(l, node, in, step, half, attrs.quant.low, attrs.quant.high, attrs.quant.low < 0 ? QE_S8 : QE_U8,
+                     &tensor));
   return qe_int_form_codes(out, tensor, step, l->graph->node[at].output.dim[QE_C]);
 }
 
@@ -129,5 +159,6 @@ qe_status qe_int_lower_logits(qe_int_lowering *l) {
   if (f->rectified) return qe_fail(QE_REFUSED, "logits behind a float ReLU have no integer form");
   int tensor;
   double log2_of_e = 1.4426950408889634;
-  return add_requant(l, &l->graph->node[last], f, 1 / (LOGIT_UNITS * log2_of_e), -(1 << 24), 1 << 24, QE_S32, &tensor);
+  return add_requant(l, &l->graph->node[last], f, 1 / (LOGIT_UNITS * log2_of_e), 0.5, -(1 << 24), 1 << 24, QE_S32,
+                     &tensor);
 }
