@@ -172,7 +172,7 @@ static float *values_of(qe_model *model, const char *name) {
   return (float *)((char *)model->values + model->graph->param[param].offset);
 }
 
-/* Batch norm puts an edge of each channel's codes a ten-thousandth of a code beside one of the integers that sums of
+/* Batch norm puts an edge of each channel's codes a fifty-thousandth of a code beside one of the integers that sums of
  * 2-bit codes are: every sum that can occur gets the code of the real value, though multipliers have 16 bits. */
 static void test_sums_beside_an_edge(void **state) {
   (void)state;
@@ -193,7 +193,7 @@ static void test_sums_beside_an_edge(void **state) {
   for (int c = 0; c < CHANNELS; c++) {
     gamma[c] = (c % 2 ? -1.0f : 1.0f) * (0.5f + 0.1f * (float)c);
     slope[c] = weight * input * (double)gamma[c] / sqrt(1 + (double)norm->attrs.epsilon) / step;
-    double sum = (c % 2 ? -1 : 1) * (20 + 3 * c), aside = c % 4 < 2 ? 1e-4 : -1e-4;
+    double sum = (c % 2 ? -1 : 1) * (20 + 3 * c), aside = c % 4 < 2 ? 2e-5 : -2e-5;
     beta[c] = (float)(step * (0.5 + c % 3 + aside - slope[c] * sum));
   }
   OK(qe_network_from_graph(model->graph, model->values, &network));
