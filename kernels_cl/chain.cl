@@ -10,17 +10,17 @@
 
 /* The statement for each element k of a batch, unrolled by hand: drivers that do not unroll loops early would keep the
  * batch's arrays in memory. */
-#define CHAIN_AT(number, ...)                                                                                          \
+#define CHAIN_AT(number, statement)                                                                                    \
   {                                                                                                                    \
     const int k = number;                                                                                              \
-    __VA_ARGS__                                                                                                        \
+    statement                                                                                                          \
   }
-#define CHAIN_EACH(...)                                                                                                \
+#define CHAIN_EACH(statement)                                                                                          \
   {                                                                                                                    \
-    CHAIN_AT(0, __VA_ARGS__)                                                                                           \
-    CHAIN_AT(1, __VA_ARGS__)                                                                                           \
-    CHAIN_AT(2, __VA_ARGS__)                                                                                           \
-    CHAIN_AT(3, __VA_ARGS__)                                                                                           \
+    CHAIN_AT(0, statement)                                                                                             \
+    CHAIN_AT(1, statement)                                                                                             \
+    CHAIN_AT(2, statement)                                                                                             \
+    CHAIN_AT(3, statement)                                                                                             \
   }
 
 /* What the steps of a work-item share. */
