@@ -88,6 +88,33 @@ static void buffers_are_zeroed(void **state) {
   qe_device_close(device);
 }
 
+/* Filled and copied in parts: the ends of all of them are looked at. */
+static void a_large_buffer_is_zeroed(void **state) {
+  (void)state;
+  enum { PART = 64 << 20, PARTS = 2, MORE = 1017, WINDOW = 64 };
+  const size_t bytes = (size_t)PARTS * PART + MORE;
+  unsigned char ones[WINDOW], seen[WINDOW];
+  qe_device *device = open_device(NULL);
+  qe_queue *queue;
+  OK(qe_queue_new(device, &queue));
+  memset(ones, 0xff, WINDOW);
+  for (int round = 0; round < 2; round++) { /* the second time on used memory */
+    qe_buffer *buffer;
+    OK(qe_buffer_new(device, bytes, &buffer));
+    for (size_t part = 0; part <= PARTS; part++) {
+      size_t at = part == PARTS ? bytes - WINDOW : part * PART + PART - WINDOW / 2;
+      OK(qe_queue_read(queue, buffer, at, seen, WINDOW));
+      OK(qe_queue_wait(queue));
+      for (size_t k = 0; k < WINDOW; k++) assert_int_equal(seen[k], 0);
+      OK(qe_queue_write(queue, buffer, at, ones, WINDOW));
+      OK(qe_queue_wait(queue));
+    }
+    qe_buffer_free(buffer);
+  }
+  qe_queue_free(queue);
+  qe_device_close(device);
+}
+
 static void memory_runs_out_with_a_message(void **state) {
   (void)state;
   qe_device *device = open_device("memory=4194304,allocation=2097152");
@@ -261,6 +288,7 @@ int main(void) {
       cmocka_unit_test(wrong_limits_are_refused),
       cmocka_unit_test(small_devices_work),
       cmocka_unit_test(buffers_are_zeroed),
+      cmocka_unit_test(a_large_buffer_is_zeroed),
       cmocka_unit_test(memory_runs_out_with_a_message),
       cmocka_unit_test(an_impossible_buffer_is_refused),
       cmocka_unit_test(a_program_without_memory_says_so),

@@ -3,6 +3,8 @@
 
 #include "core/base/alloc.h"
 
+enum { FILL_MOST = 64 << 20 }; /* bytes filled by one command */
+
 /* Arguments of "%zu.%zu": MiB and tenths, without a floating-point instruction (tests/integers). */
 #define TENTHS(bytes) ((((size_t)(bytes) >> 10) * 10 + 512) >> 10)
 #define MIB(bytes) TENTHS(bytes) / 10, TENTHS(bytes) % 10
@@ -24,13 +26,18 @@ static qe_status reserve(opencl_device *device, size_t bytes) {
   return refused(device, bytes, limits->memory_bytes, "the device's memory");
 }
 
-/* Drivers may find memory only when it is first used: then this fails. */
+/* Drivers may find memory only when it is first used: then this fails. NVIDIA's hangs in fills of 2 GiB and more: what
+ * is behind the first part is copied from it. */
 static cl_int zero(opencl_device *device, cl_mem memory, size_t bytes) {
   static const unsigned char zeros[16];
-  size_t pattern = sizeof zeros;
-  while (bytes % pattern) pattern /= 2;
-  cl_int error = clEnqueueFillBuffer(device->zeroing, memory, zeros, pattern, 0, bytes, 0, NULL, NULL);
-  return error == CL_SUCCESS ? clFinish(device->zeroing) : error;
+  size_t pattern = sizeof zeros, first = bytes < FILL_MOST ? bytes : FILL_MOST;
+  while (first % pattern) pattern /= 2;
+  cl_int error = clEnqueueFillBuffer(device->zeroing, memory, zeros, pattern, 0, first, 0, NULL, NULL);
+  for (size_t at = first; at < bytes && error == CL_SUCCESS; at += first)
+    error = clEnqueueCopyBuffer(device->zeroing, memory, memory, 0, at, bytes - at < first ? bytes - at : first, 0,
+                                NULL, NULL);
+  cl_int finished = clFinish(device->zeroing); /* in any case: nothing may use memory that is given back */
+  return error == CL_SUCCESS ? finished : error;
 }
 
 static qe_status make(opencl_device *device, size_t bytes, cl_mem *memory) {
