@@ -31,6 +31,26 @@ static void a_device_is_described(void **state) {
   FAILS(QE_DEVICE, backend->open(count, &options, &device), "has no device");
 }
 
+static void clblast_leaves_far_places_to_others(void **state) {
+  (void)state;
+  qe_device *device = open_device(NULL);
+  qe_call call = {.op = qe_op_find("linear"), .operands = 3};
+  int count = 0;
+  const qe_impl *const *list = device->table->impls(device, call.op, &count);
+  bool there = count > 0 && strcmp(list[0]->name, "clblast") == 0;
+  for (int i = 0; i < 3; i++) call.operand[i].desc = qe_map(QE_F32, 16, 1, 1, 16);
+  for (int i = 0; there && i < 3; i++) {
+    assert_null(list[0]->refuse(device, &call));
+    call.operand[i].offset = ((size_t)1 << 33) - 1024;
+    assert_non_null(list[0]->refuse(device, &call));
+    call.operand[i].offset -= 1024;
+    assert_null(list[0]->refuse(device, &call));
+    call.operand[i].offset = 0;
+  }
+  qe_device_close(device);
+  if (!there) skip();
+}
+
 /* ---- lowered limits ---- */
 
 static void wrong_limits_are_refused(void **state) {
@@ -285,6 +305,7 @@ static void every_failing_allocation_is_survived(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_device_is_described),
+      cmocka_unit_test(clblast_leaves_far_places_to_others),
       cmocka_unit_test(wrong_limits_are_refused),
       cmocka_unit_test(small_devices_work),
       cmocka_unit_test(buffers_are_zeroed),

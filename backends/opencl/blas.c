@@ -9,6 +9,11 @@ static bool does_not_fit(CLBlastStatusCode code) {
          code == CLBlastInvalidLocalThreadsDim || code == CLBlastInvalidLocalMemUsage || code == CLBlastDatabaseError;
 }
 
+/* It makes temporary buffers of its own. */
+static bool lacks_memory(CLBlastStatusCode code) {
+  return code == CLBlastTempBufferAllocFailure || code == CLBlastInvalidBufferSize;
+}
+
 static qe_status check(opencl_queue *queue, CLBlastStatusCode code) {
   if (code == CLBlastSuccess) return opencl_enqueued(queue, CL_SUCCESS, "CLBlast");
   opencl_device *device = opencl_device_of(&queue->portable.base);
@@ -16,6 +21,7 @@ static qe_status check(opencl_queue *queue, CLBlastStatusCode code) {
     atomic_store(&device->blas_fails, true);
     return qe_fail(QE_REFUSED, "CLBlast does not run on %s (status %d)", device->portable.base.name, (int)code);
   }
+  if (lacks_memory(code)) return qe_fail(QE_REFUSED, "CLBlast finds no memory (status %d)", (int)code);
   if (code > CLBlastNotImplemented) return opencl_check((cl_int)code, "CLBlast");
   return qe_fail(QE_DEVICE, "CLBlast: status %d (see clblast_c.h)", (int)code);
 }
@@ -46,7 +52,9 @@ void opencl_blas_forget(void) {
 }
 
 const char *opencl_blas_refuse(const qe_device *device, const qe_call *call) {
-  (void)call;
+  for (int i = 0; i < call->operands; i++)
+    if (call->operand[i].offset / sizeof(float) + (size_t)qe_count(&call->operand[i].desc) > INT32_MAX)
+      return "lies beyond 8 GiB of a buffer, where CLBlast's 32-bit places end";
   return atomic_load(&((const opencl_device *)device)->blas_fails) ? "CLBlast does not run on this device" : NULL;
 }
 
@@ -58,8 +66,9 @@ qe_status opencl_blas_instead(qe_status status, qe_queue *queue, const qe_call *
   if (status != QE_REFUSED) return status;
   int count = 0;
   const qe_impl *const *list = portable_impls(queue->device, call->op, &count);
-  if (!count || (list[0]->refuse && list[0]->refuse(queue->device, call))) return status;
-  return list[0]->run(queue, call, NULL);
+  for (int i = 0; i < count; i++)
+    if (!list[i]->refuse || !list[i]->refuse(queue->device, call)) return list[i]->run(queue, call, NULL);
+  return status;
 }
 
 /* ---- fully connected ops; contracts in cpu_ref/linear.c ---- */

@@ -19,7 +19,8 @@ typedef struct blas_product {
   int batches;
 } blas_product;
 
-/* QE_REFUSED when CLBlast's kernels do not fit the device; from then on opencl_blas_refuse says so. */
+/* QE_REFUSED when CLBlast's kernels do not fit the device, of which opencl_blas_refuse then knows, or when it finds no
+ * memory for itself. */
 QE_CHECKED qe_status opencl_gemm(qe_queue *queue, const blas_product *product);
 const char *opencl_blas_refuse(const qe_device *device, const qe_call *call);
 /* After QE_REFUSED: the call by the portable kernels, if they take it. Other statuses come back as they are. */

@@ -75,7 +75,7 @@ static const char *refuse(const qe_device *device, const qe_call *call) {
   conv c = forward      ? conv_of(device, call, 0, 1, 2)
            : by_weights ? conv_of(device, call, 1, 2, 0)
                         : conv_of(device, call, 2, 1, 0);
-  return image_values(&c) > INT32_MAX ? "an image's columns are too large" : NULL;
+  return image_values(&c) > INT32_MAX / 2 ? "an image's columns are too large" : NULL;
 }
 
 /* ---- matrices: of one group, images first... ---- */
