@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PARTS = 3, LOG = 2048 };
+enum { PARTS = 3 };
 
 /* What one program is made of. */
 typedef struct recipe {
@@ -85,11 +85,25 @@ static void keep_binary(const recipe *r, cl_program program) {
   qe_free(binary);
 }
 
+/* New text (qe_free), of any length: drivers hand a log out whole or not at all. */
+static char *build_log(const opencl_device *device, cl_program program) {
+  size_t bytes = 0;
+  if (clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS) return NULL;
+  char *log = qe_calloc(1, bytes + 1);
+  if (log && clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) != CL_SUCCESS)
+    log[0] = 0;
+  return log;
+}
+
 static qe_status build_failed(const opencl_device *device, cl_program program, const recipe *r, cl_int error) {
-  char log[LOG] = "";
-  (void)clGetProgramBuildInfo(program, device->id, CL_PROGRAM_BUILD_LOG, sizeof log - 1, log, NULL);
-  return qe_fail(QE_DEVICE, "OpenCL: %s (%d) while kernels_cl/%s.cl is built for %s with %s: %s",
-                 opencl_error_name(error), error, r->name, device->portable.base.name, r->options, log);
+  char *log = build_log(device, program);
+  const char *told = log ? log : "", *first = strstr(told, "error"); /* warnings may fill the message */
+  while (first && first > told && first[-1] != '\n') first--;
+  qe_status status =
+      qe_fail(QE_DEVICE, "OpenCL: %s (%d) while kernels_cl/%s.cl is built for %s with %s: %s", opencl_error_name(error),
+              error, r->name, device->portable.base.name, r->options, first ? first : told);
+  qe_free(log);
+  return status;
 }
 
 static qe_status from_source(opencl_device *device, const recipe *r, cl_program *program) {
