@@ -41,6 +41,20 @@ static bool property(cl_device_id id, cl_device_info what, bool otherwise) {
   return value != CL_FALSE;
 }
 
+/* What the embedded profile does without and kernels_cl needs. */
+static const char *lacks_of_full(cl_device_id id) {
+  char profile[64];
+  size_t arguments = OPENCL_ARGUMENTS;
+  cl_device_fp_config single = CL_FP_ROUND_TO_NEAREST;
+  opencl_device_text(id, CL_DEVICE_PROFILE, profile, sizeof profile);
+  if (strcmp(profile, "EMBEDDED_PROFILE") == 0 && !opencl_has_extension(id, "cles_khr_int64"))
+    return "has no integers of 64 bits";
+  (void)clGetDeviceInfo(id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof single, &single, NULL);
+  if (!(single & CL_FP_ROUND_TO_NEAREST)) return "does not round to nearest";
+  (void)clGetDeviceInfo(id, CL_DEVICE_MAX_PARAMETER_SIZE, sizeof arguments, &arguments, NULL);
+  return arguments < OPENCL_ARGUMENTS ? "takes too few bytes of arguments" : NULL;
+}
+
 /* What a device lacks that kernels_cl needs; NULL: nothing. */
 static const char *lacks(cl_device_id id) {
   char version[128];
@@ -51,7 +65,7 @@ static const char *lacks(cl_device_id id) {
   if (!property(id, CL_DEVICE_AVAILABLE, true)) return "is not available";
   if (!property(id, CL_DEVICE_COMPILER_AVAILABLE, true)) return "has no compiler";
   if (!property(id, CL_DEVICE_ENDIAN_LITTLE, true)) return "is not little-endian";
-  return NULL;
+  return lacks_of_full(id);
 }
 
 static int rank_of(cl_device_id id, cl_device_type type) {

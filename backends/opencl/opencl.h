@@ -11,6 +11,8 @@
 
 /* ---- find.c: what is installed ---- */
 
+enum { OPENCL_ARGUMENTS = 1024 }; /* bytes of a kernel's arguments that every device of the full profile takes */
+
 typedef struct opencl_found {
   cl_platform_id platform;
   cl_device_id id;

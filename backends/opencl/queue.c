@@ -102,6 +102,10 @@ qe_status opencl_queue_wait(qe_queue *base) {
 
 /* ---- launches ---- */
 
+/* Those of the largest structures: an operand is an address and an offset. */
+_Static_assert(sizeof(qk_params_chain) + (QK_BUFFERS + 1) * 2 * sizeof(cl_ulong) <= OPENCL_ARGUMENTS, "qk_chain");
+_Static_assert(sizeof(qk_params_stage) + 11 * 2 * sizeof(cl_ulong) <= OPENCL_ARGUMENTS, "kernels with NET_BUFFERS");
+
 static qe_status set_arguments(cl_kernel kernel, const portable_launch *launch) {
   cl_uint at = 0;
   cl_int error = CL_SUCCESS;
