@@ -65,13 +65,12 @@ static void wrong_limits_are_refused(void **state) {
   FAILS(QE_USAGE, opencl_open("group=32,", &device), "''");
   FAILS(QE_USAGE, opencl_open("local=99999999999999999999999", &device), "local");
   FAILS(QE_USAGE, opencl_open("units=1000000", &device), "which the device has");
-  FAILS(QE_USAGE, opencl_open("doubles=2", &device), "0...");
+  FAILS(QE_USAGE, opencl_open("dot=2", &device), "0...");
 }
 
 static void small_devices_work(void **state) {
   (void)state;
-  const char *limits[] = {"group=1", "group=24", "group=64",
-                          "group=32,local=16384,constant=65536,doubles=0,dot=0,divide=0,units=1,subgroup=1,blas=0"};
+  const char *limits[] = {"group=1", "group=24", "group=64", "group=32,local=16384,dot=0,divide=0,units=1,blas=0"};
   for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
     qe_device *device = open_device(limits[i]);
     bool right = false;

@@ -176,11 +176,8 @@ static void read_limits(cuda_device *device) {
   limits->group = 256;
   limits->group_most = (size_t)attribute(id, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
   limits->local_bytes = CUDA_STATIC_SHARED;
-  limits->constant_bytes = (size_t)attribute(id, CU_DEVICE_ATTRIBUTE_TOTAL_CONSTANT_MEMORY);
   limits->memory_bytes = limits->allocation_most = memory;
   limits->units = attribute(id, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-  limits->subgroup = attribute(id, CU_DEVICE_ATTRIBUTE_WARP_SIZE);
-  limits->doubles = true;
   limits->dot = true;
   device->capability = capability_of(id);
   device->shared_most = (size_t)attribute(id, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);

@@ -7,19 +7,12 @@
 #include <string.h>
 
 /* Queries of vendor extensions, from their specifications. */
-enum {
-  COMPUTE_CAPABILITY_MAJOR_NV = 0x4000,
-  COMPUTE_CAPABILITY_MINOR_NV = 0x4001,
-  WARP_SIZE_NV = 0x4003,
-  WAVEFRONT_WIDTH_AMD = 0x4043,
-  SUB_GROUP_SIZES_INTEL = 0x4108
-};
+enum { COMPUTE_CAPABILITY_MAJOR_NV = 0x4000, COMPUTE_CAPABILITY_MINOR_NV = 0x4001 };
 
 enum {
   GROUP_MOST = 256,
   LOCAL_AN_ITEM = 192, /* bytes of local memory that kernels may use a work-item of a plain work-group */
-  MAX_AXES = 8,
-  MAX_SIZES = 16
+  MAX_AXES = 8
 };
 
 #define QUERY(found, what, value) ((void)clGetDeviceInfo((found)->id, what, sizeof(value), &(value), NULL))
@@ -47,23 +40,6 @@ static void read_group(const opencl_found *found, portable_limits *limits) {
   limits->group_most = most;
 }
 
-static int32_t read_subgroup(const opencl_found *found) {
-  cl_uint width = 1;
-  size_t size[MAX_SIZES] = {0};
-  if (opencl_has_extension(found->id, "cl_nv_device_attribute_query")) {
-    QUERY(found, WARP_SIZE_NV, width);
-  } else if (opencl_has_extension(found->id, "cl_amd_device_attribute_query")) {
-    QUERY(found, WAVEFRONT_WIDTH_AMD, width);
-  } else if (opencl_has_extension(found->id, "cl_intel_required_subgroup_size")) {
-    /* The compiler chooses one of these for each kernel: only the smallest is sure. */
-    QUERY(found, SUB_GROUP_SIZES_INTEL, size);
-    width = (cl_uint)size[0];
-    for (int i = 1; i < MAX_SIZES && size[i]; i++)
-      if (size[i] < width) width = (cl_uint)size[i];
-  }
-  return width > 1 ? (int32_t)width : 1;
-}
-
 static opencl_dot read_dot(const opencl_found *found) {
   cl_uint major = 0, minor = 0;
   if (opencl_has_extension(found->id, "cl_nv_device_attribute_query")) {
@@ -79,18 +55,14 @@ static opencl_dot read_dot(const opencl_found *found) {
 void opencl_traits_read(const opencl_found *found, opencl_traits *traits) {
   portable_limits *limits = &traits->limits;
   cl_uint units = 1;
-  cl_device_fp_config single = 0, twofold = 0;
+  cl_device_fp_config single = 0;
   read_group(found, limits);
   limits->local_bytes = query_bytes(found, CL_DEVICE_LOCAL_MEM_SIZE);
   limits->group = plain_group(limits);
-  limits->constant_bytes = query_bytes(found, CL_DEVICE_MAX_CONSTANT_BUFFER_SIZE);
   limits->memory_bytes = query_bytes(found, CL_DEVICE_GLOBAL_MEM_SIZE);
   limits->allocation_most = query_bytes(found, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
   QUERY(found, CL_DEVICE_MAX_COMPUTE_UNITS, units);
   limits->units = units ? (int32_t)units : 1;
-  limits->subgroup = read_subgroup(found);
-  QUERY(found, CL_DEVICE_DOUBLE_FP_CONFIG, twofold);
-  limits->doubles = twofold != 0;
   limits->processor = (found->type & CL_DEVICE_TYPE_CPU) != 0;
   QUERY(found, CL_DEVICE_SINGLE_FP_CONFIG, single);
   traits->divide = (single & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
@@ -110,12 +82,9 @@ static const struct key {
 } keys[] = {
     {"group", offsetof(opencl_traits, limits.group_most), KEY_SIZE}, /* work-items of any work-group */
     {"local", offsetof(opencl_traits, limits.local_bytes), KEY_SIZE},
-    {"constant", offsetof(opencl_traits, limits.constant_bytes), KEY_SIZE},
     {"memory", offsetof(opencl_traits, limits.memory_bytes), KEY_SIZE},
     {"allocation", offsetof(opencl_traits, limits.allocation_most), KEY_SIZE}, /* of one buffer */
     {"units", offsetof(opencl_traits, limits.units), KEY_INT},
-    {"subgroup", offsetof(opencl_traits, limits.subgroup), KEY_INT},
-    {"doubles", offsetof(opencl_traits, limits.doubles), KEY_BOOL},
     {"dot", offsetof(opencl_traits, limits.dot), KEY_BOOL},
     {"divide", offsetof(opencl_traits, divide), KEY_BOOL}, /* 0: division is not correctly rounded */
     {"blas", offsetof(opencl_traits, blas), KEY_BOOL},     /* 0: without CLBlast */
@@ -151,8 +120,8 @@ static qe_status lower_one(opencl_traits *traits, const char *item, size_t lengt
     return QE_OK;
   }
   return qe_fail(QE_USAGE,
-                 "QEVO_OPENCL_LIMITS: '%.*s' is none of group, local, constant, memory, allocation, units, subgroup, "
-                 "doubles, dot, divide, blas with '=' and a number",
+                 "QEVO_OPENCL_LIMITS: '%.*s' is none of group, local, memory, allocation, units, dot, divide, "
+                 "blas with '=' and a number",
                  (int)length, item);
 }
 

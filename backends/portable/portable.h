@@ -42,15 +42,12 @@ typedef struct portable_limits {
   int32_t group;          /* work-items of a plain work-group: QK_GROUP, a power of two, at most 256 */
   size_t group_most;      /* of any work-group */
   size_t local_bytes;     /* local memory of a work-group */
-  size_t constant_bytes;  /* largest constant buffer */
   size_t memory_bytes;    /* of the device */
   size_t allocation_most; /* of one buffer */
   int32_t units;          /* multiprocessors or cores */
-  int32_t subgroup;       /* work-items that run in step; 1 where not known */
   int32_t vector_bytes;   /* of a processor's vectors; 0 where not known */
-  bool doubles;
-  bool dot;       /* an instruction for the dot product of four bytes */
-  bool processor; /* a CPU: one work-item a core at a time, wide vectors within it */
+  bool dot;               /* an instruction for the dot product of four bytes */
+  bool processor;         /* a CPU: one work-item a core at a time, wide vectors within it */
 } portable_limits;
 
 /* Numbers in kernels that a tuner may choose. */
