@@ -78,13 +78,18 @@ static void test_loss_by_hand(void **state) {
 
 /* ---- networks ---- */
 
-static qe_model *trained(qe_model_spec spec) {
+static qe_model *untrained(qe_model_spec spec) {
   qe_model *model;
-  qe_trainer *trainer;
   spec.height = spec.width = data->height;
   spec.channels = data->channels;
   spec.classes = data->classes;
   OK(qe_model_new(&spec, 1, &model));
+  return model;
+}
+
+static qe_model *trained(qe_model_spec spec) {
+  qe_model *model = untrained(spec);
+  qe_trainer *trainer;
   OK(qe_fit_steps(fixture_fast(), model, data, 1));
   qe_train_options options = qe_train_defaults();
   options.epochs = 3;
@@ -177,13 +182,8 @@ static float *values_of(qe_model *model, const char *name) {
 static void test_sums_beside_an_edge(void **state) {
   (void)state;
   enum { CHANNELS = 16 };
-  qe_model_spec spec = spec_of("resnet20", 2, 2);
-  qe_model *model;
+  qe_model *model = untrained(spec_of("resnet20", 2, 2));
   qe_network *network;
-  spec.height = spec.width = data->height;
-  spec.channels = data->channels;
-  spec.classes = data->classes;
-  OK(qe_model_new(&spec, 1, &model));
   double weight = (double)(*values_of(model, "stage1.0.conv1.weight_step") = 0.03f);
   double input = (double)(*values_of(model, "relu1.step") = 0.6f);
   double step = (double)(*values_of(model, "stage1.0.relu1.step") = 0.7f);
@@ -219,15 +219,11 @@ static void test_sums_beside_an_edge(void **state) {
 /* Every network of the zoo has an integer form, and the cpu backend's engine takes it. */
 static void check_lowers(const char *name, char shortcut) {
   qe_model_spec spec = spec_of(name, 4, 4);
-  qe_model *model;
+  spec.shortcut = shortcut;
+  qe_model *model = untrained(spec);
   qe_network *network;
   qe_population *population;
   qe_queue *queue;
-  spec.height = spec.width = data->height;
-  spec.channels = data->channels;
-  spec.classes = data->classes;
-  spec.shortcut = shortcut;
-  OK(qe_model_new(&spec, 1, &model));
   OK(qe_network_from_graph(model->graph, model->values, &network));
   OK(qe_network_check(network));
   OK(qe_queue_new(fixture_fast(), &queue));
