@@ -63,9 +63,16 @@ def train(args, folder, command):
         return json.load(result)
 
 
+def evaluate(args, folder, *how):
+    """Score of the run's last model: in fp32, whatever precision it was trained in, or as an integer network."""
+    done = subprocess.run([args.program, "eval", os.path.join(folder, "last.safetensors"), "--json", "--threads",
+                           str(args.threads), *how], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit("eval %s failed: %s" % (folder, done.stderr))
+    return json.loads(done.stdout)
+
+
 def spread(values):
-    if any(value is None for value in values):
-        return ""
     return "%.2f" % statistics.mean(values) + (" ± %.2f" % statistics.stdev(values) if len(values) > 1 else "")
 
 
@@ -124,13 +131,16 @@ def main():
                 known = os.path.exists(args.out + ".json") and folder in open(args.out + ".json", encoding="utf-8").read()
                 if known:
                     continue
-                result = train(args, os.path.join(args.work, folder), [recipe] + shared + options)
+                path = os.path.join(args.work, folder)
+                result = train(args, path, [recipe] + shared + options)
+                real, integer = evaluate(args, path), evaluate(args, path, "--integer")
                 add(args.out, {"run": folder, "set": chosen, "row": name, "seed": int(seed), "epochs": args.epochs,
                                "recipe": recipe, "options": options, "precision": args.precision,
-                               "threads": args.threads, "backend": result["backend"], "top1": result["top1"],
-                               "integer_top1": result.get("integer_top1"), "loss": result["loss"],
-                               "integer_loss": result.get("integer_loss")})
-                print("%s: %.2f %%" % (folder, result["top1"]), flush=True)
+                               "threads": args.threads, "backend": result["backend"], "top1": real["top1"],
+                               "loss": real["loss"], "integer_top1": integer["top1"], "integer_loss": integer["loss"],
+                               "trained_as": {key: result.get(key) for key in
+                                              ("top1", "loss", "integer_top1", "integer_loss")}})
+                print("%s: %.2f %%" % (folder, real["top1"]), flush=True)
 
 
 if __name__ == "__main__":

@@ -100,8 +100,8 @@ extern const portable_driver cuda_portable_driver;
 struct net_variant;
 const struct net_variant *cuda_net_variants(const qe_device *device, int *count);
 int cuda_code_peak(const qe_device *device, qk_kernel *kernel);
-/* Whether the device has matrix instructions for codes, and so has the code that this build brings for it: kernels are
- * empty in code for older devices, which a driver would compile for newer ones. */
+/* Whether the device has matrix instructions for codes, and so has the code that this build brings for it: kernels
+ * only trap in code for older devices, which a driver would compile for newer ones. */
 bool cuda_multiplies_codes(const cuda_device *device);
 void cuda_modules_free(cuda_device *device);
 
